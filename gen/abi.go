@@ -1,0 +1,264 @@
+package main
+
+// The tables below are the one place where an architecture, a system call, a
+// constant or a kernel struct is written down. Everything else in this module
+// turns them into zsys_linux_$GOARCH.go and proves the result.
+
+// An arch is one Linux port of Go.
+type arch struct {
+	GOARCH  string
+	Target  string // what clang calls it
+	Headers string // the folder of its <asm/*.h> in linux-libc-dev
+	Libc    string // the folder of its C library's headers in libc6-dev-*-cross, "" = not compared
+}
+
+var arches = []arch{
+	{"386", "i386-linux-gnu", "i386-linux-gnu", "i686-linux-gnu"},
+	{"amd64", "x86_64-linux-gnu", "x86_64-linux-gnu", "x86_64-linux-gnu"},
+	{"arm", "arm-linux-gnueabihf", "arm-linux-gnueabihf", "arm-linux-gnueabihf"},
+	{"arm64", "aarch64-linux-gnu", "aarch64-linux-gnu", "aarch64-linux-gnu"},
+	{"loong64", "loongarch64-linux-gnu", "loongarch64-linux-gnu", ""},
+	{"mips", "mips-linux-gnu", "mips-linux-gnu", ""},
+	{"mips64", "mips64-linux-gnuabi64", "mips64-linux-gnuabi64", ""},
+	{"mips64le", "mips64el-linux-gnuabi64", "mips64el-linux-gnuabi64", ""},
+	{"mipsle", "mipsel-linux-gnu", "mipsel-linux-gnu", ""},
+	{"ppc64", "powerpc64-linux-gnu", "powerpc64-linux-gnu", ""},
+	{"ppc64le", "powerpc64le-linux-gnu", "powerpc64le-linux-gnu", ""},
+	{"riscv64", "riscv64-linux-gnu", "riscv64-linux-gnu", ""},
+	{"s390x", "s390x-linux-gnu", "s390x-linux-gnu", ""},
+}
+
+// A group is a run of constants from one header, and one const block.
+type group struct {
+	Header string // what to include, "" = nothing
+	Doc    string // the block's comment; the header is added to it
+	Consts []constant
+}
+
+// A constant is a macro or an enumerator.
+type constant struct {
+	Name     string // C spelling; with a leading _ the Go name is not exported and C knows it without
+	Doc      string // the comment behind it: what it is for, and the first kernel version
+	Expr     string // C expression, where the name alone will not do
+	Internal string // for what no public header has: the kernel's source file
+	Libc     bool   // also in the C library's <fcntl.h>: compared
+}
+
+// A cstruct is a kernel struct. What is not among its fields becomes padding.
+type cstruct struct {
+	Go     string
+	C      string
+	Header string
+	Decl   string // the C declaration, where no public header has one
+	Source string // the kernel's source file of Decl
+	Doc    string
+	Size   string // C expression: how much of a struct that grows is used; "" = all
+	XSys   string // its name in golang.org/x/sys/unix, "" = not there
+	Libc   bool   // also in the C library's <fcntl.h>: compared
+	Fields []field
+}
+
+// A field of a cstruct.
+type field struct {
+	C     string // C spelling
+	Go    string // "" = C in CamelCase
+	Array bool
+	Flex  string // C expression: the number of elements for a flexible array member
+}
+
+// syscalls are in <asm/unistd.h> as __NR_name and become _SYS_NAME.
+var syscalls = []constant{
+	{Name: "close_range", Doc: "Linux 5.9"},
+	{Name: "fcntl"},
+	{Name: "fgetxattr"},
+	{Name: "flistxattr"},
+	{Name: "fremovexattr"},
+	{Name: "fsetxattr"},
+	{Name: "ioctl"},
+	{Name: "listmount", Doc: "Linux 6.8"},
+	{Name: "name_to_handle_at", Doc: "Linux 2.6.39"},
+	{Name: "open_by_handle_at", Doc: "Linux 2.6.39"},
+	{Name: "pidfd_getfd", Doc: "Linux 5.6"},
+	{Name: "pidfd_open", Doc: "Linux 5.3"},
+	{Name: "pidfd_send_signal", Doc: "Linux 5.1"},
+	{Name: "process_madvise", Doc: "Linux 5.10"},
+	{Name: "process_mrelease", Doc: "Linux 5.15"},
+	{Name: "setns"},
+	{Name: "statmount", Doc: "Linux 6.8"},
+	{Name: "waitid"},
+}
+
+var groups = []group{
+	{Header: "linux/fcntl.h", Doc: "Flags of name_to_handle_at(2)", Consts: []constant{
+		{Name: "AT_EMPTY_PATH", Doc: "an empty path means dirfd itself; Linux 2.6.39", Libc: true},
+		{Name: "AT_SYMLINK_FOLLOW", Doc: "follow a symbolic link at the end of path; Linux 2.6.39", Libc: true},
+		{Name: "AT_HANDLE_FID", Doc: "a handle to compare, not to open; Linux 6.5"},
+		{Name: "AT_HANDLE_MNT_ID_UNIQUE", Doc: "the mount ID of 64 bits that is never used again; Linux 6.12"},
+		{Name: "AT_HANDLE_CONNECTABLE", Doc: "a handle that knows its parent directory; Linux 6.13"},
+	}},
+	{Header: "linux/fcntl.h", Doc: "Numbers that stand where a descriptor is expected", Consts: []constant{
+		{Name: "AT_FDCWD", Doc: "the current working directory", Libc: true},
+		{Name: "FD_PIDFS_ROOT", Doc: "the root of pidfs, for open_by_handle_at(2); Linux 6.17"},
+		{Name: "FD_NSFS_ROOT", Doc: "the root of nsfs, for open_by_handle_at(2); Linux 6.18"},
+		{Name: "PIDFD_SELF_THREAD", Doc: "the calling thread, for pidfd_send_signal(2) and the like; Linux 6.15"},
+		{Name: "PIDFD_SELF_THREAD_GROUP", Doc: "the calling process, likewise; Linux 6.17 (6.15 and 6.16 had -20000)"},
+	}},
+	{Doc: "The size of the largest file handle and its types", Consts: []constant{
+		{Name: "MAX_HANDLE_SZ", Doc: "bytes", Expr: "128", Internal: "include/linux/exportfs.h", Libc: true},
+		{Name: "FILEID_ROOT", Expr: "0", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_INO32_GEN", Doc: "inode number of 32 bits, generation", Expr: "1", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_INO32_GEN_PARENT", Doc: "the same, and both of the parent", Expr: "2", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_BTRFS_WITHOUT_PARENT", Expr: "0x4d", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_BTRFS_WITH_PARENT", Expr: "0x4e", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_BTRFS_WITH_PARENT_ROOT", Expr: "0x4f", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_UDF_WITHOUT_PARENT", Expr: "0x51", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_UDF_WITH_PARENT", Expr: "0x52", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_NILFS_WITHOUT_PARENT", Expr: "0x61", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_NILFS_WITH_PARENT", Expr: "0x62", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_FAT_WITHOUT_PARENT", Expr: "0x71", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_FAT_WITH_PARENT", Expr: "0x72", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_INO64_GEN", Doc: "inode number of 64 bits, generation", Expr: "0x81", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_INO64_GEN_PARENT", Doc: "the same, and both of the parent", Expr: "0x82", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_LUSTRE", Expr: "0x97", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_BCACHEFS_WITHOUT_PARENT", Expr: "0xb1", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_BCACHEFS_WITH_PARENT", Expr: "0xb2", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_NSFS", Doc: "a namespace: ID of 64 bits, type, inode number of 32 bits; Linux 6.18", Expr: "0xf1", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_KERNFS", Doc: "an ID of 64 bits: cgroup2, kernfs, and pidfs since Linux 6.14", Expr: "0xfe", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_INVALID", Expr: "0xff", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_IS_CONNECTABLE", Doc: "set in the type by AT_HANDLE_CONNECTABLE; Linux 6.13", Expr: "0x10000", Internal: "include/linux/exportfs.h"},
+		{Name: "FILEID_IS_DIR", Doc: "set beside it for a directory; Linux 6.13", Expr: "0x20000", Internal: "include/linux/exportfs.h"},
+	}},
+	{Header: "linux/pidfd.h", Doc: "Flags of pidfd_open(2)", Consts: []constant{
+		{Name: "PIDFD_NONBLOCK", Doc: "waitid(2) does not block; Linux 5.10"},
+		{Name: "PIDFD_THREAD", Doc: "a thread, not a process; Linux 6.9"},
+	}},
+	{Header: "linux/pidfd.h", Doc: "Flags of pidfd_send_signal(2)", Consts: []constant{
+		{Name: "PIDFD_SIGNAL_THREAD", Doc: "Linux 6.9"},
+		{Name: "PIDFD_SIGNAL_THREAD_GROUP", Doc: "Linux 6.9"},
+		{Name: "PIDFD_SIGNAL_PROCESS_GROUP", Doc: "Linux 6.9"},
+	}},
+	{Header: "linux/pidfd.h", Doc: "Numbers that stand for a pidfd of the caller's own", Consts: []constant{
+		{Name: "PIDFD_SELF", Doc: "PIDFD_SELF_THREAD; Linux 6.15"},
+		{Name: "PIDFD_SELF_PROCESS", Doc: "PIDFD_SELF_THREAD_GROUP; Linux 6.15"},
+	}},
+	{Header: "linux/pidfd.h", Doc: "The ioctl(2) that asks a pidfd about its process, its masks and its sizes", Consts: []constant{
+		// Spelled out, or the number would change with the headers' struct pidfd_info.
+		{Name: "PIDFD_GET_INFO", Doc: "with a struct of PIDFD_INFO_SIZE_VER3 bytes; Linux 6.13",
+			Expr: "_IOC(_IOC_READ|_IOC_WRITE, PIDFS_IOCTL_MAGIC, 11, PIDFD_INFO_SIZE_VER3)"},
+		{Name: "PIDFD_INFO_PID", Doc: "Linux 6.13"},
+		{Name: "PIDFD_INFO_CREDS", Doc: "Linux 6.13"},
+		{Name: "PIDFD_INFO_CGROUPID", Doc: "Linux 6.13"},
+		{Name: "PIDFD_INFO_EXIT", Doc: "only once the process is reaped; Linux 6.15"},
+		{Name: "PIDFD_INFO_COREDUMP", Doc: "Linux 6.16"},
+		{Name: "PIDFD_INFO_SUPPORTED_MASK", Doc: "Linux 6.19"},
+		{Name: "PIDFD_INFO_COREDUMP_SIGNAL", Doc: "Linux 6.19"},
+		{Name: "PIDFD_INFO_COREDUMP_CODE", Doc: "Linux 7.1"},
+		{Name: "PIDFD_INFO_SIZE_VER0", Doc: "Linux 6.13"},
+		{Name: "PIDFD_INFO_SIZE_VER1", Doc: "Linux 6.16"},
+		{Name: "PIDFD_INFO_SIZE_VER2", Doc: "Linux 6.19"},
+		{Name: "PIDFD_INFO_SIZE_VER3", Doc: "Linux 7.1"},
+		{Name: "PIDFD_COREDUMPED", Doc: "the process crashed; Linux 6.16"},
+		{Name: "PIDFD_COREDUMP_SKIP", Doc: "no core was written; Linux 6.16"},
+		{Name: "PIDFD_COREDUMP_USER", Doc: "the core was written as the user; Linux 6.16"},
+		{Name: "PIDFD_COREDUMP_ROOT", Doc: "the core was written as root; Linux 6.16"},
+	}},
+	{Header: "linux/pidfd.h", Doc: "The ioctl(2)s that open a namespace of a pidfd's process; the third argument must be 0", Consts: []constant{
+		{Name: "PIDFD_GET_CGROUP_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "PIDFD_GET_IPC_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "PIDFD_GET_MNT_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "PIDFD_GET_NET_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "PIDFD_GET_PID_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "PIDFD_GET_PID_FOR_CHILDREN_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "PIDFD_GET_TIME_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "PIDFD_GET_USER_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "PIDFD_GET_UTS_NAMESPACE", Doc: "Linux 6.11"},
+	}},
+	{Header: "linux/magic.h", Doc: "File system types as statfs(2) tells them", Consts: []constant{
+		{Name: "CGROUP2_SUPER_MAGIC"},
+		{Name: "NSFS_MAGIC"},
+		{Name: "PID_FS_MAGIC", Doc: "Linux 6.9"},
+	}},
+	{Header: "linux/fs.h", Doc: "ioctl(2)s on any file", Consts: []constant{
+		{Name: "FS_IOC_GETVERSION", Doc: "the inode's generation, for the kernel's word size"},
+		{Name: "FS_IOC32_GETVERSION", Doc: "the same for a kernel of 32 bits"},
+		{Name: "FS_IOC64_GETVERSION", Doc: "the same for a kernel of 64 bits", Expr: "_IOR('v', 1, __u64)"},
+		{Name: "FS_IOC_GETFSUUID", Doc: "the UUID of the file system; Linux 6.9"},
+	}},
+	{Header: "linux/wait.h", Doc: "ID types of waitid(2)", Consts: []constant{
+		{Name: "P_PIDFD", Doc: "Linux 5.4"},
+	}},
+	{Header: "asm/socket.h", Doc: "Socket options and control messages about the peer's pidfd", Consts: []constant{
+		{Name: "SO_PASSPIDFD", Doc: "Linux 6.5"},
+		{Name: "SO_PEERPIDFD", Doc: "Linux 6.5"},
+		{Name: "SCM_PIDFD", Doc: "Linux 6.5", Expr: "0x04", Internal: "include/linux/socket.h"},
+	}},
+	{Header: "linux/mount.h", Doc: "For statmount(2) and listmount(2)", Consts: []constant{
+		{Name: "_MNT_ID_REQ_SIZE_VER0", Doc: "Linux 6.8"},
+		{Name: "_STATMOUNT_SB_BASIC", Doc: "Linux 6.8"},
+		{Name: "_STATMOUNT_MNT_BASIC", Doc: "Linux 6.8"},
+		{Name: "_STATMOUNT_MNT_ROOT", Doc: "Linux 6.8"},
+		{Name: "_STATMOUNT_MNT_POINT", Doc: "Linux 6.8"},
+		{Name: "_LSMT_ROOT", Doc: "Linux 6.8"},
+	}},
+	{Header: "linux/close_range.h", Doc: "Flags of close_range(2)", Consts: []constant{
+		{Name: "_CLOSE_RANGE_UNSHARE", Doc: "Linux 5.9"},
+	}},
+}
+
+var structs = []cstruct{
+	{
+		Go: "fileHandle", C: "struct file_handle", Libc: true,
+		// Not in the UAPI headers.
+		Decl:   "struct file_handle { __u32 handle_bytes; int handle_type; unsigned char f_handle[]; };",
+		Source: "include/linux/fs.h",
+		Doc:    "with room for the largest handle",
+		Fields: []field{{C: "handle_bytes"}, {C: "handle_type"}, {C: "f_handle", Flex: "MAX_HANDLE_SZ"}},
+	},
+	{
+		Go: "pidfdInfo", C: "struct pidfd_info", Header: "linux/pidfd.h", XSys: "PidfdInfo",
+		Size: "PIDFD_INFO_SIZE_VER3",
+		Doc:  "as of Linux 7.1; in 6.19 and 7.0 supported_mask was where coredump_code is now",
+		Fields: []field{
+			{C: "mask"}, {C: "cgroupid", Go: "CgroupID"}, {C: "pid", Go: "PID"}, {C: "tgid", Go: "TGID"}, {C: "ppid", Go: "PPID"},
+			{C: "ruid", Go: "RUID"}, {C: "rgid", Go: "RGID"}, {C: "euid", Go: "EUID"}, {C: "egid", Go: "EGID"},
+			{C: "suid", Go: "SUID"}, {C: "sgid", Go: "SGID"}, {C: "fsuid", Go: "FSUID"}, {C: "fsgid", Go: "FSGID"},
+			{C: "exit_code"}, {C: "coredump_mask"}, {C: "coredump_signal"}, {C: "coredump_code"}, {C: "supported_mask"},
+		},
+	},
+	{
+		Go: "nsfsFileHandle", C: "struct nsfs_file_handle", Header: "linux/nsfs.h",
+		Size:   "NSFS_FILE_HANDLE_SIZE_VER0",
+		Doc:    "the data of a FILEID_NSFS handle; Linux 6.18",
+		Fields: []field{{C: "ns_id", Go: "NSID"}, {C: "ns_type", Go: "NSType"}, {C: "ns_inum", Go: "NSInum"}},
+	},
+	{
+		Go: "mntIDReq", C: "struct mnt_id_req", Header: "linux/mount.h",
+		Size:   "MNT_ID_REQ_SIZE_VER0",
+		Doc:    "the argument of statmount(2) and listmount(2); Linux 6.8",
+		Fields: []field{{C: "size"}, {C: "mnt_id", Go: "MntID"}, {C: "param"}},
+	},
+	{
+		Go: "statmount", C: "struct statmount", Header: "linux/mount.h",
+		Doc: "what statmount(2) writes before its strings; Linux 6.8",
+		Fields: []field{
+			{C: "size"}, {C: "mask"}, {C: "sb_dev_major"}, {C: "sb_dev_minor"}, {C: "sb_magic"},
+			{C: "mnt_id", Go: "MntID"}, {C: "mnt_parent_id", Go: "MntParentID"}, {C: "mnt_id_old", Go: "MntIDOld"},
+			{C: "mnt_root"}, {C: "mnt_point"},
+		},
+	},
+	{
+		Go: "fsuuid2", C: "struct fsuuid2", Header: "linux/fs.h",
+		Doc:    "the argument of FS_IOC_GETFSUUID; Linux 6.9",
+		Fields: []field{{C: "len"}, {C: "uuid", Go: "UUID", Array: true}},
+	},
+	{
+		Go: "siginfo", C: "siginfo_t", Header: "asm/siginfo.h", XSys: "Siginfo",
+		Doc: "what waitid(2) writes",
+		Fields: []field{
+			{C: "si_signo", Go: "Signo"}, {C: "si_errno", Go: "Errno"}, {C: "si_code", Go: "Code"},
+			{C: "_sifields._sigchld._pid", Go: "PID"}, {C: "_sifields._sigchld._uid", Go: "UID"},
+			{C: "_sifields._sigchld._status", Go: "Status"},
+		},
+	},
+}
