@@ -24,7 +24,7 @@ const (
 	_SYS_PIDFD_SEND_SIGNAL = 4424 // Linux 5.1
 	_SYS_PROCESS_MADVISE   = 4440 // Linux 5.10
 	_SYS_PROCESS_MRELEASE  = 4448 // Linux 5.15
-	_SYS_SETNS             = 4344
+	_SYS_SETNS             = 4344 // with a pidfd since Linux 5.8
 	_SYS_STATMOUNT         = 4457 // Linux 6.8
 	_SYS_WAITID            = 4278
 )
@@ -47,9 +47,13 @@ const (
 	PIDFD_SELF_THREAD_GROUP = -10001 // the calling process, likewise; Linux 6.17 (6.15 and 6.16 had -20000)
 )
 
-// The size of the largest file handle and its types: the kernel's include/linux/exportfs.h.
+// The size of the largest file handle: the kernel's include/linux/exportfs.h.
 const (
-	MAX_HANDLE_SZ                  = 0x80 // bytes
+	MAX_HANDLE_SZ = 128 // bytes
+)
+
+// The types of file handles, and flags in them: the kernel's include/linux/exportfs.h.
+const (
 	FILEID_ROOT                    = 0x0
 	FILEID_INO32_GEN               = 0x1 // inode number of 32 bits, generation
 	FILEID_INO32_GEN_PARENT        = 0x2 // the same, and both of the parent
@@ -90,10 +94,10 @@ const (
 // Numbers that stand for a pidfd of the caller's own: <linux/pidfd.h>.
 const (
 	PIDFD_SELF         = -10000 // PIDFD_SELF_THREAD; Linux 6.15
-	PIDFD_SELF_PROCESS = -10001 // PIDFD_SELF_THREAD_GROUP; Linux 6.15
+	PIDFD_SELF_PROCESS = -10001 // PIDFD_SELF_THREAD_GROUP; Linux 6.17
 )
 
-// The ioctl(2) that asks a pidfd about its process, its masks and its sizes: <linux/pidfd.h>.
+// The ioctl(2) that asks a pidfd about its process, and its masks: <linux/pidfd.h>.
 const (
 	PIDFD_GET_INFO             = 0xc058ff0b // with a struct of PIDFD_INFO_SIZE_VER3 bytes; Linux 6.13
 	PIDFD_INFO_PID             = 0x1        // Linux 6.13
@@ -104,14 +108,18 @@ const (
 	PIDFD_INFO_SUPPORTED_MASK  = 0x20       // Linux 6.19
 	PIDFD_INFO_COREDUMP_SIGNAL = 0x40       // Linux 6.19
 	PIDFD_INFO_COREDUMP_CODE   = 0x80       // Linux 7.1
-	PIDFD_INFO_SIZE_VER0       = 0x40       // Linux 6.13
-	PIDFD_INFO_SIZE_VER1       = 0x48       // Linux 6.16
-	PIDFD_INFO_SIZE_VER2       = 0x50       // Linux 6.19
-	PIDFD_INFO_SIZE_VER3       = 0x58       // Linux 7.1
 	PIDFD_COREDUMPED           = 0x1        // the process crashed; Linux 6.16
 	PIDFD_COREDUMP_SKIP        = 0x2        // no core was written; Linux 6.16
 	PIDFD_COREDUMP_USER        = 0x4        // the core was written as the user; Linux 6.16
 	PIDFD_COREDUMP_ROOT        = 0x8        // the core was written as root; Linux 6.16
+)
+
+// The sizes that struct pidfd_info has had: <linux/pidfd.h>.
+const (
+	PIDFD_INFO_SIZE_VER0 = 64 // Linux 6.13
+	PIDFD_INFO_SIZE_VER1 = 72 // Linux 6.16
+	PIDFD_INFO_SIZE_VER2 = 80 // Linux 6.19
+	PIDFD_INFO_SIZE_VER3 = 88 // Linux 7.1
 )
 
 // The ioctl(2)s that open a namespace of a pidfd's process; the third argument must be 0: <linux/pidfd.h>.
@@ -130,39 +138,44 @@ const (
 
 // File system types as statfs(2) tells them: <linux/magic.h>.
 const (
-	CGROUP2_SUPER_MAGIC = 0x63677270
-	NSFS_MAGIC          = 0x6e736673
-	PID_FS_MAGIC        = 0x50494446 // Linux 6.9
+	CGROUP2_SUPER_MAGIC  = 0x63677270
+	NSFS_MAGIC           = 0x6e736673
+	PID_FS_MAGIC         = 0x50494446 // Linux 6.9
+	_ANON_INODE_FS_MAGIC = 0x9041934  // where a pidfd was before Linux 6.9
 )
 
 // ioctl(2)s on any file: <linux/fs.h>.
 const (
-	FS_IOC_GETVERSION   = 0x40047601 // the inode's generation, for the kernel's word size
-	FS_IOC32_GETVERSION = 0x40047601 // the same for a kernel of 32 bits
-	FS_IOC64_GETVERSION = 0x40087601 // the same for a kernel of 64 bits
+	FS_IOC_GETVERSION   = 0x40047601 // the inode's generation, with the size of a C long
+	FS_IOC32_GETVERSION = 0x40047601 // the same with 32 bits
+	FS_IOC64_GETVERSION = 0x40087601 // the same with 64 bits
 	FS_IOC_GETFSUUID    = 0x40111500 // the UUID of the file system; Linux 6.9
 )
 
 // ID types of waitid(2): <linux/wait.h>.
 const (
-	P_PIDFD = 0x3 // Linux 5.4
+	P_PIDFD = 3 // Linux 5.4
 )
 
 // Socket options and control messages about the peer's pidfd: <asm/socket.h>, the kernel's include/linux/socket.h.
 const (
-	SO_PASSPIDFD = 0x4c // Linux 6.5
-	SO_PEERPIDFD = 0x4d // Linux 6.5
-	SCM_PIDFD    = 0x4  // Linux 6.5
+	SO_PASSPIDFD = 76 // Linux 6.5
+	SO_PEERPIDFD = 77 // Linux 6.5
+	SCM_PIDFD    = 4  // Linux 6.5
+)
+
+// The size of struct mnt_id_req: <linux/mount.h>.
+const (
+	_MNT_ID_REQ_SIZE_VER0 = 24 // Linux 6.8
 )
 
 // For statmount(2) and listmount(2): <linux/mount.h>.
 const (
-	_MNT_ID_REQ_SIZE_VER0 = 0x18               // Linux 6.8
-	_STATMOUNT_SB_BASIC   = 0x1                // Linux 6.8
-	_STATMOUNT_MNT_BASIC  = 0x2                // Linux 6.8
-	_STATMOUNT_MNT_ROOT   = 0x8                // Linux 6.8
-	_STATMOUNT_MNT_POINT  = 0x10               // Linux 6.8
-	_LSMT_ROOT            = 0xffffffffffffffff // Linux 6.8
+	_STATMOUNT_SB_BASIC  = 0x1                // Linux 6.8
+	_STATMOUNT_MNT_BASIC = 0x2                // Linux 6.8
+	_STATMOUNT_MNT_ROOT  = 0x8                // Linux 6.8
+	_STATMOUNT_MNT_POINT = 0x10               // Linux 6.8
+	_LSMT_ROOT           = 0xffffffffffffffff // Linux 6.8
 )
 
 // Flags of close_range(2): <linux/close_range.h>.

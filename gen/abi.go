@@ -32,6 +32,7 @@ var arches = []arch{
 type group struct {
 	Header string // what to include, "" = nothing
 	Doc    string // the block's comment; the header is added to it
+	Dec    bool   // counted or numbered things, spelled in decimal
 	Consts []constant
 }
 
@@ -83,7 +84,7 @@ var syscalls = []constant{
 	{Name: "pidfd_send_signal", Doc: "Linux 5.1"},
 	{Name: "process_madvise", Doc: "Linux 5.10"},
 	{Name: "process_mrelease", Doc: "Linux 5.15"},
-	{Name: "setns"},
+	{Name: "setns", Doc: "with a pidfd since Linux 5.8"},
 	{Name: "statmount", Doc: "Linux 6.8"},
 	{Name: "waitid"},
 }
@@ -92,9 +93,9 @@ var groups = []group{
 	{Header: "linux/fcntl.h", Doc: "Flags of name_to_handle_at(2)", Consts: []constant{
 		{Name: "AT_EMPTY_PATH", Doc: "an empty path means dirfd itself; Linux 2.6.39", Libc: true},
 		{Name: "AT_SYMLINK_FOLLOW", Doc: "follow a symbolic link at the end of path; Linux 2.6.39", Libc: true},
-		{Name: "AT_HANDLE_FID", Doc: "a handle to compare, not to open; Linux 6.5"},
-		{Name: "AT_HANDLE_MNT_ID_UNIQUE", Doc: "the mount ID of 64 bits that is never used again; Linux 6.12"},
-		{Name: "AT_HANDLE_CONNECTABLE", Doc: "a handle that knows its parent directory; Linux 6.13"},
+		{Name: "AT_HANDLE_FID", Doc: "a handle to compare, not to open; Linux 6.5", Libc: true},
+		{Name: "AT_HANDLE_MNT_ID_UNIQUE", Doc: "the mount ID of 64 bits that is never used again; Linux 6.12", Libc: true},
+		{Name: "AT_HANDLE_CONNECTABLE", Doc: "a handle that knows its parent directory; Linux 6.13", Libc: true},
 	}},
 	{Header: "linux/fcntl.h", Doc: "Numbers that stand where a descriptor is expected", Consts: []constant{
 		{Name: "AT_FDCWD", Doc: "the current working directory", Libc: true},
@@ -103,8 +104,10 @@ var groups = []group{
 		{Name: "PIDFD_SELF_THREAD", Doc: "the calling thread, for pidfd_send_signal(2) and the like; Linux 6.15"},
 		{Name: "PIDFD_SELF_THREAD_GROUP", Doc: "the calling process, likewise; Linux 6.17 (6.15 and 6.16 had -20000)"},
 	}},
-	{Doc: "The size of the largest file handle and its types", Consts: []constant{
+	{Doc: "The size of the largest file handle", Dec: true, Consts: []constant{
 		{Name: "MAX_HANDLE_SZ", Doc: "bytes", Expr: "128", Internal: "include/linux/exportfs.h", Libc: true},
+	}},
+	{Doc: "The types of file handles, and flags in them", Consts: []constant{
 		{Name: "FILEID_ROOT", Expr: "0", Internal: "include/linux/exportfs.h"},
 		{Name: "FILEID_INO32_GEN", Doc: "inode number of 32 bits, generation", Expr: "1", Internal: "include/linux/exportfs.h"},
 		{Name: "FILEID_INO32_GEN_PARENT", Doc: "the same, and both of the parent", Expr: "2", Internal: "include/linux/exportfs.h"},
@@ -139,9 +142,9 @@ var groups = []group{
 	}},
 	{Header: "linux/pidfd.h", Doc: "Numbers that stand for a pidfd of the caller's own", Consts: []constant{
 		{Name: "PIDFD_SELF", Doc: "PIDFD_SELF_THREAD; Linux 6.15"},
-		{Name: "PIDFD_SELF_PROCESS", Doc: "PIDFD_SELF_THREAD_GROUP; Linux 6.15"},
+		{Name: "PIDFD_SELF_PROCESS", Doc: "PIDFD_SELF_THREAD_GROUP; Linux 6.17"},
 	}},
-	{Header: "linux/pidfd.h", Doc: "The ioctl(2) that asks a pidfd about its process, its masks and its sizes", Consts: []constant{
+	{Header: "linux/pidfd.h", Doc: "The ioctl(2) that asks a pidfd about its process, and its masks", Consts: []constant{
 		// Spelled out, or the number would change with the headers' struct pidfd_info.
 		{Name: "PIDFD_GET_INFO", Doc: "with a struct of PIDFD_INFO_SIZE_VER3 bytes; Linux 6.13",
 			Expr: "_IOC(_IOC_READ|_IOC_WRITE, PIDFS_IOCTL_MAGIC, 11, PIDFD_INFO_SIZE_VER3)"},
@@ -153,14 +156,16 @@ var groups = []group{
 		{Name: "PIDFD_INFO_SUPPORTED_MASK", Doc: "Linux 6.19"},
 		{Name: "PIDFD_INFO_COREDUMP_SIGNAL", Doc: "Linux 6.19"},
 		{Name: "PIDFD_INFO_COREDUMP_CODE", Doc: "Linux 7.1"},
-		{Name: "PIDFD_INFO_SIZE_VER0", Doc: "Linux 6.13"},
-		{Name: "PIDFD_INFO_SIZE_VER1", Doc: "Linux 6.16"},
-		{Name: "PIDFD_INFO_SIZE_VER2", Doc: "Linux 6.19"},
-		{Name: "PIDFD_INFO_SIZE_VER3", Doc: "Linux 7.1"},
 		{Name: "PIDFD_COREDUMPED", Doc: "the process crashed; Linux 6.16"},
 		{Name: "PIDFD_COREDUMP_SKIP", Doc: "no core was written; Linux 6.16"},
 		{Name: "PIDFD_COREDUMP_USER", Doc: "the core was written as the user; Linux 6.16"},
 		{Name: "PIDFD_COREDUMP_ROOT", Doc: "the core was written as root; Linux 6.16"},
+	}},
+	{Header: "linux/pidfd.h", Doc: "The sizes that struct pidfd_info has had", Dec: true, Consts: []constant{
+		{Name: "PIDFD_INFO_SIZE_VER0", Doc: "Linux 6.13"},
+		{Name: "PIDFD_INFO_SIZE_VER1", Doc: "Linux 6.16"},
+		{Name: "PIDFD_INFO_SIZE_VER2", Doc: "Linux 6.19"},
+		{Name: "PIDFD_INFO_SIZE_VER3", Doc: "Linux 7.1"},
 	}},
 	{Header: "linux/pidfd.h", Doc: "The ioctl(2)s that open a namespace of a pidfd's process; the third argument must be 0", Consts: []constant{
 		{Name: "PIDFD_GET_CGROUP_NAMESPACE", Doc: "Linux 6.11"},
@@ -178,23 +183,26 @@ var groups = []group{
 		{Name: "CGROUP2_SUPER_MAGIC"},
 		{Name: "NSFS_MAGIC"},
 		{Name: "PID_FS_MAGIC", Doc: "Linux 6.9"},
+		{Name: "_ANON_INODE_FS_MAGIC", Doc: "where a pidfd was before Linux 6.9"},
 	}},
 	{Header: "linux/fs.h", Doc: "ioctl(2)s on any file", Consts: []constant{
-		{Name: "FS_IOC_GETVERSION", Doc: "the inode's generation, for the kernel's word size"},
-		{Name: "FS_IOC32_GETVERSION", Doc: "the same for a kernel of 32 bits"},
-		{Name: "FS_IOC64_GETVERSION", Doc: "the same for a kernel of 64 bits", Expr: "_IOR('v', 1, __u64)"},
+		{Name: "FS_IOC_GETVERSION", Doc: "the inode's generation, with the size of a C long"},
+		{Name: "FS_IOC32_GETVERSION", Doc: "the same with 32 bits"},
+		{Name: "FS_IOC64_GETVERSION", Doc: "the same with 64 bits", Expr: "_IOR('v', 1, __u64)"},
 		{Name: "FS_IOC_GETFSUUID", Doc: "the UUID of the file system; Linux 6.9"},
 	}},
-	{Header: "linux/wait.h", Doc: "ID types of waitid(2)", Consts: []constant{
+	{Header: "linux/wait.h", Doc: "ID types of waitid(2)", Dec: true, Consts: []constant{
 		{Name: "P_PIDFD", Doc: "Linux 5.4"},
 	}},
-	{Header: "asm/socket.h", Doc: "Socket options and control messages about the peer's pidfd", Consts: []constant{
+	{Header: "asm/socket.h", Doc: "Socket options and control messages about the peer's pidfd", Dec: true, Consts: []constant{
 		{Name: "SO_PASSPIDFD", Doc: "Linux 6.5"},
 		{Name: "SO_PEERPIDFD", Doc: "Linux 6.5"},
 		{Name: "SCM_PIDFD", Doc: "Linux 6.5", Expr: "0x04", Internal: "include/linux/socket.h"},
 	}},
-	{Header: "linux/mount.h", Doc: "For statmount(2) and listmount(2)", Consts: []constant{
+	{Header: "linux/mount.h", Doc: "The size of struct mnt_id_req", Dec: true, Consts: []constant{
 		{Name: "_MNT_ID_REQ_SIZE_VER0", Doc: "Linux 6.8"},
+	}},
+	{Header: "linux/mount.h", Doc: "For statmount(2) and listmount(2)", Consts: []constant{
 		{Name: "_STATMOUNT_SB_BASIC", Doc: "Linux 6.8"},
 		{Name: "_STATMOUNT_MNT_BASIC", Doc: "Linux 6.8"},
 		{Name: "_STATMOUNT_MNT_ROOT", Doc: "Linux 6.8"},

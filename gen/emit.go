@@ -34,7 +34,7 @@ func (s cstruct) layout(goarch string, v values) (fields []goField, size int, er
 		}
 	}
 	if v.int(s.fitsExpr()) == 0 {
-		return nil, 0, fmt.Errorf("%s: %s is smaller than %s", goarch, s.C, s.Size)
+		return nil, 0, fmt.Errorf("%s is smaller than %s", s.C, s.Size)
 	}
 	// mips has si_code before si_errno.
 	byOffset := slices.SortedStableFunc(slices.Values(s.Fields), func(a, b field) int {
@@ -44,7 +44,7 @@ func (s cstruct) layout(goarch string, v values) (fields []goField, size int, er
 		n := v.int(s.elemSizeExpr(f))
 		kind, ok := map[int]types.BasicKind{1: types.Uint8, 2: types.Uint16, 4: types.Uint32, 8: types.Uint64}[n]
 		if !ok {
-			return nil, 0, fmt.Errorf("%s: %s.%s has elements of %d bytes", goarch, s.C, f.C, n)
+			return nil, 0, fmt.Errorf("%s.%s has elements of %d bytes", s.C, f.C, n)
 		}
 		basic := types.Typ[kind]
 		offset, typ, count := v.int(s.offsetExpr(f)), basic.Name(), 1
@@ -58,10 +58,13 @@ func (s cstruct) layout(goarch string, v values) (fields []goField, size int, er
 		a := sizes.Alignof(basic)
 		align = max(align, a)
 		if offset < end {
-			return nil, 0, fmt.Errorf("%s: %s.%s is at offset %d, before the end of the field above it", goarch, s.C, f.C, offset)
+			return nil, 0, fmt.Errorf("%s.%s is at offset %d, before the end of the field above it", s.C, f.C, offset)
+		}
+		if used := v.int(s.sizeExpr()); f.Flex == "" && offset+count*n > used {
+			return nil, 0, fmt.Errorf("%s.%s ends at %d, beyond the %d bytes that are used", s.C, f.C, offset+count*n, used)
 		}
 		if offset%int(a) != 0 {
-			return nil, 0, fmt.Errorf("%s: %s.%s is at offset %d, where Go has no %s", goarch, s.C, f.C, offset, typ)
+			return nil, 0, fmt.Errorf("%s.%s is at offset %d, where Go has no %s", s.C, f.C, offset, typ)
 		}
 		// Go adds some of it itself, but to see all of it costs nothing.
 		pad(offset)
@@ -70,7 +73,7 @@ func (s cstruct) layout(goarch string, v values) (fields []goField, size int, er
 	}
 	pad(max(end, v.int(s.sizeExpr())))
 	if end%int(align) != 0 {
-		return nil, 0, fmt.Errorf("%s: %s has %d bytes, which Go would round up", goarch, s.C, end)
+		return nil, 0, fmt.Errorf("%s has %d bytes, which Go would round up", s.C, end)
 	}
 	return fields, end, nil
 }
@@ -81,7 +84,9 @@ func (f field) goName() string {
 	}
 	var b strings.Builder
 	for part := range strings.SplitSeq(f.C, "_") {
-		b.WriteString(strings.ToUpper(part[:1]) + part[1:])
+		if part != "" {
+			b.WriteString(strings.ToUpper(part[:1]) + part[1:])
+		}
 	}
 	return b.String()
 }
@@ -101,13 +106,18 @@ func emit(goarch string, v values) ([]byte, error) {
 	}
 	p("\n// System call numbers: <asm/unistd.h>.\nconst (\n")
 	for _, c := range syscalls {
-		line(c.goSyscall(), fmt.Sprint(v.int(c.syscallExpr())), c.Doc)
+		line(c.goSyscall(), v.at(c.syscallExpr()).decimal(), c.Doc)
 	}
 	p(")\n")
 	for _, g := range groups {
 		p("\n// %s: %s.\nconst (\n", g.Doc, strings.Join(g.sources(), ", "))
 		for _, c := range g.Consts {
-			line(c.Name, v[c.expr()].String(), c.Doc)
+			val := v.at(c.expr())
+			if g.Dec {
+				line(c.Name, val.decimal(), c.Doc)
+			} else {
+				line(c.Name, val.String(), c.Doc)
+			}
 		}
 		p(")\n")
 	}
@@ -142,6 +152,12 @@ const (
 )
 
 func firstLine(version string) string { return firstLinePrefix + version + firstLineSuffix }
+
+// generated tells whether text begins as emit's does, whatever the version.
+func generated(text []byte) bool {
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	return bytes.HasPrefix(line, []byte(firstLinePrefix)) && bytes.HasSuffix(line, []byte(firstLineSuffix))
+}
 
 // sources names where the constants of g are declared.
 func (g group) sources() (names []string) {

@@ -12,13 +12,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
 )
 
 type config struct {
 	clang   string
 	headers string // what is in linux-libc-dev's usr/include
 	libc    string // what is in usr of the libc6-dev-*-cross packages
-	root    string // the root package
+	root    string // the root package, an absolute path
 	check   bool   // write nothing, fail where a file is stale
 	moved   bool   // with check: the headers may be of another version than the files
 }
@@ -36,54 +40,94 @@ func main() {
 		fmt.Fprintln(os.Stderr, "gen: -headers and -libc are needed, and no arguments")
 		os.Exit(2)
 	}
-	if err := c.run(); err != nil {
+	var err error
+	if c.root, err = filepath.Abs(c.root); err == nil {
+		err = c.run()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
 	}
 }
 
+// A result is what became of one architecture.
+type result struct {
+	text     []byte // of its file
+	version  string // of the kernel's headers
+	problems []error
+}
+
 func (c config) run() error {
+	if err := c.strays(); err != nil {
+		return err
+	}
+	results := make([]result, len(arches))
+	var running sync.WaitGroup
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for i, a := range arches {
+		running.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			results[i] = c.do(a)
+		})
+	}
+	running.Wait()
+
 	var problems []error
-	files := map[string][]byte{}
-	version := ""
-	for _, a := range arches {
-		text, v, err := c.generate(a)
-		if err != nil {
-			return err
-		}
-		version = v.version()
-		name, err := filepath.Abs(filepath.Join(c.root, "zsys_linux_"+a.GOARCH+".go"))
-		if err != nil {
-			return err
-		}
-		files[name] = text
-		if c.check {
-			if old, err := os.ReadFile(name); err != nil || !c.same(old, text) {
-				problems = append(problems, fmt.Errorf("%s is stale: run mkall.sh", filepath.Base(name)))
-			}
-		}
-		differences, err := prove(c.root, a.GOARCH, map[string][]byte{name: text}, v)
-		if err != nil {
-			return err
-		}
-		for _, d := range differences {
-			problems = append(problems, errors.New(d))
-		}
+	for _, r := range results {
+		problems = append(problems, r.problems...)
 	}
 	if err := errors.Join(problems...); err != nil {
 		return err
 	}
 	if c.check {
-		fmt.Printf("gen: %d files are what Linux %s headers give\n", len(files), version)
+		fmt.Printf("gen: %d files are what Linux %s headers give\n", len(results), results[0].version)
 		return nil
 	}
-	for name, text := range files {
-		if err := os.WriteFile(name, text, 0o666); err != nil {
+	for i, r := range results {
+		if err := os.WriteFile(c.file(arches[i]), r.text, 0o666); err != nil {
 			return err
 		}
 	}
-	fmt.Printf("gen: %d files written from Linux %s headers\n", len(files), version)
+	fmt.Printf("gen: %d files written from Linux %s headers\n", len(results), results[0].version)
 	return nil
+}
+
+// do generates and proves the file for one architecture, and writes nothing.
+func (c config) do(a arch) (r result) {
+	fail := func(err error) result {
+		r.problems = append(r.problems, fmt.Errorf("%s: %w", a.GOARCH, err))
+		return r
+	}
+	text, v, err := c.generate(a)
+	if err != nil {
+		return fail(err)
+	}
+	r.text, r.version = text, v.version()
+	overlay := map[string][]byte{c.file(a): text}
+	if c.check {
+		overlay = nil // what is proved is the file that is there
+		old, err := os.ReadFile(c.file(a))
+		if err != nil {
+			return fail(err)
+		}
+		if !c.same(old, text) {
+			fail(fmt.Errorf("%s is stale: run mkall.sh", filepath.Base(c.file(a))))
+		}
+	}
+	differences, err := prove(c.root, a.GOARCH, overlay, v)
+	if err != nil {
+		return fail(err)
+	}
+	for _, d := range differences {
+		fail(errors.New(d))
+	}
+	return r
+}
+
+// file is where the Go text for an architecture belongs.
+func (c config) file(a arch) string {
+	return filepath.Join(c.root, "zsys_linux_"+a.GOARCH+".go")
 }
 
 // generate asks C about one architecture and returns the file for it.
@@ -99,8 +143,8 @@ func (c config) generate(a arch) ([]byte, values, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		if d := compareLibc(a.GOARCH, v, libc); d != nil {
-			return nil, nil, fmt.Errorf("%s", d)
+		if d := compareLibc(v, libc); d != nil {
+			return nil, nil, errors.New(strings.Join(d, "; "))
 		}
 	}
 	text, err := emit(a.GOARCH, v)
@@ -109,9 +153,26 @@ func (c config) generate(a arch) ([]byte, values, error) {
 
 // same tells whether old need not be written again.
 func (c config) same(old, text []byte) bool {
-	if c.moved {
-		_, old, _ = bytes.Cut(old, []byte("\n"))
-		_, text, _ = bytes.Cut(text, []byte("\n"))
+	if !c.moved {
+		return bytes.Equal(old, text)
 	}
-	return bytes.Equal(old, text)
+	first, old, _ := bytes.Cut(old, []byte("\n"))
+	_, text, _ = bytes.Cut(text, []byte("\n"))
+	return generated(first) && bytes.Equal(old, text)
+}
+
+// strays complains of generated files for an architecture that is not in the table.
+func (c config) strays() error {
+	files, err := filepath.Glob(c.file(arch{GOARCH: "*"}))
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.root, err)
+	}
+	var problems []error
+	for _, name := range files {
+		known := slices.ContainsFunc(arches, func(a arch) bool { return c.file(a) == name })
+		if text, err := os.ReadFile(name); err == nil && !known && generated(text) {
+			problems = append(problems, fmt.Errorf("%s is for no architecture in gen/abi.go: remove it", filepath.Base(name)))
+		}
+	}
+	return errors.Join(problems...)
 }

@@ -69,19 +69,36 @@ type value struct {
 	negative bool
 }
 
-// String spells v as Go does.
+// String spells v for Go: in hexadecimal, but for what is negative.
 func (v value) String() string {
+	if v.negative {
+		return v.decimal()
+	}
+	return fmt.Sprintf("%#x", v.bits)
+}
+
+func (v value) decimal() string {
 	if v.negative {
 		return fmt.Sprint(int64(v.bits))
 	}
-	return fmt.Sprintf("%#x", v.bits)
+	return fmt.Sprint(v.bits)
 }
 
 // values are what a C compiler answered for one architecture, by expression.
 type values map[string]value
 
+// at returns what C answered. An expression that was not asked for is a
+// mistake in this program, and no zero.
+func (v values) at(expr string) value {
+	val, ok := v[expr]
+	if !ok {
+		panic("C was not asked for " + expr)
+	}
+	return val
+}
+
 // int is for what is known to be small: sizes, offsets, counts.
-func (v values) int(expr string) int { return int(v[expr].bits) }
+func (v values) int(expr string) int { return int(v.at(expr).bits) }
 
 // run compiles the text for one architecture against the headers in dirs and
 // nothing else, and reads the values from the object file.
@@ -91,18 +108,18 @@ func (p *probe) run(clang, target string, dirs ...string) (values, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(tmp)
-	src, obj := filepath.Join(tmp, "probe.c"), filepath.Join(tmp, "probe.o")
-	if err := os.WriteFile(src, p.text(), 0o666); err != nil {
-		return nil, err
-	}
-	args := []string{"-target", target, "-nostdlibinc", "-ffreestanding", "-w", "-c", "-o", obj, src}
+	obj := filepath.Join(tmp, "probe.o")
+	args := []string{"-target", target, "--no-default-config", "-nostdlibinc", "-ffreestanding", "-w", "-x", "c", "-c", "-o", obj, "-"}
 	for _, d := range dirs {
 		if _, err := os.Stat(d); err != nil {
 			return nil, err
 		}
 		args = append(args, "-isystem", d)
 	}
-	if out, err := exec.Command(clang, args...).CombinedOutput(); err != nil {
+	cmd := exec.Command(clang, args...)
+	cmd.Stdin = bytes.NewReader(p.text())
+	cmd.Env = append(os.Environ(), "CPATH=", "C_INCLUDE_PATH=") // they would come before dirs
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%s -target %s: %v\n%s", clang, target, err, out)
 	}
 	return p.read(obj)
@@ -162,8 +179,10 @@ func (c constant) expr() string {
 	if c.Expr != "" {
 		return c.Expr
 	}
-	return strings.TrimPrefix(c.Name, "_")
+	return c.cName()
 }
+
+func (c constant) cName() string { return strings.TrimPrefix(c.Name, "_") }
 
 // goSyscall is the Go name of a system call's number.
 func (c constant) goSyscall() string { return "_SYS_" + strings.ToUpper(c.Name) }
@@ -244,7 +263,7 @@ func kernelProbe() *probe {
 		p.include(g.Header)
 		for _, c := range g.Consts {
 			if c.Internal != "" {
-				p.decls = append(p.decls, "enum { "+c.Name+" = "+c.Expr+" }; /* "+c.Internal+" */")
+				p.decls = append(p.decls, "enum { "+c.cName()+" = "+c.Expr+" }; /* "+c.Internal+" */")
 			}
 			p.want(c.expr())
 		}
@@ -266,7 +285,7 @@ func libcProbe() *probe {
 	for _, g := range groups {
 		for _, c := range g.Consts {
 			if c.Libc {
-				p.want(c.Name)
+				p.want(c.cName())
 			}
 		}
 	}
