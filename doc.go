@@ -1,1 +1,44 @@
+// Package sysfd names files, processes and the addressee of passed sockets so
+// that the name cannot come to mean something else.
+//
+// A path, a PID and $LISTEN_PID are names that are used again: the path for
+// another file after a rename, the PID for another process once the numbers have
+// gone round. The Linux kernel has better ones:
+//
+//   - For a file, a [FileHandle]. [NameToHandleAt] gives it, [OpenByHandleAt]
+//     opens the file again, wherever it was moved to.
+//   - For a process, a [PidFDID]: the inode number of its pidfds, the descriptors
+//     that refer to a process. It has 64 bits and is not used again until the next
+//     boot. [OpenPidFD] and [PidFD.ID] give it, [OpenPidFDByID] finds the process.
+//   - For passed sockets, $LISTEN_PIDFDID: the pidfd ID of the process they are
+//     meant for. [ListenFDs] takes them, [ExecListenFDs] passes them on.
+//
+// What ties them together is that a pidfd ID is the first 64 bits of the file
+// handle of a pidfd. On a 32-bit kernel the inode number that fstat(2) returns
+// has just the low half of it; the handle has it all.
+//
+// # Levels
+//
+// Functions that take a descriptor as an int borrow it. They are thin: the system
+// call, with Go types and with no allocation if it succeeds. What the package
+// creates is close-on-exec and comes with an owner, a [*PidFD] or an [*os.File].
+//
+// # Errors
+//
+// Errors unwrap to the errno, and for system calls to an [*os.SyscallError] too.
+// What the kernel lacks matches [errors.ErrUnsupported], whichever errno it chose.
+// EPERM is never among those: what a seccomp filter or a missing capability
+// forbids is not an old kernel. ESRCH and its like match [os.ErrProcessDone].
+//
+// # Kernels
+//
+// The documentation says which kernel version brought what. The code does not
+// compare versions, for vendors backport: it calls and looks at the answer.
+// Nothing is tried before it is asked for; the import does nothing.
+//
+// # Other systems
+//
+// The package is for Linux, on every architecture that Go supports there.
+// Elsewhere there is [ListenFDs] alone, which returns no descriptors, so that the
+// main function of a daemon needs no build tags.
 package sysfd

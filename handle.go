@@ -1,0 +1,178 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// A FileHandle names a file, whatever becomes of its path: what
+// name_to_handle_at(2) gives and open_by_handle_at(2) takes. It consists of a
+// type and of up to [MAX_HANDLE_SZ] bytes, which mean something to the file
+// system alone; see [FileHandle.PidFDID] for an exception.
+//
+// A FileHandle names a file within one file system: two files on different
+// file systems can have equal ones. FileHandles are values: they can be
+// compared with == and be the keys of a map. The zero FileHandle names nothing.
+type FileHandle struct {
+	h fileHandle // beyond HandleBytes all zero, for the sake of ==
+}
+
+// NewFileHandle returns a FileHandle of these parts. It copies data. More than
+// [MAX_HANDLE_SZ] bytes are an error that matches EINVAL.
+func NewFileHandle(typ int32, data []byte) (FileHandle, error) {
+	var h FileHandle
+	if len(data) > len(h.h.FHandle) {
+		return FileHandle{}, &inputError{
+			text:  "a file handle of " + strconv.Itoa(len(data)) + " bytes is too long: " + strconv.Itoa(MAX_HANDLE_SZ) + " is the limit",
+			errno: syscall.EINVAL,
+		}
+	}
+	h.h.HandleType = typ
+	h.h.HandleBytes = uint32(copy(h.h.FHandle[:], data))
+	return h, nil
+}
+
+// Type returns the type, one of FILEID_* or another number that the file
+// system knows. With [AT_HANDLE_CONNECTABLE], FILEID_IS_CONNECTABLE is set in it.
+func (h FileHandle) Type() int32 { return h.h.HandleType }
+
+// Len returns the number of bytes, at most [MAX_HANDLE_SZ].
+func (h FileHandle) Len() int { return int(h.h.HandleBytes) }
+
+// AppendBytes appends the bytes to b and returns the extended slice.
+func (h FileHandle) AppendBytes(b []byte) []byte { return append(b, h.h.FHandle[:h.h.HandleBytes]...) }
+
+// IsZero tells whether h is the zero FileHandle.
+func (h FileHandle) IsZero() bool { return h == FileHandle{} }
+
+// String returns type and bytes in hexadecimal, such as "fe:1900000000000000".
+func (h FileHandle) String() string {
+	const digits = "0123456789abcdef"
+	b := make([]byte, 0, 9+2*MAX_HANDLE_SZ)
+	b = strconv.AppendUint(b, uint64(uint32(h.h.HandleType)), 16)
+	b = append(b, ':')
+	for _, c := range h.h.FHandle[:h.h.HandleBytes] {
+		b = append(b, digits[c>>4], digits[c&15])
+	}
+	return string(b)
+}
+
+// kernfsID is the inside of a handle as kernfs and pidfs make it: 64 bits in
+// the byte order of the machine.
+func (h *FileHandle) kernfsID() (uint64, bool) {
+	if h.h.HandleType != FILEID_KERNFS || h.h.HandleBytes != 8 {
+		return 0, false
+	}
+	return native64(h.h.FHandle[:8]), true
+}
+
+func kernfsHandle(id uint64) (h FileHandle) {
+	h.h.HandleType, h.h.HandleBytes = FILEID_KERNFS, 8
+	putNative64(h.h.FHandle[:8], id)
+	return h
+}
+
+// PidFDID returns the pidfd ID in the handle of a pidfd, and false if h does
+// not have the shape of one: type [FILEID_KERNFS], 8 bytes. The shape proves
+// nothing: handles of files on cgroup2 and kernfs look the same. To identify a
+// descriptor of which it is not sure that it is a pidfd, use [PidFDGetID].
+//
+// The kernel makes these handles since Linux 6.14 (fs/pidfs.c, pidfs_encode_fh).
+func (h FileHandle) PidFDID() (PidFDID, bool) {
+	id, ok := h.kernfsID()
+	return PidFDID(id), ok
+}
+
+// PidFDHandle returns the handle of the pidfds of the process with this ID: the
+// reverse of [FileHandle.PidFDID]. With [OpenByHandleAt] and [FD_PIDFS_ROOT] it
+// opens a pidfd, as [OpenPidFDByID] does.
+func PidFDHandle(id PidFDID) FileHandle { return kernfsHandle(uint64(id)) }
+
+// A MountID names a mount: where the file of a handle was found.
+//
+// The kernel has two kinds. The common one is a small number, that of
+// /proc/self/mountinfo, and is used again for another mount after an unmount.
+// The unique kind ([AT_HANDLE_MNT_ID_UNIQUE], Linux 6.12) is not used again
+// until the next boot.
+type MountID uint64
+
+// Unique tells whether id is of the kind that is never used again. The kernel
+// numbers these from 1<<31 up (fs/namespace.c, MNT_UNIQUE_ID_OFFSET), where the
+// others never get.
+func (id MountID) Unique() bool { return id >= 1<<31 }
+
+// NameToHandleAt returns the handle of the file at path, and the ID of the
+// mount it is on. It is name_to_handle_at(2), Linux 2.6.39: one system call and,
+// for paths of less than 1 KiB, no allocation.
+//
+// A relative path starts at the directory dirfd, or at the working directory if
+// that is [AT_FDCWD]. The flags are a combination of
+//   - [AT_EMPTY_PATH]: an empty path means the file dirfd itself;
+//   - [AT_SYMLINK_FOLLOW]: follow a symbolic link at the end of path;
+//   - [AT_HANDLE_FID] (Linux 6.5): a handle to compare but not to open, which
+//     nearly every file system has;
+//   - [AT_HANDLE_MNT_ID_UNIQUE] (Linux 6.12): a [MountID] of the unique kind;
+//   - [AT_HANDLE_CONNECTABLE] (Linux 6.13): a handle that leads to a path. Not
+//     together with AT_EMPTY_PATH or AT_HANDLE_FID.
+//
+// Errors, beyond those of any path: EOPNOTSUPP where the file system has no
+// handles (proc, sysfs), which matches [errors.ErrUnsupported], as does EINVAL
+// for a flag that this kernel does not know. EOVERFLOW from some file systems
+// if it has no handle of the kind that the flags ask for; to try again is no
+// use. EINVAL also for a path with a zero byte.
+func NameToHandleAt(dirfd int, path string, flags int) (FileHandle, MountID, error) {
+	var h FileHandle
+	mount, errno := nameToHandleAt(dirfd, path, &h.h, flags)
+	if errno == 0 {
+		return h, mount, nil
+	}
+	err := &callError{call: "name_to_handle_at", subject: "of " + strconv.Quote(path), errno: errno}
+	if path == "" {
+		err.subject = fdSubject(dirfd)
+	}
+	if errno == syscall.EINVAL && newHandleFlag(flags) {
+		err.means = errors.ErrUnsupported
+	}
+	return FileHandle{}, 0, err
+}
+
+// newHandleFlag tells whether flags make sense and one of them is younger than
+// the system call: EINVAL is then how an older kernel says that it lacks it.
+func newHandleFlag(flags int) bool {
+	const old, young = AT_EMPTY_PATH | AT_SYMLINK_FOLLOW, AT_HANDLE_FID | AT_HANDLE_MNT_ID_UNIQUE | AT_HANDLE_CONNECTABLE
+	if flags&AT_HANDLE_CONNECTABLE != 0 && flags&(AT_EMPTY_PATH|AT_HANDLE_FID) != 0 {
+		return false
+	}
+	return flags&young != 0 && flags&^(old|young) == 0
+}
+
+// OpenByHandleAt opens the file that h names, on the file system of which
+// mountFD is any descriptor (one that is open for more than O_PATH), the
+// working directory ([AT_FDCWD]), or a file system of the kernel's own
+// ([FD_PIDFS_ROOT], [FD_NSFS_ROOT]). It is open_by_handle_at(2), Linux 2.6.39.
+// The flags are those of open(2). The file is close-on-exec in any case.
+//
+// Errors: ESTALE if no file has this handle any more, which matches
+// [os.ErrNotExist]. EPERM without the capability CAP_DAC_READ_SEARCH, which all
+// file systems but pidfs and nsfs demand. EBADF if mountFD is not open;
+// together with FD_PIDFS_ROOT (Linux 6.17) or FD_NSFS_ROOT (Linux 6.18) it
+// matches [errors.ErrUnsupported]. EINVAL for the zero FileHandle and, on pidfs,
+// for flags that make no sense there.
+func OpenByHandleAt(mountFD int, h FileHandle, flags int) (*os.File, error) {
+	fd, errno := openByHandleAt(mountFD, &h.h, flags)
+	if errno == 0 {
+		return os.NewFile(uintptr(fd), "file handle "+h.String()), nil
+	}
+	err := &callError{call: "open_by_handle_at", subject: h.String(), errno: errno}
+	switch {
+	case errno == syscall.ESTALE:
+		err.means = os.ErrNotExist
+	case errno == syscall.EBADF && (mountFD == FD_PIDFS_ROOT || mountFD == FD_NSFS_ROOT):
+		err.means = errors.ErrUnsupported
+	}
+	return nil, err
+}

@@ -1,0 +1,317 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// listenFDsStart is the first descriptor that is passed (SD_LISTEN_FDS_START).
+const listenFDsStart = 3
+
+// The variables of socket activation, in the order in which they are read.
+const (
+	listenPID = iota
+	listenPIDFDID
+	listenFDs
+	listenFDNames
+	listenVarCount
+)
+
+var listenVarNames = [listenVarCount]string{"LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES"}
+
+// listenVars are the variables as found.
+type listenVars [listenVarCount]struct {
+	value string
+	set   bool
+}
+
+// A ListenEnv tells what a process was given by way of socket activation.
+type ListenEnv struct {
+	// Environ has those of $LISTEN_PID, $LISTEN_PIDFDID, $LISTEN_FDS and
+	// $LISTEN_FDNAMES that were set, in this order, as "NAME=value".
+	Environ []string
+	// Names are the names of the descriptors from 3 up.
+	Names []string
+	// Reason says in words why there are none; it is empty if there are some.
+	Reason string
+	// Err is the error of ListenFDs.
+	Err error
+}
+
+var listen struct {
+	sync.Mutex
+	taken bool
+	env   ListenEnv
+	files []*os.File
+}
+
+// ListenFDs returns the descriptors that the service manager passed to this
+// process: its sockets, in most cases. The name of each ([os.File.Name]) is the
+// one in $LISTEN_FDNAMES, or "unknown". [net.FileListener] makes a listener of
+// such a file; it takes a duplicate.
+//
+// The first call takes them: it makes them close-on-exec and unsets $LISTEN_PID,
+// $LISTEN_PIDFDID, $LISTEN_FDS and $LISTEN_FDNAMES, whatever the outcome. All
+// further calls return the same, including the same files; who closes one closes
+// it for all callers.
+//
+// No descriptors and no error is the answer if none were passed, or if they are
+// addressed to another process: by $LISTEN_PID, or by $LISTEN_PIDFDID, which
+// systemd sets since version 259 and which cannot be met by a process that
+// happens to have the same PID. Where the kernel cannot tell a process its
+// pidfd ID (see [PidFDGetID]) $LISTEN_PIDFDID is not looked at.
+// [InspectListenEnv] gives the reason.
+//
+// Errors, of which each unwraps to an errno and names the variable: EINVAL or
+// ERANGE if a variable is not a number, out of range, or, for $LISTEN_FDNAMES,
+// has another number of names than $LISTEN_FDS says. EBADF if a descriptor is not
+// open, or is close-on-exec: then it was not passed but opened by this process,
+// as the Go runtime does before main.
+//
+// The answers are those of sd_listen_fds_with_names(3) of systemd 262, but for
+// the descriptors that are close-on-exec: it would take these.
+func ListenFDs() ([]*os.File, error) {
+	listen.Lock()
+	defer listen.Unlock()
+	if !listen.taken {
+		listen.env = inspectListenEnv()
+		for _, name := range listenVarNames {
+			os.Unsetenv(name)
+		}
+		for i, name := range listen.env.Names {
+			fd := listenFDsStart + i
+			fcntl(fd, syscall.F_SETFD, syscall.FD_CLOEXEC) // fails for no descriptor that is open
+			listen.files = append(listen.files, os.NewFile(uintptr(fd), name))
+		}
+		listen.taken = true
+	}
+	return append([]*os.File(nil), listen.files...), listen.env.Err
+}
+
+// InspectListenEnv tells what [ListenFDs] will return, or has returned, and why.
+// It takes nothing and changes nothing.
+func InspectListenEnv() ListenEnv {
+	listen.Lock()
+	defer listen.Unlock()
+	env := listen.env
+	if !listen.taken {
+		env = inspectListenEnv()
+	}
+	env.Environ = append([]string(nil), env.Environ...)
+	env.Names = append([]string(nil), env.Names...)
+	return env
+}
+
+func inspectListenEnv() (env ListenEnv) {
+	var vars listenVars
+	for i, name := range listenVarNames {
+		v := &vars[i]
+		if v.value, v.set = os.LookupEnv(name); v.set {
+			env.Environ = append(env.Environ, name+"="+v.value)
+		}
+	}
+	env.Names, env.Reason, env.Err = vars.decide(syscall.Getpid(), selfID, inherited)
+	if env.Err != nil {
+		env.Reason = env.Err.Error()
+	}
+	return env
+}
+
+// inherited tells why fd was not passed to this process, "" = it was.
+func inherited(fd int) (why string) {
+	flags, errno := fcntl(fd, syscall.F_GETFD, 0)
+	switch {
+	case errno != 0:
+		return "is not open"
+	case flags&syscall.FD_CLOEXEC != 0:
+		return "is close-on-exec: it was opened by this process, not passed to it"
+	}
+	return ""
+}
+
+// decide is what ListenFDs knows: from the variables, the PID and the pidfd ID
+// of this process and a look at each descriptor to their names, or to the reason
+// or the error why there are none.
+func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(fd int) (why string)) (names []string, reason string, err error) {
+	if v[listenFDNames].set {
+		// Ahead of all else, as there: it does not matter then who is addressed.
+		var ok bool
+		if names, ok = splitNames(v[listenFDNames].value); !ok {
+			return nil, "", v.invalid(listenFDNames, "nothing behind the last backslash", syscall.EINVAL)
+		}
+	}
+
+	if !v[listenPID].set {
+		return nil, "LISTEN_PID is not set", nil
+	}
+	forPID, errno := parseUnsigned(v[listenPID].value, longBits)
+	if errno == 0 && (forPID == 0 || forPID > 1<<31-1) {
+		errno = syscall.ERANGE
+	}
+	if errno != 0 {
+		return nil, "", v.invalid(listenPID, "not a PID", errno)
+	}
+	if forPID != uint64(pid) {
+		return nil, "LISTEN_PID is addressed to process " + strconv.FormatUint(forPID, 10) + ", this is process " + strconv.Itoa(pid), nil
+	}
+
+	if v[listenPIDFDID].set {
+		forID, errno := parseUnsigned(v[listenPIDFDID].value, 64)
+		if errno != 0 {
+			return nil, "", v.invalid(listenPIDFDID, "not a pidfd ID", errno)
+		}
+		if id, err := id(); err == nil && PidFDID(forID) != id {
+			return nil, "LISTEN_PID is that of this process, but LISTEN_PIDFDID is addressed to pidfd ID " + PidFDID(forID).String() + ", this process has " + id.String(), nil
+		}
+	}
+
+	if !v[listenFDs].set {
+		return nil, "LISTEN_FDS is not set", nil
+	}
+	n, errno := parseInt32(v[listenFDs].value)
+	if errno == 0 && (n <= 0 || n > 1<<31-1-listenFDsStart) {
+		errno = syscall.EINVAL
+	}
+	if errno != 0 {
+		return nil, "", v.invalid(listenFDs, "not a number of descriptors", errno)
+	}
+	// Look before allocating anything: n may be a billion.
+	for fd := listenFDsStart; fd-listenFDsStart < int(n); fd++ {
+		if why := inherited(fd); why != "" {
+			return nil, "", v.invalid(listenFDs, "descriptor "+strconv.Itoa(fd)+" "+why, syscall.EBADF)
+		}
+	}
+
+	if !v[listenFDNames].set {
+		names = make([]string, n)
+		for i := range names {
+			names[i] = "unknown"
+		}
+	} else if len(names) != int(n) {
+		return nil, "", v.invalid(listenFDNames, "that is "+strconv.Itoa(len(names))+" names for "+strconv.Itoa(int(n))+" descriptors", syscall.EINVAL)
+	}
+	return names, "", nil
+}
+
+// invalid returns an error about the value of a variable.
+func (v *listenVars) invalid(i int, text string, errno syscall.Errno) error {
+	if errno == syscall.ERANGE {
+		text = "out of range"
+	}
+	return &inputError{text: listenVarNames[i] + "=" + strconv.Quote(v[i].value) + ": " + text, errno: errno}
+}
+
+// splitNames takes $LISTEN_FDNAMES apart as systemd does: a colon ends a name,
+// and a backslash takes the character behind it as it is (src/basic/extract-word.c).
+func splitNames(s string) (names []string, ok bool) {
+	var name []byte
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case ':':
+			names = append(names, string(name))
+			name = name[:0]
+		case '\\':
+			if i++; i == len(s) {
+				return nil, false
+			}
+			fallthrough
+		default:
+			name = append(name, s[i])
+		}
+	}
+	return append(names, string(name)), true
+}
+
+const longBits = 32 << (^uint(0) >> 63) // of C's long
+
+// parseUnsigned reads a number as safe_atolu and safe_atou64 of systemd do
+// (src/basic/parse-util.c). On top of strtoul(3), a minus sign is an error.
+func parseUnsigned(s string, bits int) (uint64, syscall.Errno) {
+	limit := uint64(1)<<bits - 1
+	n, negative, errno := parseC(&s, limit, limit)
+	if !negative || n == 0 || errno != 0 {
+		return n, errno
+	}
+	if s[0] == '-' {
+		return 0, syscall.ERANGE
+	}
+	return -n & limit, 0 // \v and \f before the sign hide it from systemd
+}
+
+// parseInt32 reads a number as safe_atoi does.
+func parseInt32(s string) (int32, syscall.Errno) {
+	limit := uint64(1)<<(longBits-1) - 1
+	n, negative, errno := parseC(&s, limit, limit+1)
+	switch {
+	case errno != 0:
+		return 0, errno
+	case negative && n <= 1<<31:
+		return int32(-int64(n)), 0
+	case negative || n > 1<<31-1:
+		return 0, syscall.ERANGE
+	}
+	return int32(n), 0
+}
+
+// parseC reads a number as strtol(3) does with base 0, and with the prefixes 0b
+// and 0o of systemd ahead of that. It returns the magnitude, and leaves in s what
+// strtol was given.
+func parseC(s *string, limit, negativeLimit uint64) (n uint64, negative bool, errno syscall.Errno) {
+	*s = strings.TrimLeft(*s, " \t\n\r")
+	base := uint64(0)
+	switch prefix := strings.ToLower((*s)[:min(2, len(*s))]); prefix {
+	case "0b":
+		base = 2
+	case "0o":
+		base = 8
+	}
+	if base != 0 {
+		*s = (*s)[2:]
+	}
+	digits := strings.TrimLeft(*s, " \t\n\v\f\r")
+	if strings.HasPrefix(digits, "-") {
+		negative, limit = true, negativeLimit
+	}
+	if negative || strings.HasPrefix(digits, "+") {
+		digits = digits[1:]
+	}
+	if base == 0 {
+		base = 10
+		switch {
+		case len(digits) > 2 && digits[0] == '0' && digits[1]|0x20 == 'x' && digit(digits[2]) < 16:
+			base, digits = 16, digits[2:]
+		case strings.HasPrefix(digits, "0"):
+			base = 8
+		}
+	}
+	i, fits := 0, true
+	for ; i < len(digits) && digit(digits[i]) < base; i++ {
+		d := digit(digits[i])
+		if fits = fits && n <= (limit-d)/base; fits {
+			n = n*base + d
+		}
+	}
+	switch {
+	case !fits: // whatever stands behind the digits
+		return 0, negative, syscall.ERANGE
+	case i == 0 || i < len(digits):
+		return 0, negative, syscall.EINVAL
+	}
+	return n, negative, 0
+}
+
+// digit returns the value of a digit, up to base 16, or a large number.
+func digit(c byte) uint64 {
+	switch {
+	case '0' <= c && c <= '9':
+		return uint64(c - '0')
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return uint64(c|0x20-'a') + 10
+	}
+	return 1 << 8
+}

@@ -1,0 +1,361 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+)
+
+// A PidFDID names a process for as long as the machine runs: the 64-bit inode
+// number of its pidfds. Unlike a PID it is not used again. It says nothing about
+// order: a larger one is not a younger process. After a reboot IDs start anew.
+//
+// The zero PidFDID names no process. A thread has an ID of its own.
+type PidFDID uint64
+
+// String returns the ID in decimal, as in $LISTEN_PIDFDID.
+func (id PidFDID) String() string { return strconv.FormatUint(uint64(id), 10) }
+
+// ErrNotPidFD is matched by errors that tell that a descriptor is open but is
+// not a pidfd.
+var ErrNotPidFD = errors.New("not a pidfd")
+
+// PidFDGetID returns the ID of the process that the pidfd fd refers to. The
+// process may have ended and been reaped. It is one system call and no
+// allocation; fd stays the caller's.
+//
+// A 64-bit program reads the inode number with fstat(2), which takes Linux 6.9,
+// and makes sure that the file system it belongs to is pidfs. A 32-bit program
+// cannot: if its kernel is a 32-bit one too, the inode number of fstat is the low
+// half of the ID. It takes the ID from the file handle, with
+// name_to_handle_at(2), which takes Linux 6.14 (fs/pidfs.c, pidfs_encode_fh).
+//
+// Errors: one that matches [ErrNotPidFD] and EBADF if fd is something else; one
+// that matches [errors.ErrUnsupported] where the kernel is too old; EBADF if fd
+// is not open.
+func PidFDGetID(fd int) (PidFDID, error) {
+	if is64bit {
+		return pidfdIDByInode(fd)
+	}
+	return pidfdIDByHandle(fd)
+}
+
+// What proves that a descriptor is on pidfs in the very call that gives its ID:
+// the device of fstat, the mount ID of name_to_handle_at. There is one pidfs, it
+// is never unmounted. Both are kept plus one; 0 = not known yet.
+var pidfsDev, pidfsMount atomic.Uint64
+
+// learnPidfs learns the mark of pidfs, by a function that reads that of a
+// descriptor, from a pidfd that no one else has a hand on. Where there is no
+// pidfs, or no descriptor left, nothing is kept.
+func learnPidfs(known *atomic.Uint64, read func(fd int) (mark uint64, errno syscall.Errno)) uint64 {
+	if mark := known.Load(); mark != 0 {
+		return mark
+	}
+	fd, errno := pidfdOpen(syscall.Getpid(), 0)
+	if errno != 0 {
+		return 0
+	}
+	defer syscall.Close(fd)
+	if magic, errno := fsMagic(fd); errno != 0 || magic != PID_FS_MAGIC {
+		return 0
+	}
+	mark, errno := read(fd)
+	if errno != 0 {
+		return 0
+	}
+	known.Store(mark + 1)
+	return mark + 1
+}
+
+func pidfdIDByInode(fd int) (PidFDID, error) {
+	dev, ino, errno := fstat(fd)
+	if errno != 0 {
+		return 0, &callError{call: "fstat", subject: fdSubject(fd), errno: errno}
+	}
+	known := learnPidfs(&pidfsDev, func(fd int) (uint64, syscall.Errno) {
+		dev, _, errno := fstat(fd)
+		return dev, errno
+	})
+	if dev+1 != known {
+		if err := provePidfs(fd); err != nil {
+			return 0, err
+		}
+	}
+	return PidFDID(ino), nil
+}
+
+func pidfdIDByHandle(fd int) (PidFDID, error) {
+	var h FileHandle
+	mount, errno := nameToHandleAt(fd, "", &h.h, AT_EMPTY_PATH)
+	if errno == 0 {
+		known := learnPidfs(&pidfsMount, func(fd int) (uint64, syscall.Errno) {
+			var h fileHandle
+			mount, errno := nameToHandleAt(fd, "", &h, AT_EMPTY_PATH)
+			return uint64(mount), errno
+		})
+		if uint64(mount)+1 != known {
+			if err := provePidfs(fd); err != nil {
+				return 0, err
+			}
+		}
+		if id, ok := h.PidFDID(); ok {
+			return id, nil
+		}
+		errno = syscall.EOPNOTSUPP
+	} else if errno == syscall.EOPNOTSUPP {
+		// Before Linux 6.14, and from much that is not a pidfd.
+		if err := provePidfs(fd); err != nil {
+			return 0, err
+		}
+	}
+	return 0, &callError{call: "name_to_handle_at", subject: fdSubject(fd), errno: errno}
+}
+
+// provePidfs tells why a descriptor is not one on pidfs, or returns nil.
+func provePidfs(fd int) error {
+	magic, errno := fsMagic(fd)
+	switch {
+	case errno != 0:
+		return &callError{call: "fstatfs", subject: fdSubject(fd), errno: errno}
+	case magic == PID_FS_MAGIC:
+		return nil
+	case magic == _ANON_INODE_FS_MAGIC && pidfdProbe(fd) != syscall.EBADF:
+		// Before Linux 6.9: all pidfds share one inode.
+		return &callError{call: "fstatfs", subject: fdSubject(fd), errno: syscall.EOPNOTSUPP, means: errors.ErrUnsupported}
+	}
+	return &inputError{"descriptor " + strconv.Itoa(fd) + " is not a pidfd", syscall.EBADF, ErrNotPidFD}
+}
+
+// A PidFD owns a pidfd: a descriptor that refers to one process and never to
+// another, even when its PID has been given to one. Its methods can be called
+// from several goroutines at once, also together with Close, after which they
+// return [os.ErrClosed].
+type PidFD struct {
+	file *os.File     // closes the descriptor, even of a PidFD that was forgotten
+	fd   int          // that of file
+	uses atomic.Int32 // 1 for the owner and 1 for each call under way; plus closing once the owner is gone
+}
+
+const closing = -1 << 31
+
+func newPidFD(fd int, name string) *PidFD {
+	p := &PidFD{file: os.NewFile(uintptr(fd), "pidfd:"+name), fd: fd}
+	p.uses.Store(1)
+	return p
+}
+
+// acquire makes sure that the descriptor stays open until release.
+func (p *PidFD) acquire() error {
+	if p == nil {
+		return os.ErrInvalid
+	}
+	for {
+		n := p.uses.Load()
+		if n <= 0 {
+			return os.ErrClosed
+		}
+		if p.uses.CompareAndSwap(n, n+1) {
+			return nil
+		}
+	}
+}
+
+func (p *PidFD) release() error {
+	if p.uses.Add(-1) == closing {
+		return p.file.Close()
+	}
+	return nil
+}
+
+// Close closes the pidfd, once the calls that are under way have returned. A
+// second Close returns [os.ErrClosed].
+func (p *PidFD) Close() error {
+	if p == nil {
+		return os.ErrInvalid
+	}
+	for {
+		n := p.uses.Load()
+		if n <= 0 {
+			return os.ErrClosed
+		}
+		if p.uses.CompareAndSwap(n, n|closing) {
+			return p.release()
+		}
+	}
+}
+
+// SyscallConn gives access to the descriptor itself: for what this package has
+// no method for, and for the functions that borrow descriptors. It implements
+// [syscall.Conn].
+func (p *PidFD) SyscallConn() (syscall.RawConn, error) {
+	if err := p.acquire(); err != nil {
+		return nil, err
+	}
+	defer p.release()
+	return p.file.SyscallConn()
+}
+
+// OpenPidFD returns a pidfd of the process with this PID. It is pidfd_open(2),
+// Linux 5.3. Whether that process is still the one whose PID it was when the
+// caller learnt it is not known: compare [PidFD.ID] where that matters. A
+// zombie can be opened.
+//
+// The flags are [PIDFD_NONBLOCK] (Linux 5.10) and [PIDFD_THREAD] (Linux 6.9,
+// pid is then that of any thread).
+//
+// Errors: ESRCH if there is no such process, which matches [os.ErrProcessDone].
+// One that matches [errors.ErrUnsupported] where the kernel lacks the call or a
+// flag. EINVAL if pid is not positive or flags are unknown, and EINVAL or ENOENT
+// (depending on the kernel) if pid is that of a thread and PIDFD_THREAD is not set.
+func OpenPidFD(pid, flags int) (*PidFD, error) {
+	errno := syscall.EINVAL
+	if pid > 0 && fits32(pid) {
+		var fd int
+		if fd, errno = pidfdOpen(pid, flags); errno == 0 {
+			return newPidFD(fd, strconv.Itoa(pid)), nil
+		}
+	}
+	err := &callError{call: "pidfd_open", subject: strconv.Itoa(pid), errno: errno}
+	switch {
+	case errno == syscall.ESRCH:
+		err.means = os.ErrProcessDone
+	case errno == syscall.EINVAL && pid > 0 && flags != 0 && flags&^(PIDFD_NONBLOCK|PIDFD_THREAD) == 0:
+		// The kernel does not know a flag if it refuses it for this process too.
+		fd, errno := pidfdOpen(syscall.Getpid(), flags)
+		if errno == syscall.EINVAL {
+			err.means = errors.ErrUnsupported
+		} else if errno == 0 {
+			syscall.Close(fd)
+		}
+	}
+	return nil, err
+}
+
+// OpenPidFDByID returns a pidfd of the process with this ID, or an error: never
+// one of another process. It is open_by_handle_at(2) on pidfs, Linux 6.14, and
+// needs no privilege.
+//
+// Errors: ESTALE, which matches [os.ErrProcessDone], if no process has the ID,
+// because it was reaped or never was, or because it is in a pid namespace that
+// the caller does not see. One that matches [errors.ErrUnsupported] where the
+// kernel is too old.
+func OpenPidFDByID(id PidFDID) (*PidFD, error) {
+	h := PidFDHandle(id)
+	fd, errno := openByHandleAt(FD_PIDFS_ROOT, &h.h, 0)
+	if errno == syscall.EBADF || errno == syscall.EPERM {
+		// Before Linux 6.17 a pidfd has to stand in for the root of pidfs. Before
+		// Linux 6.11 EPERM comes ahead of EBADF.
+		var self *PidFD
+		self, err := OpenPidFD(syscall.Getpid(), 0)
+		if err != nil {
+			return nil, err
+		}
+		defer self.Close()
+		// Before Linux 6.14 there are no handles on pidfs, and ESTALE would be no
+		// news about a process.
+		if _, err := pidfdIDByHandle(self.fd); err != nil {
+			return nil, err
+		}
+		fd, errno = openByHandleAt(self.fd, &h.h, 0)
+	}
+	if errno == 0 {
+		return newPidFD(fd, "#"+id.String()), nil
+	}
+	err := &callError{call: "open_by_handle_at", subject: "of pidfd ID " + id.String(), errno: errno}
+	if errno == syscall.ESTALE || errno == syscall.ESRCH {
+		err.means = os.ErrProcessDone
+	}
+	return nil, err
+}
+
+// selfID returns the ID of this process.
+func selfID() (PidFDID, error) {
+	p, err := OpenPidFD(syscall.Getpid(), 0)
+	if err != nil {
+		return 0, err
+	}
+	defer p.Close()
+	return p.ID()
+}
+
+// ID returns the ID of the process. It works for one that was reaped, too. See
+// [PidFDGetID] for what it takes and for the errors.
+func (p *PidFD) ID() (PidFDID, error) {
+	if err := p.acquire(); err != nil {
+		return 0, err
+	}
+	defer p.release()
+	return PidFDGetID(p.fd)
+}
+
+// PID returns the PID of the process (of the thread, for one opened with
+// [PIDFD_THREAD]) in the pid namespace of the caller. It is the ioctl
+// [PIDFD_GET_INFO] (Linux 6.13), or else what /proc/self/fdinfo tells.
+//
+// Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped,
+// and so has no PID. EREMOTE if it has none in the caller's pid namespace. One
+// that matches [errors.ErrUnsupported] where the kernel lacks the ioctl and
+// /proc is not mounted.
+func (p *PidFD) PID() (int, error) {
+	if err := p.acquire(); err != nil {
+		return 0, err
+	}
+	defer p.release()
+	info := pidfdInfo{Mask: PIDFD_INFO_PID}
+	errno := pidfdGetInfo(p.fd, &info)
+	if errno == 0 && info.Mask&PIDFD_INFO_PID != 0 {
+		return int(info.PID), nil
+	}
+	err := &callError{call: "ioctl", subject: "PIDFD_GET_INFO " + fdSubject(p.fd), errno: errno}
+	switch errno {
+	case syscall.ESRCH:
+		err.means = os.ErrProcessDone
+		return 0, err
+	case 0, syscall.EINVAL, syscall.ENOTTY, syscall.ENOSYS:
+		// Before Linux 6.13: EINVAL, before 6.9: ENOTTY.
+		err.errno, err.means = syscall.ENOTTY, errors.ErrUnsupported
+		return p.fdinfoPID(err)
+	}
+	return 0, err
+}
+
+// fdinfoPID is for kernels without PIDFD_GET_INFO, which answered unsupported.
+func (p *PidFD) fdinfoPID(unsupported error) (int, error) {
+	name := "/proc/self/fdinfo/" + strconv.Itoa(p.fd)
+	text, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, unsupported
+	}
+	if err != nil {
+		return 0, err
+	}
+	pid, ok := parseFdinfoPID(string(text))
+	switch {
+	case !ok:
+		return 0, unsupported
+	case pid == 0:
+		return 0, &callError{call: "read", subject: name, errno: syscall.EREMOTE}
+	case pid < 0:
+		return 0, &callError{call: "read", subject: name, errno: syscall.ESRCH, means: os.ErrProcessDone}
+	}
+	return pid, nil
+}
+
+// parseFdinfoPID finds the line "Pid:" in /proc/self/fdinfo/FD of a pidfd. 0 is a
+// process that has no PID in the reader's namespace, -1 one that was reaped
+// (kernel/fork.c, pidfd_show_fdinfo).
+func parseFdinfoPID(text string) (pid int, ok bool) {
+	for line := range strings.SplitSeq(text, "\n") {
+		if value, ok := strings.CutPrefix(line, "Pid:"); ok {
+			pid, err := strconv.ParseInt(strings.TrimSpace(value), 10, 32)
+			return int(pid), err == nil && pid >= -1
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,203 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+)
+
+// A callError is a system call that failed.
+type callError struct {
+	call    string        // as strace prints it
+	subject string        // what it was asked about, "" = nothing worth naming
+	errno   syscall.Errno // what it answered
+	means   error         // what that means here beyond what errno says itself, or nil
+}
+
+func (e *callError) Error() string {
+	s := e.call
+	if e.subject != "" {
+		s += " " + e.subject
+	}
+	s += ": " + e.errno.Error()
+	if e.means == errors.ErrUnsupported {
+		s += " (this kernel does not have it)"
+	}
+	return s
+}
+
+func (e *callError) Unwrap() error { return os.NewSyscallError(e.call, e.errno) }
+
+func (e *callError) Is(target error) bool { return e.means != nil && target == e.means }
+
+// An inputError tells what the caller gave that will not do.
+type inputError struct {
+	text  string
+	errno syscall.Errno
+	means error // as in callError
+}
+
+func (e *inputError) Error() string        { return e.text }
+func (e *inputError) Unwrap() error        { return e.errno }
+func (e *inputError) Is(target error) bool { return e.means != nil && target == e.means }
+
+// fdSubject is how errors name a descriptor.
+func fdSubject(fd int) string { return "of descriptor " + strconv.Itoa(fd) }
+
+// The kernel reads a descriptor and a PID as 32 bits and drops the rest.
+func fits32(n int) bool { return int(int32(n)) == n }
+
+// is64bit tells the word size of this program; where it is true, that of the
+// kernel is the same.
+const is64bit = ^uint(0)>>32 != 0
+
+// native64 reads an integer in the byte order of this machine.
+func native64(b []byte) (n uint64) {
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&n)), 8), b)
+	return n
+}
+
+// putNative64 is the reverse of native64.
+func putNative64(b []byte, n uint64) {
+	copy(b, unsafe.Slice((*byte)(unsafe.Pointer(&n)), 8))
+}
+
+// nameToHandleAt fills h and returns the mount ID.
+func nameToHandleAt(dirfd int, path string, h *fileHandle, flags int) (MountID, syscall.Errno) {
+	switch {
+	case !fits32(dirfd):
+		return 0, syscall.EBADF
+	case path == "":
+		var end byte
+		return nameToHandle(dirfd, &end, h, flags)
+	case strings.IndexByte(path, 0) >= 0:
+		return 0, syscall.EINVAL
+	}
+	var buf [1024]byte
+	p := buf[:]
+	if len(path) >= len(buf) {
+		p = make([]byte, len(path)+1)
+	}
+	copy(p, path)
+	return nameToHandle(dirfd, &p[0], h, flags)
+}
+
+// nameToHandle takes the path as C does.
+func nameToHandle(dirfd int, path *byte, h *fileHandle, flags int) (MountID, syscall.Errno) {
+	// 8 bytes in any case: with AT_HANDLE_MNT_ID_UNIQUE that is what the kernel writes.
+	var mount uint64
+	*h = fileHandle{HandleBytes: MAX_HANDLE_SZ}
+	for {
+		_, _, errno := syscall.Syscall6(_SYS_NAME_TO_HANDLE_AT, uintptr(dirfd), uintptr(unsafe.Pointer(path)),
+			uintptr(unsafe.Pointer(h)), uintptr(unsafe.Pointer(&mount)), uintptr(flags), 0)
+		switch {
+		case errno == syscall.EINTR:
+		case errno != 0:
+			return 0, errno
+		case flags&AT_HANDLE_MNT_ID_UNIQUE != 0:
+			return MountID(mount), 0
+		default:
+			// An int, which on a big-endian machine is the high half of mount.
+			return MountID(*(*uint32)(unsafe.Pointer(&mount))), 0
+		}
+	}
+}
+
+// openByHandleAt returns a close-on-exec descriptor.
+func openByHandleAt(mountFD int, h *fileHandle, flags int) (fd int, errno syscall.Errno) {
+	if !fits32(mountFD) {
+		return -1, syscall.EBADF
+	}
+	for {
+		r, _, errno := syscall.Syscall(_SYS_OPEN_BY_HANDLE_AT, uintptr(mountFD), uintptr(unsafe.Pointer(h)),
+			uintptr(flags|syscall.O_CLOEXEC|syscall.O_LARGEFILE))
+		switch errno {
+		case 0:
+			return int(r), 0
+		case syscall.EINTR:
+		default:
+			return -1, errno
+		}
+	}
+}
+
+// pidfdOpen returns a close-on-exec descriptor. It cannot block.
+func pidfdOpen(pid, flags int) (fd int, errno syscall.Errno) {
+	r, _, errno := syscall.RawSyscall(_SYS_PIDFD_OPEN, uintptr(pid), uintptr(flags), 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(r), 0
+}
+
+// pidfdProbe sends no signal: it asks whether one could be sent. It cannot block.
+func pidfdProbe(fd int) syscall.Errno {
+	_, _, errno := syscall.RawSyscall6(_SYS_PIDFD_SEND_SIGNAL, uintptr(fd), 0, 0, 0, 0, 0)
+	return errno
+}
+
+// pidfdGetInfo asks for the fields in info.Mask. It must be given a pidfd, and then it cannot block.
+func pidfdGetInfo(fd int, info *pidfdInfo) syscall.Errno {
+	_, _, errno := syscall.RawSyscall(_SYS_IOCTL, uintptr(fd), PIDFD_GET_INFO, uintptr(unsafe.Pointer(info)))
+	return errno
+}
+
+// fcntl is for commands that cannot block.
+func fcntl(fd, cmd, arg int) (int, syscall.Errno) {
+	r, _, errno := syscall.RawSyscall(_SYS_FCNTL, uintptr(fd), uintptr(cmd), uintptr(arg))
+	return int(r), errno
+}
+
+// fstat returns the device and the inode number, of which a kernel of 32 bits has just the low half.
+func fstat(fd int) (dev, ino uint64, errno syscall.Errno) {
+	if !fits32(fd) {
+		return 0, 0, syscall.EBADF
+	}
+	var st syscall.Stat_t
+	for {
+		switch err := syscall.Fstat(fd, &st); err {
+		case nil:
+			return uint64(st.Dev), st.Ino, 0
+		case syscall.EINTR:
+		default:
+			return 0, 0, err.(syscall.Errno)
+		}
+	}
+}
+
+// fsMagic returns the type of the file system, as in linux/magic.h.
+func fsMagic(fd int) (uint32, syscall.Errno) {
+	if !fits32(fd) {
+		return 0, syscall.EBADF
+	}
+	var st syscall.Statfs_t
+	for {
+		switch err := syscall.Fstatfs(fd, &st); err {
+		case nil:
+			return uint32(st.Type), 0
+		case syscall.EINTR:
+		default:
+			return 0, err.(syscall.Errno)
+		}
+	}
+}
+
+// unshareFiles gives the calling thread a descriptor table of its own, a copy
+// of the one it shared with the other threads.
+func unshareFiles() syscall.Errno {
+	// Linux 5.9. Closes nothing: no descriptor has that number. Seccomp filters
+	// of containers let it pass where they stop unshare(2).
+	_, _, errno := syscall.RawSyscall(_SYS_CLOSE_RANGE, ^uintptr(0), ^uintptr(0), _CLOSE_RANGE_UNSHARE)
+	if errno == 0 {
+		return 0
+	}
+	if err := syscall.Unshare(syscall.CLONE_FILES); err != nil {
+		return err.(syscall.Errno)
+	}
+	return 0
+}
