@@ -1,0 +1,282 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// becomeListen passes files on to the child "listen".
+func becomeListen(files []*os.File) error {
+	words := self()
+	path, err := exec.LookPath(words[0])
+	if err != nil {
+		return err
+	}
+	os.Setenv(childVar, "listen")
+	env := append(os.Environ(), "LISTEN_PID=1", "LISTEN_PIDFDID=1", "LISTEN_FDS=9", "LISTEN_FDNAMES=stale")
+	return ExecListenFDs(path, words, env, files)
+}
+
+// openAt opens a file of its own content and name on descriptor fd, 0 = any.
+func openAt(name string, fd int) (*os.File, error) {
+	f, err := os.CreateTemp("", "sysfd")
+	if err != nil {
+		return nil, err
+	}
+	os.Remove(f.Name())
+	if _, err := f.WriteString(name); err != nil {
+		return nil, err
+	}
+	old, err := syscall.Dup(int(f.Fd()))
+	f.Close()
+	if err != nil || fd == 0 || fd == old {
+		return os.NewFile(uintptr(old), name), err
+	}
+	err = syscall.Dup3(old, fd, syscall.O_CLOEXEC)
+	syscall.Close(old)
+	return os.NewFile(uintptr(fd), name), err
+}
+
+func init() {
+	children["exec"] = func(args []string) error {
+		// The poller's descriptors come to lie where the files are to go.
+		poller, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		defer poller.Close()
+		go poller.Accept()
+		var files []*os.File
+		switch args[0] {
+		case "swapped":
+			a, err := openAt("a", 0)
+			if err != nil {
+				return err
+			}
+			b, err := openAt("b", 0)
+			if err != nil {
+				return err
+			}
+			files = []*os.File{b, a}
+		case "overlapping":
+			// Each is where the next one is to go.
+			for i := range 5 {
+				f, err := openAt(string(rune('a'+i)), 20+i)
+				if err != nil {
+					return err
+				}
+				files = append(files, f)
+			}
+			files = append(files[1:], files[0])
+		case "twice":
+			a, err := openAt("a", 0)
+			if err != nil {
+				return err
+			}
+			files = []*os.File{a, a}
+		case "many":
+			for i := range 40 {
+				f, err := openAt(fmt.Sprint(i), 0)
+				if err != nil {
+					return err
+				}
+				files = append(files, f)
+			}
+			slices.Reverse(files)
+		case "none":
+		case "main-thread":
+			// As a program does that must stay on its first thread.
+			runtime.LockOSThread()
+			a, err := openAt("a", 0)
+			if err != nil {
+				return err
+			}
+			files = []*os.File{a}
+		}
+		return becomeListen(files)
+	}
+}
+
+func TestExecListenFDs(t *testing.T) {
+	keepsDescriptors(t)
+	var many []string
+	for i := range 40 {
+		many = append(many, strconv.Itoa(39-i))
+	}
+	for name, want := range map[string][]string{
+		"swapped":     {"b", "a"},
+		"overlapping": {"b", "c", "d", "e", "a"},
+		"twice":       {"a", "a"},
+		"many":        many,
+		"none":        nil,
+		"main-thread": {"a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := child("exec", name)
+			var r listenReport
+			decodeJSON(t, output(t, cmd), &r)
+			if r.Err != "" || !slices.Equal(r.Names, want) || !slices.Equal(r.Contents, want) {
+				t.Errorf("%+v", r)
+			}
+			variables := 4
+			if id, err := selfID(); err != nil || id == 0 {
+				variables = 3
+			}
+			if want == nil {
+				variables = 0
+			}
+			if len(r.Inspected.Environ) != variables {
+				t.Errorf("%q", r.Inspected.Environ)
+			}
+		})
+	}
+}
+
+// When it fails, nothing has changed: neither the descriptors nor what the runtime
+// does with its own, nor is a descriptor kept open behind the program's back.
+func TestExecListenFDsFails(t *testing.T) {
+	keepsDescriptors(t)
+	check := func() {
+		t.Helper()
+		l, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		defer r.Close()
+		files := make([]*os.File, 30)
+		for i := range files {
+			if files[i], err = openAt("x", 0); err != nil {
+				t.Fatal(err)
+			}
+			defer files[i].Close()
+		}
+		before := descriptors(t)
+		err = ExecListenFDs("/nonexistent/program", []string{"program"}, os.Environ(), files)
+		matches(t, err, syscall.ENOENT, os.ErrNotExist)
+		if err == nil || !strings.Contains(err.Error(), "/nonexistent/program") {
+			t.Errorf("%v does not name the program", err)
+		}
+		if after := descriptors(t); !slices.Equal(before, after) {
+			t.Errorf("open before: %q\nopen after: %q", before, after)
+		}
+		// The poller still works.
+		r.SetReadDeadline(time.Now().Add(time.Millisecond))
+		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("read: %v", err)
+		}
+		// The other end is told that this one is gone.
+		client, err := net.Dial("unix", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		server, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = ExecListenFDs("/nonexistent/program", nil, nil, files[:1])
+		matches(t, err, syscall.ENOENT, os.ErrNotExist)
+		server.Close()
+		l.Close()
+		client.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if n, err := client.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the connection is still open: %d, %v", n, err)
+		}
+	}
+	for range 20 {
+		check()
+	}
+}
+
+func init() {
+	// The thread of main cannot end, so it must not be the one that tries.
+	children["exec-fails-on-main"] = func(args []string) error {
+		f, err := openAt("a", 0)
+		if err != nil {
+			return err
+		}
+		r, w, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		for range 50 {
+			if err := ExecListenFDs("/nonexistent/program", nil, nil, []*os.File{f}); !errors.Is(err, syscall.ENOENT) {
+				return fmt.Errorf("got %v", err)
+			}
+			if len(args) > 0 {
+				runtime.Gosched()
+			}
+		}
+		w.Close()
+		r.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if n, err := r.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("the pipe is still open: %d, %v", n, err)
+		}
+		fmt.Println("ok")
+		return nil
+	}
+}
+
+func TestExecListenFDsFailsOnMain(t *testing.T) {
+	for _, procs := range []string{"1", "2"} {
+		cmd := child("exec-fails-on-main")
+		cmd.Env = append(cmd.Env, "GOMAXPROCS="+procs)
+		if out := output(t, cmd); out != "ok\n" {
+			t.Errorf("%q", out)
+		}
+	}
+}
+
+func TestExecListenFDsErrors(t *testing.T) {
+	keepsDescriptors(t)
+	null, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for _, name := range []string{"a:b", `a\b`, "a\n", "\xff", "ä", strings.Repeat("x", 256)} {
+		f := os.NewFile(uintptr(dup(t, null)), name)
+		defer f.Close()
+		err := ExecListenFDs("/bin/true", []string{"true"}, nil, []*os.File{null, f})
+		matches(t, err, syscall.EINVAL)
+		if err != nil && !strings.Contains(err.Error(), strconv.Quote(name)) {
+			t.Errorf("%v does not name %q", err, name)
+		}
+	}
+	err = ExecListenFDs("/bin/true", []string{"true"}, nil, []*os.File{nil})
+	matches(t, err, os.ErrInvalid)
+	closed := os.NewFile(uintptr(dup(t, null)), "closed")
+	closed.Close()
+	if err := ExecListenFDs("/bin/true", []string{"true"}, nil, []*os.File{null, closed}); err == nil {
+		t.Error("no error")
+	}
+	err = ExecListenFDs("/bin/true\x00", []string{"true"}, nil, []*os.File{null})
+	matches(t, err, syscall.EINVAL)
+}
+
+func dup(t *testing.T, f *os.File) int {
+	t.Helper()
+	fd, err := dupAbove(f, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}

@@ -1,0 +1,363 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestFileHandleValue(t *testing.T) {
+	var zero FileHandle
+	if !zero.IsZero() || zero.Len() != 0 || zero.Type() != 0 || zero.AppendBytes(nil) != nil || zero.String() != "0:" {
+		t.Errorf("the zero handle is %v", zero)
+	}
+	data := []byte{0x19, 0, 0, 0, 0, 0, 0, 0xff}
+	h, err := NewFileHandle(FILEID_KERNFS, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[0] = 0 // it has a copy
+	if h.String() != "fe:19000000000000ff" || h.Type() != FILEID_KERNFS || h.Len() != 8 || h.IsZero() {
+		t.Errorf("got %v", h)
+	}
+	same, _ := NewFileHandle(FILEID_KERNFS, h.AppendBytes(nil))
+	shorter, _ := NewFileHandle(FILEID_KERNFS, h.AppendBytes(nil)[:7])
+	otherType, _ := NewFileHandle(1, h.AppendBytes(nil))
+	seen := map[FileHandle]string{h: "h", shorter: "shorter", otherType: "otherType"}
+	if same != h || seen[same] != "h" || len(seen) != 3 {
+		t.Errorf("equality: %v", seen)
+	}
+	longest, err := NewFileHandle(-1, make([]byte, MAX_HANDLE_SZ))
+	if err != nil || longest.String() != "ffffffff:"+strings.Repeat("00", MAX_HANDLE_SZ) {
+		t.Errorf("%v, %v", longest, err)
+	}
+	_, err = NewFileHandle(1, make([]byte, MAX_HANDLE_SZ+1))
+	matches(t, err, syscall.EINVAL)
+}
+
+func TestNameToHandleAt(t *testing.T) {
+	keepsDescriptors(t)
+	name := tempFile(t)
+	dir := filepath.Dir(name)
+	handle := func(dirfd int, path string, flags int) FileHandle {
+		t.Helper()
+		h, mount, err := NameToHandleAt(dirfd, path, flags)
+		if err != nil || h.IsZero() || mount.Unique() {
+			t.Fatalf("%v on mount %v, %v", h, mount, err)
+		}
+		return h
+	}
+	h := handle(AT_FDCWD, name, 0)
+
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	dirfd := int(f.Fd())
+	if got := handle(dirfd, "file", 0); got != h {
+		t.Errorf("relative: %v, want %v", got, h)
+	}
+	if got, want := handle(dirfd, "", AT_EMPTY_PATH), handle(AT_FDCWD, dir, 0); got != want {
+		t.Errorf("AT_EMPTY_PATH: %v, want %v", got, want)
+	}
+	long := strings.Repeat("./", 1000) + "file"
+	if got := handle(dirfd, long, 0); got != h {
+		t.Errorf("long path: %v, want %v", got, h)
+	}
+	for _, n := range []int{1022, 1023, 1024} { // where the buffer on the stack ends
+		path := dir + strings.Repeat("/", n-len(dir)-len("file")) + "file"
+		if got := handle(AT_FDCWD, path, 0); len(path) != n || got != h {
+			t.Errorf("path of %d bytes: %v, want %v", n, got, h)
+		}
+	}
+
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink("file", link); err != nil {
+		t.Fatal(err)
+	}
+	if handle(AT_FDCWD, link, 0) == h || handle(AT_FDCWD, link, AT_SYMLINK_FOLLOW) != h {
+		t.Error("AT_SYMLINK_FOLLOW")
+	}
+	moved := filepath.Join(dir, "moved")
+	if err := os.Rename(name, moved); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if handle(AT_FDCWD, moved, 0) != h || handle(AT_FDCWD, name, 0) == h {
+		t.Error("a handle goes with the file, not with its name")
+	}
+}
+
+func TestNameToHandleAtErrors(t *testing.T) {
+	keepsDescriptors(t)
+	name := tempFile(t)
+	for _, test := range []struct {
+		dirfd int
+		path  string
+		flags int
+		want  []error
+		names string
+	}{
+		{AT_FDCWD, name + "x", 0, []error{syscall.ENOENT, os.ErrNotExist}, name + "x"},
+		{AT_FDCWD, name + "\x00", 0, []error{syscall.EINVAL}, `file\x00`},
+		{AT_FDCWD, "", 0, []error{syscall.ENOENT, os.ErrNotExist}, "-100"},
+		{AT_FDCWD, strings.Repeat("x", 5000), 0, []error{syscall.ENAMETOOLONG}, "xxx"},
+		{AT_FDCWD, name, 1 << 30, []error{syscall.EINVAL}, name},
+		{99999, "", AT_EMPTY_PATH, []error{syscall.EBADF}, "99999"},
+		{AT_FDCWD, "/proc/self/status", 0, []error{syscall.EOPNOTSUPP, errors.ErrUnsupported}, "/proc/self/status"},
+	} {
+		h, mount, err := NameToHandleAt(test.dirfd, test.path, test.flags)
+		if !h.IsZero() || mount != 0 {
+			t.Errorf("%v, %v", h, mount)
+		}
+		matches(t, err, test.want...)
+		var call *os.SyscallError
+		if !errors.As(err, &call) || call.Syscall != "name_to_handle_at" {
+			t.Errorf("%v has no *os.SyscallError", err)
+		}
+		if err != nil && !strings.Contains(err.Error(), test.names) {
+			t.Errorf("%v does not name %q", err, test.names)
+		}
+	}
+}
+
+// The kernel reads 32 bits of a descriptor. A number that is equal to an open one
+// but for what lies above these is not that one.
+func TestDescriptorsAreNotTruncated(t *testing.T) {
+	if !is64bit {
+		return
+	}
+	f, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd := int(f.Fd()) + beyond32bits
+	_, _, err = NameToHandleAt(fd, "", AT_EMPTY_PATH)
+	matches(t, err, syscall.EBADF)
+	_, err = OpenByHandleAt(fd, PidFDHandle(1), 0)
+	matches(t, err, syscall.EBADF)
+	_, err = PidFDGetID(fd)
+	matches(t, err, syscall.EBADF)
+}
+
+func TestHandleFlags(t *testing.T) {
+	keepsDescriptors(t)
+	name := tempFile(t)
+	t.Run("FID", func(t *testing.T) {
+		needs(t, "AT_HANDLE_FID", "6.5")
+		for _, path := range []string{name, "/proc/self/status"} {
+			if h, _, err := NameToHandleAt(AT_FDCWD, path, AT_HANDLE_FID); err != nil || h.IsZero() {
+				t.Errorf("%s: %v, %v", path, h, err)
+			}
+		}
+	})
+	t.Run("unique", func(t *testing.T) {
+		needs(t, "AT_HANDLE_MNT_ID_UNIQUE", "6.12")
+		h, id, err := NameToHandleAt(AT_FDCWD, name, AT_HANDLE_MNT_ID_UNIQUE)
+		if err != nil || h.IsZero() || !id.Unique() {
+			t.Errorf("%v, %v, %v", h, id, err)
+		}
+	})
+	t.Run("connectable", func(t *testing.T) {
+		_, _, err := NameToHandleAt(AT_FDCWD, "", AT_EMPTY_PATH|AT_HANDLE_CONNECTABLE)
+		matches(t, err, syscall.EINVAL) // and not ErrUnsupported: no kernel will
+		needs(t, "AT_HANDLE_CONNECTABLE", "6.13")
+		h, _, err := NameToHandleAt(AT_FDCWD, name, AT_HANDLE_CONNECTABLE)
+		if err != nil || h.Type()&FILEID_IS_CONNECTABLE == 0 {
+			t.Errorf("%v, %v", h, err)
+		}
+	})
+}
+
+// What an older kernel answers to a flag that it does not know.
+func TestNewHandleFlag(t *testing.T) {
+	for _, test := range []struct {
+		flags int
+		want  bool
+	}{
+		{0, false},
+		{AT_EMPTY_PATH | AT_SYMLINK_FOLLOW, false},
+		{AT_HANDLE_FID, true},
+		{AT_HANDLE_FID | AT_EMPTY_PATH, true},
+		{AT_HANDLE_MNT_ID_UNIQUE | AT_SYMLINK_FOLLOW, true},
+		{AT_HANDLE_CONNECTABLE, true},
+		{AT_HANDLE_CONNECTABLE | AT_EMPTY_PATH, false},
+		{AT_HANDLE_CONNECTABLE | AT_HANDLE_FID, false},
+		{AT_HANDLE_FID | 1<<30, false},
+		{1 << 30, false},
+	} {
+		if got := newHandleFlag(test.flags); got != test.want {
+			t.Errorf("%#x: %v", test.flags, got)
+		}
+	}
+}
+
+// The kernel tells the mount ID of an open file in another way, too.
+func TestMountID(t *testing.T) {
+	keepsDescriptors(t)
+	f, err := os.Open(tempFile(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	_, got, err := NameToHandleAt(int(f.Fd()), "", AT_EMPTY_PATH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(int(f.Fd())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if value, ok := strings.CutPrefix(line, "mnt_id:"); ok {
+			if want := strings.TrimSpace(value); strconv.FormatUint(uint64(got), 10) != want {
+				t.Errorf("%v, want %v", got, want)
+			}
+			return
+		}
+	}
+	t.Fatalf("no mnt_id in %q", text)
+}
+
+func TestOpenByHandleAt(t *testing.T) {
+	needsRoot(t) // CAP_DAC_READ_SEARCH
+	keepsDescriptors(t)
+	name := tempFile(t)
+	h, _, err := NameToHandleAt(AT_FDCWD, name, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	moved := name + "-moved"
+	if err := os.Rename(name, moved); err != nil {
+		t.Fatal(err)
+	}
+	f, err := OpenByHandleAt(int(dir.Fd()), h, os.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	if err != nil || string(text) != "content of "+t.Name() {
+		t.Errorf("%q, %v", text, err)
+	}
+	if flags, errno := fcntl(int(f.Fd()), syscall.F_GETFD, 0); errno != 0 || flags&syscall.FD_CLOEXEC == 0 {
+		t.Errorf("descriptor flags %#x, %v", flags, errno)
+	}
+	if !strings.Contains(f.Name(), h.String()) {
+		t.Errorf("name %q", f.Name())
+	}
+	f.Close()
+
+	if err := os.Remove(moved); err != nil {
+		t.Fatal(err)
+	}
+	_, err = OpenByHandleAt(int(dir.Fd()), h, os.O_RDONLY)
+	matches(t, err, syscall.ESTALE, os.ErrNotExist)
+	_, err = OpenByHandleAt(int(dir.Fd()), FileHandle{}, os.O_RDONLY)
+	matches(t, err, syscall.EINVAL)
+	_, err = OpenByHandleAt(99999, h, os.O_RDONLY)
+	matches(t, err, syscall.EBADF)
+}
+
+// A file of more than 2 GiB opens in a 32-bit program, too.
+func TestOpenByHandleAtLargeFile(t *testing.T) {
+	needsRoot(t)
+	keepsDescriptors(t)
+	name := tempFile(t)
+	if err := os.Truncate(name, 3<<30); err != nil {
+		t.Fatal(err)
+	}
+	h, _, err := NameToHandleAt(AT_FDCWD, name, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	f, err := OpenByHandleAt(int(dir.Fd()), h, os.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+}
+
+func TestNameToHandleAtAllocates(t *testing.T) {
+	name := tempFile(t)
+	doesNotAllocate(t, func() { NameToHandleAt(AT_FDCWD, name, 0) })
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd := int(f.Fd())
+	doesNotAllocate(t, func() { NameToHandleAt(fd, "", AT_EMPTY_PATH) })
+	h, _, _ := NameToHandleAt(fd, "", AT_EMPTY_PATH)
+	seen := map[FileHandle]bool{h: true}
+	doesNotAllocate(t, func() { _ = seen[h] })
+}
+
+// The cost of a handle beside that of the system call, and of the same
+// through golang.org/x/sys/unix.
+func BenchmarkNameToHandleAt(b *testing.B) {
+	name := filepath.Join(b.TempDir(), "file")
+	f, err := os.Create(name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	fd := int(f.Fd())
+	b.Run("path/syscall", func(b *testing.B) {
+		path, err := syscall.BytePtrFromString(name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		var h fileHandle
+		for b.Loop() {
+			nameToHandle(AT_FDCWD, path, &h, 0)
+		}
+	})
+	b.Run("path/sysfd", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			NameToHandleAt(AT_FDCWD, name, 0)
+		}
+	})
+	b.Run("path/x-sys", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			unix.NameToHandleAt(AT_FDCWD, name, 0)
+		}
+	})
+	b.Run("descriptor/sysfd", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			NameToHandleAt(fd, "", AT_EMPTY_PATH)
+		}
+	})
+	b.Run("descriptor/x-sys", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			unix.NameToHandleAt(fd, "", AT_EMPTY_PATH)
+		}
+	})
+}

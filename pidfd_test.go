@@ -1,0 +1,554 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+func TestHandlePidFDID(t *testing.T) {
+	for _, test := range []struct {
+		typ  int32
+		data [12]byte
+		n    int
+		id   PidFDID
+		ok   bool
+	}{
+		{typ: FILEID_KERNFS, data: bytes64(0x19), n: 8, id: 0x19, ok: true},
+		{typ: FILEID_KERNFS, data: bytes64(0x7_0000_0077), n: 8, id: 0x7_0000_0077, ok: true},
+		{typ: FILEID_KERNFS, data: bytes64(1<<64 - 1), n: 8, id: 1<<64 - 1, ok: true},
+		{typ: FILEID_KERNFS, data: bytes64(0x19), n: 12},
+		{typ: FILEID_KERNFS, data: bytes64(0x19), n: 4},
+		{typ: FILEID_INO32_GEN, data: bytes64(0x19), n: 8},
+		{typ: FILEID_INO64_GEN, data: bytes64(0x19), n: 12}, // AT_HANDLE_FID on a pidfd before Linux 6.14
+		{},
+	} {
+		h, err := NewFileHandle(test.typ, test.data[:test.n])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id, ok := h.PidFDID(); id != test.id || ok != test.ok {
+			t.Errorf("%v: %d, %v; want %d, %v", h, id, ok, test.id, test.ok)
+		}
+		if test.ok && PidFDHandle(test.id) != h {
+			t.Errorf("the handle of %d is %v, want %v", test.id, PidFDHandle(test.id), h)
+		}
+	}
+}
+
+// bytes64 spells n in the byte order of the machine.
+func bytes64(n uint64) (b [12]byte) {
+	for i := range 8 {
+		b[i] = byte(n >> (8 * i))
+		if bigEndian {
+			b[i] = byte(n >> (56 - 8*i))
+		}
+	}
+	return b
+}
+
+func openPidFD(t testing.TB, pid int) *PidFD {
+	t.Helper()
+	p, err := OpenPidFD(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func idOf(t testing.TB, p *PidFD) PidFDID {
+	t.Helper()
+	id, err := p.ID()
+	if err != nil || id == 0 {
+		t.Fatalf("ID %d, %v", id, err)
+	}
+	return id
+}
+
+// forgetPidfs makes the package learn again what tells pidfs from other file systems.
+func forgetPidfs() {
+	pidfsDev.Store(0)
+	pidfsMount.Store(0)
+}
+
+func TestPidFDGetID(t *testing.T) {
+	needs(t, "pidfs", "6.9")
+	keepsDescriptors(t)
+	first, second := sleeper(t), sleeper(t)
+	me, a, b := openPidFD(t, os.Getpid()), openPidFD(t, first.Process.Pid), openPidFD(t, second.Process.Pid)
+	again := openPidFD(t, first.Process.Pid)
+	if idOf(t, a) == idOf(t, b) || idOf(t, a) == idOf(t, me) || idOf(t, a) != idOf(t, again) {
+		t.Errorf("IDs %d, %d, %d, %d", idOf(t, a), idOf(t, b), idOf(t, me), idOf(t, again))
+	}
+	if id, err := PidFDGetID(a.fd); err != nil || id != idOf(t, a) {
+		t.Errorf("PidFDGetID: %d, %v", id, err)
+	}
+	if id, err := selfID(); err != nil || id != idOf(t, me) {
+		t.Errorf("selfID: %d, %v", id, err)
+	}
+	before := idOf(t, a)
+	reap(first)
+	if idOf(t, a) != before {
+		t.Error("the ID changed when the process was reaped")
+	}
+}
+
+// A process asks for its ID itself, and is asked from outside.
+func TestPidFDIDAcrossProcesses(t *testing.T) {
+	needs(t, "pidfs", "6.9")
+	keepsDescriptors(t)
+	cmd := child("self-id")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer stdin.Close()
+	var said PidFDID
+	if _, err := fmt.Fscan(stdout, &said); err != nil {
+		t.Fatal(err)
+	}
+	if id := idOf(t, openPidFD(t, cmd.Process.Pid)); id != said {
+		t.Errorf("from outside %d, from inside %d", id, said)
+	}
+}
+
+func init() {
+	children["self-id"] = func([]string) error {
+		id, err := selfID()
+		if err != nil {
+			return err
+		}
+		fmt.Println(uint64(id))
+		_, err = io.ReadAll(os.Stdin)
+		return err
+	}
+}
+
+func TestPidFDIDByInodeAndByHandle(t *testing.T) {
+	if !is64bit {
+		return
+	}
+	needs(t, "handles on pidfs", "6.14")
+	for _, fresh := range []bool{true, false} {
+		if fresh {
+			forgetPidfs()
+		}
+		p := openPidFD(t, sleeper(t).Process.Pid)
+		byInode, err := pidfdIDByInode(p.fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		byHandle, err := pidfdIDByHandle(p.fd)
+		if err != nil || byHandle != byInode {
+			t.Errorf("by inode %d, by handle %d, %v", byInode, byHandle, err)
+		}
+	}
+}
+
+// notPidFDs are descriptors of all kinds; some have handles of the shape that a
+// pidfd's has.
+func notPidFDs(t *testing.T) map[string]int {
+	t.Helper()
+	fds := map[string]int{}
+	add := func(name string, fd int, err error) {
+		if err != nil {
+			t.Logf("%s: %v", name, err)
+			return
+		}
+		fds[name] = fd
+		t.Cleanup(func() { syscall.Close(fd) })
+	}
+	open := func(path string, flags int) {
+		fd, err := syscall.Open(path, flags|syscall.O_CLOEXEC, 0)
+		add(path, fd, err)
+	}
+	open(tempFile(t), syscall.O_RDONLY)
+	open("/", syscall.O_RDONLY)
+	open("/proc/self", syscall.O_RDONLY)
+	open("/proc/self/ns/pid", syscall.O_RDONLY)
+	open("/sys/kernel", syscall.O_RDONLY)
+	open("/sys/fs/cgroup", syscall.O_RDONLY)
+	open("/dev/null", syscall.O_RDWR)
+	const O_PATH = 0x200000
+	open("/usr", O_PATH)
+	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	add("epoll", epoll, err)
+	socket, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	add("socket", socket, err)
+	var pipe [2]int
+	err = syscall.Pipe2(pipe[:], syscall.O_CLOEXEC)
+	add("pipe", pipe[0], err)
+	add("the pipe's other end", pipe[1], err)
+	return fds
+}
+
+func TestNotAPidFD(t *testing.T) {
+	keepsDescriptors(t)
+	fds := notPidFDs(t)
+	if len(fds) < 8 {
+		t.Fatalf("only %v to try", fds)
+	}
+	methods := map[string]func(int) (PidFDID, error){"handle": pidfdIDByHandle, "any": PidFDGetID}
+	if is64bit {
+		methods["inode"] = pidfdIDByInode
+	}
+	for name, fd := range fds {
+		for method, get := range methods {
+			// A stray descriptor may be the first that is asked about.
+			forgetPidfs()
+			for range 2 {
+				id, err := get(fd)
+				if id != 0 {
+					t.Errorf("%s, by %s: ID %d", name, method, id)
+				}
+				matches(t, err, ErrNotPidFD, syscall.EBADF)
+				if err != nil && !strings.Contains(err.Error(), strconv.Itoa(fd)) {
+					t.Errorf("%v does not name %d", err, fd)
+				}
+			}
+			// And must not change what a pidfd is told.
+			stillKnowsItself(t)
+		}
+	}
+	for _, fd := range []int{-1, 99999, AT_FDCWD, FD_PIDFS_ROOT, PIDFD_SELF} {
+		for _, get := range methods {
+			_, err := get(fd)
+			matches(t, err, syscall.EBADF)
+		}
+	}
+}
+
+// stillKnowsItself checks that this process gets its ID, where the kernel has IDs.
+func stillKnowsItself(t *testing.T) {
+	t.Helper()
+	p := openPidFD(t, os.Getpid())
+	defer p.Close()
+	id, err := p.ID()
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		t.Fatal(err)
+	}
+	if err == nil && is64bit {
+		if _, ino, errno := fstat(p.fd); errno != 0 || PidFDID(ino) != id {
+			t.Fatalf("ID %d, inode %d, %v", id, ino, errno)
+		}
+	}
+}
+
+func TestPidFDGetIDConcurrently(t *testing.T) {
+	needs(t, "pidfs", "6.9")
+	keepsDescriptors(t)
+	p := openPidFD(t, os.Getpid())
+	want := idOf(t, p)
+	stray, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stray.Close()
+	strayFD := int(stray.Fd())
+	for range 20 {
+		forgetPidfs()
+		var group sync.WaitGroup
+		for i := range 8 {
+			group.Go(func() {
+				for range 20 {
+					if i%2 == 0 {
+						if _, err := PidFDGetID(strayFD); !errors.Is(err, ErrNotPidFD) {
+							t.Errorf("stray: %v", err)
+						}
+					} else if id, err := PidFDGetID(p.fd); err != nil || id != want {
+						t.Errorf("%d, %v; want %d", id, err, want)
+					}
+				}
+			})
+		}
+		group.Wait()
+	}
+}
+
+func TestOpenPidFDErrors(t *testing.T) {
+	keepsDescriptors(t)
+	gone := child("sleep")
+	if err := gone.Start(); err != nil {
+		t.Fatal(err)
+	}
+	reap(gone)
+	for _, test := range []struct {
+		pid, flags int
+		want       []error
+	}{
+		{0, 0, []error{syscall.EINVAL}},
+		{-1, 0, []error{syscall.EINVAL}},
+		{os.Getpid(), 1 << 30, []error{syscall.EINVAL}},
+		{gone.Process.Pid, 0, []error{syscall.ESRCH, os.ErrProcessDone}},
+	} {
+		p, err := OpenPidFD(test.pid, test.flags)
+		if p != nil {
+			t.Errorf("%+v: opened", test)
+		}
+		matches(t, err, test.want...)
+		if err != nil && !strings.Contains(err.Error(), strconv.Itoa(test.pid)) {
+			t.Errorf("%v does not name %d", err, test.pid)
+		}
+	}
+	if is64bit {
+		// A PID has 32 bits, and 2^32 more is not the same one.
+		_, err := OpenPidFD(os.Getpid()+beyond32bits, 0)
+		matches(t, err, syscall.EINVAL)
+	}
+}
+
+func TestOpenPidFDByID(t *testing.T) {
+	needs(t, "handles on pidfs", "6.14")
+	keepsDescriptors(t)
+	cmd := sleeper(t)
+	pid := cmd.Process.Pid
+	id := idOf(t, openPidFD(t, pid))
+	p, err := OpenPidFDByID(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if idOf(t, p) != id {
+		t.Errorf("ID %d, want %d", idOf(t, p), id)
+	}
+	if got, err := p.PID(); err != nil || got != pid {
+		t.Errorf("PID %d, %v; want %d", got, err, pid)
+	}
+	if flags, errno := fcntl(p.fd, syscall.F_GETFD, 0); errno != 0 || flags&syscall.FD_CLOEXEC == 0 {
+		t.Errorf("descriptor flags %#x, %v", flags, errno)
+	}
+	for _, wrong := range []PidFDID{0, id ^ 1<<32, id | 1<<63, 1<<64 - 1} {
+		_, err := OpenPidFDByID(wrong)
+		matches(t, err, syscall.ESTALE, os.ErrProcessDone)
+		if err != nil && !strings.Contains(err.Error(), wrong.String()) {
+			t.Errorf("%v does not name %d", err, wrong)
+		}
+	}
+	reap(cmd)
+	_, err = OpenPidFDByID(id)
+	matches(t, err, syscall.ESTALE, os.ErrProcessDone)
+}
+
+func TestPidFDPID(t *testing.T) {
+	keepsDescriptors(t)
+	cmd := sleeper(t)
+	p := openPidFD(t, cmd.Process.Pid)
+	ask := map[string]func() (int, error){
+		"PID":    p.PID,
+		"fdinfo": func() (int, error) { return p.fdinfoPID(errors.ErrUnsupported) },
+	}
+	for name, pid := range ask {
+		if got, err := pid(); err != nil || got != cmd.Process.Pid {
+			t.Errorf("%s: %d, %v; want %d", name, got, err, cmd.Process.Pid)
+		}
+	}
+	cmd.Process.Kill()
+	cmd.Process.Wait()
+	for name, pid := range ask {
+		got, err := pid()
+		if got != 0 {
+			t.Errorf("%s: %d of a process that was reaped", name, got)
+		}
+		matches(t, err, syscall.ESRCH, os.ErrProcessDone)
+	}
+}
+
+func TestParseFdinfoPID(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		pid  int
+		ok   bool
+	}{
+		{"pos:\t0\nflags:\t02000002\nmnt_id:\t15\nino:\t2051\nPid:\t4711\nNSpid:\t4711\t1\n", 4711, true},
+		{"Pid:\t0\nNSpid:\t0\n", 0, true},
+		{"Pid:\t-1\nNSpid:\t-1\n", -1, true},
+		{"NSpid:\t4711\n", 0, false},
+		{"pos:\t0\n", 0, false},
+		{"", 0, false},
+		{"Pid:", 0, false},
+		{"Pid:\tx\n", 0, false},
+		{"Pid:\t-2\n", -2, false},
+		{"Pid:\t4294967297\n", 0, false},
+	} {
+		pid, ok := parseFdinfoPID(test.text)
+		if ok != test.ok || ok && pid != test.pid {
+			t.Errorf("%q: %d, %v", test.text, pid, ok)
+		}
+	}
+}
+
+func FuzzParseFdinfoPID(f *testing.F) {
+	f.Add("pos:\t0\nPid:\t4711\nNSpid:\t4711\t1\n")
+	f.Add("Pid:\t-1\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		pid, ok := parseFdinfoPID(text)
+		if ok && (pid < -1 || pid > 1<<31-1 || !strings.Contains(text, "Pid:")) {
+			t.Errorf("%q: %d", text, pid)
+		}
+	})
+}
+
+func TestPidFDClosed(t *testing.T) {
+	keepsDescriptors(t)
+	p := openPidFD(t, os.Getpid())
+	fd := p.fd
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Let another file have the number.
+	f, err := os.Open(tempFile(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if int(f.Fd()) != fd {
+		t.Logf("the next file has descriptor %d, not %d", f.Fd(), fd)
+	}
+	use := func(p *PidFD, want error) {
+		t.Helper()
+		_, err := p.ID()
+		matches(t, err, want)
+		_, err = p.PID()
+		matches(t, err, want)
+		_, err = p.SyscallConn()
+		matches(t, err, want)
+		matches(t, p.Close(), want)
+	}
+	use(p, os.ErrClosed)
+	use(new(PidFD), os.ErrClosed)
+	use(nil, os.ErrInvalid)
+}
+
+func TestPidFDConcurrentClose(t *testing.T) {
+	needs(t, "pidfs", "6.9")
+	keepsDescriptors(t)
+	want := idOf(t, openPidFD(t, os.Getpid()))
+	for range 50 {
+		p := openPidFD(t, os.Getpid())
+		var group sync.WaitGroup
+		for range 4 {
+			group.Go(func() {
+				for {
+					id, err := p.ID()
+					if errors.Is(err, os.ErrClosed) {
+						return
+					}
+					if err != nil || id != want {
+						t.Errorf("%d, %v", id, err)
+						return
+					}
+				}
+			})
+		}
+		closed := make(chan error, 2)
+		for range 2 {
+			group.Go(func() { closed <- p.Close() })
+		}
+		group.Wait()
+		if a, b := <-closed, <-closed; (a == nil) == (b == nil) {
+			t.Errorf("closed twice: %v, %v", a, b)
+		}
+	}
+}
+
+func TestPidFDSyscallConn(t *testing.T) {
+	keepsDescriptors(t)
+	p := openPidFD(t, os.Getpid())
+	conn, err := p.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Control(func(fd uintptr) {
+		if int(fd) != p.fd {
+			t.Errorf("descriptor %d, want %d", fd, p.fd)
+		}
+	}); err != nil {
+		t.Error(err)
+	}
+	p.Close()
+	if err := conn.Control(func(uintptr) { t.Error("called after Close") }); err == nil {
+		t.Error("Control after Close")
+	}
+}
+
+// At the limit of descriptors there is a clear error, and below it all works again.
+func TestPidFDOutOfDescriptors(t *testing.T) {
+	keepsDescriptors(t)
+	var old syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	self, other := openPidFD(t, os.Getpid()), os.Getppid()
+	low := old
+	low.Cur = 3
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	forgetPidfs()
+	_, errOpen := OpenPidFD(other, 0)
+	_, errID := self.ID()
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	matches(t, errOpen, syscall.EMFILE)
+	if errID != nil && !errors.Is(errID, errors.ErrUnsupported) {
+		t.Errorf("the ID of an open pidfd: %v", errID) // it takes no descriptor
+	}
+	openPidFD(t, other).Close()
+}
+
+func TestPidFDAllocates(t *testing.T) {
+	needs(t, "pidfs", "6.9")
+	p := openPidFD(t, os.Getpid())
+	doesNotAllocate(t, func() { PidFDGetID(p.fd) })
+	doesNotAllocate(t, func() { p.ID() })
+	t.Run("PID", func(t *testing.T) {
+		needs(t, "PIDFD_GET_INFO", "6.13")
+		doesNotAllocate(t, func() { p.PID() })
+	})
+}
+
+// The cost of an ID beside that of the system call it cannot do without.
+func BenchmarkPidFDID(b *testing.B) {
+	p := openPidFD(b, os.Getpid())
+	b.Run("fstat", func(b *testing.B) {
+		for b.Loop() {
+			fstat(p.fd)
+		}
+	})
+	b.Run("name_to_handle_at", func(b *testing.B) {
+		var h fileHandle
+		for b.Loop() {
+			nameToHandleAt(p.fd, "", &h, AT_EMPTY_PATH)
+		}
+	})
+	b.Run("PidFDGetID", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			PidFDGetID(p.fd)
+		}
+	})
+	b.Run("ID", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			p.ID()
+		}
+	})
+}

@@ -1,0 +1,315 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// children are what the test binary does when it is started as a child. They
+// print to stdout; what they return goes to stderr, with status 1.
+var children = map[string]func(args []string) error{}
+
+const (
+	childVar    = "SYSFD_TEST_CHILD"    // the child to be
+	emulatorVar = "SYSFD_TEST_EMULATOR" // the program that runs binaries of this architecture
+)
+
+func TestMain(m *testing.M) {
+	name := os.Getenv(childVar)
+	if name == "" {
+		os.Exit(m.Run())
+	}
+	if err := children[name](os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// self returns the words that start this test binary again.
+func self(args ...string) []string {
+	words := append([]string{os.Args[0]}, args...)
+	if emulator := os.Getenv(emulatorVar); emulator != "" {
+		words = append([]string{emulator}, words...)
+	}
+	return words
+}
+
+// child returns a command that is the named child.
+func child(name string, args ...string) *exec.Cmd {
+	words := self(args...)
+	cmd := exec.Command(words[0], words[1:]...)
+	cmd.Env = append(os.Environ(), childVar+"="+name)
+	return cmd
+}
+
+// output runs cmd and returns what it printed.
+func output(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s%s", cmd, err, out, &stderr)
+	}
+	return string(out)
+}
+
+func decodeJSON(t *testing.T, text string, v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), v); err != nil {
+		t.Fatalf("%v in %q", err, text)
+	}
+}
+
+// sleeper starts a child that does nothing, and ends it when the test ends.
+func sleeper(t testing.TB) *exec.Cmd {
+	t.Helper()
+	cmd := child("sleep")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { reap(cmd) })
+	return cmd
+}
+
+func reap(cmd *exec.Cmd) {
+	cmd.Process.Kill()
+	cmd.Wait()
+}
+
+func init() {
+	children["sleep"] = func([]string) error { time.Sleep(time.Hour); return nil }
+}
+
+// descriptors returns the open descriptors and what they are.
+func descriptors(t testing.TB) (open []string) {
+	t.Helper()
+	const dir = "/proc/self/fd"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		// Without the one that read the directory.
+		if target, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil {
+			open = append(open, e.Name()+" "+target)
+		}
+	}
+	return open
+}
+
+// keepsDescriptors fails a test that leaves other descriptors open than it found.
+// Call it first, so that it looks last.
+func keepsDescriptors(t *testing.T) {
+	t.Helper()
+	// The runtime opens its poller's at first use, and keeps them.
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	w.Close()
+	before := descriptors(t)
+	t.Cleanup(func() {
+		if after := descriptors(t); !slices.Equal(before, after) {
+			t.Errorf("open before: %q\nopen after: %q", before, after)
+		}
+	})
+}
+
+// features are things that a kernel may lack: the call that tells.
+var features = map[string]func(t *testing.T) error{
+	"pidfs": func(t *testing.T) error { // the ID by whichever way is sound here
+		_, err := selfID()
+		return err
+	},
+	"handles on pidfs": func(t *testing.T) error {
+		p, err := OpenPidFD(os.Getpid(), 0)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		_, err = pidfdIDByHandle(p.fd)
+		return err
+	},
+	"FD_PIDFS_ROOT": func(t *testing.T) error {
+		id, err := selfID()
+		if err != nil {
+			return err
+		}
+		f, err := OpenByHandleAt(FD_PIDFS_ROOT, PidFDHandle(id), 0)
+		if err == nil {
+			f.Close()
+		}
+		return err
+	},
+	"PIDFD_GET_INFO": func(t *testing.T) error {
+		p, err := OpenPidFD(os.Getpid(), 0)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		switch errno := pidfdGetInfo(p.fd, &pidfdInfo{Mask: PIDFD_INFO_PID}); errno {
+		case 0:
+			return nil
+		case syscall.ENOTTY, syscall.EINVAL, syscall.ENOSYS:
+			return errors.ErrUnsupported
+		default:
+			return errno
+		}
+	},
+	"AT_HANDLE_FID":           handleFlag(AT_HANDLE_FID),
+	"AT_HANDLE_MNT_ID_UNIQUE": handleFlag(AT_HANDLE_MNT_ID_UNIQUE),
+	"AT_HANDLE_CONNECTABLE":   handleFlag(AT_HANDLE_CONNECTABLE),
+}
+
+func handleFlag(flag int) func(t *testing.T) error {
+	return func(t *testing.T) error {
+		_, _, err := NameToHandleAt(AT_FDCWD, tempFile(t), flag)
+		return err
+	}
+}
+
+// emulatorLacks are the features that qemu-user does not pass on to a kernel that
+// has them.
+var emulatorLacks = []string{"PIDFD_GET_INFO"}
+
+// needs skips a test where the kernel is older than the feature and lacks it. On
+// a kernel that should have it, to lack it is a failure.
+func needs(t *testing.T, feature, since string) {
+	t.Helper()
+	err := features[feature](t)
+	switch {
+	case err == nil:
+	case !errors.Is(err, errors.ErrUnsupported):
+		t.Fatalf("%s: %v", feature, err)
+	case os.Getenv(emulatorVar) != "" && slices.Contains(emulatorLacks, feature):
+		t.Skipf("the emulator has no %s", feature)
+	case !olderThan(t, since):
+		t.Fatalf("%s is there since Linux %s, this is %s: %v", feature, since, release(t), err)
+	default:
+		t.Skipf("%s is there since Linux %s, this is %s", feature, since, release(t))
+	}
+}
+
+// lacks skips a test for want of something that CI has.
+func lacks(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("it takes %s, which CI should have", what)
+	}
+	t.Skipf("it takes %s", what)
+}
+
+func needsRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		lacks(t, "root")
+	}
+}
+
+func release(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+func olderThan(t *testing.T, version string) bool {
+	return slices.Compare(versionNumbers(release(t)), versionNumbers(version)) < 0
+}
+
+// versionNumbers returns major and minor.
+func versionNumbers(s string) (numbers []int) {
+	for part := range strings.SplitSeq(s, ".") {
+		digits := part[:len(part)-len(strings.TrimLeft(part, "0123456789"))]
+		n, _ := strconv.Atoi(digits)
+		numbers = append(numbers, n)
+	}
+	return append(numbers, 0)[:2]
+}
+
+func tempFile(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, []byte("content of "+t.Name()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// matches checks what an error matches and what it does not.
+func matches(t *testing.T, err error, targets ...error) {
+	t.Helper()
+	for _, target := range targets {
+		if !errors.Is(err, target) {
+			t.Errorf("%v does not match %v", err, target)
+		}
+	}
+	for _, other := range []error{errors.ErrUnsupported, os.ErrProcessDone, os.ErrNotExist, os.ErrPermission, os.ErrClosed, ErrNotPidFD} {
+		if !slices.Contains(targets, other) && errors.Is(err, other) {
+			t.Errorf("%v matches %v", err, other)
+		}
+	}
+}
+
+// doesNotAllocate checks f; the race detector allocates itself.
+func doesNotAllocate(t *testing.T, f func()) {
+	t.Helper()
+	if raceEnabled {
+		return
+	}
+	if n := testing.AllocsPerRun(100, f); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestVersionNumbers(t *testing.T) {
+	for s, want := range map[string][]int{"6.18.44-fc": {6, 18}, "7.2-rc1": {7, 2}, "6.1.0-13-amd64": {6, 1}, "7": {7, 0}} {
+		if got := versionNumbers(s); !slices.Equal(got, want) {
+			t.Errorf("%s: %v", s, got)
+		}
+	}
+}
+
+// The IDs of the kernel have 64 bits; none may pass through an int.
+func TestIDsHave64Bits(t *testing.T) {
+	id := PidFDID(0x7_0000_0077)
+	if id.String() != "30064771191" {
+		t.Errorf("%v", id)
+	}
+	if got, ok := PidFDHandle(id).PidFDID(); !ok || got != id {
+		t.Errorf("%#x, %v", uint64(got), ok)
+	}
+	if MountID(1<<31-1).Unique() || !MountID(1<<31).Unique() || !MountID(1<<40).Unique() {
+		t.Error("Unique")
+	}
+}
+
+// beyond32bits is 2^32, or 0 where an int has no more than 32 bits.
+var beyond32bits = func(n int) int { return 1 << n }(32)
+
+// bigEndian tells the byte order in a way that the package itself does not use.
+var bigEndian = func() bool {
+	switch runtime.GOARCH {
+	case "mips", "mips64", "ppc64", "s390x":
+		return true
+	}
+	return false
+}()
