@@ -1,0 +1,123 @@
+//go:build linux
+
+// Sysfd shows and uses what package sysfd is about: names of files, processes
+// and the addressee of passed sockets that do not come to mean something else.
+// Sysfd -h lists its commands.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+)
+
+// A command is a verb of sysfd. Its run function declares its flags, calls parse
+// and prints to out.
+type command struct {
+	name     string
+	synopsis string
+	help     string
+	run      func(c *call) error
+}
+
+// A call is one call of a command.
+type call struct {
+	*flag.FlagSet
+	args []string
+	out  io.Writer
+	err  io.Writer
+}
+
+// parse parses the flags.
+func (c *call) parse() error {
+	err := c.Parse(c.args)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		return usageError(err.Error())
+	}
+	return err
+}
+
+// noArguments is parse for commands that take flags alone.
+func (c *call) noArguments() error {
+	if err := c.parse(); err != nil {
+		return err
+	}
+	if c.NArg() > 0 {
+		return usageError(fmt.Sprintf("%q is one argument too many", c.Arg(0)))
+	}
+	return nil
+}
+
+// printJSON prints v for people and programs.
+func (c *call) printJSON(v any) error {
+	e := json.NewEncoder(c.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// A usageError tells what is wrong with the words of a call.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+// errSaid ends a command with status 1 where all has been said.
+var errSaid = errors.New("")
+
+func commands() []command {
+	return []command{
+		{"probe", "[-json]", "Try on this machine what the library does, and print what works.", probe},
+		{"id", "[-ref] PID|self ...", "Print the pidfd ID of processes: a number that, unlike the PID, is not used again.", id},
+		{"listen", "[-json]", "Print what this process was given by socket activation.", listen},
+		{"activate", "[-l ADDRESS]... [-d] [--fdname NAMES] [--now] [-E NAME=VALUE]... -- PROGRAM [ARGUMENT]...",
+			"Listen, wait for traffic, and become PROGRAM with the sockets as its descriptors from 3 up.", activate},
+	}
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run returns the exit status: 0, 1 after a failure, 2 after bad usage.
+func run(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprintln(stderr, "sysfd: a command is missing; sysfd -h lists them")
+		return 2
+	}
+	switch args[0] {
+	case "-h", "-help", "--help", "help":
+		fmt.Fprintln(stdout, "usage: sysfd COMMAND ...")
+		for _, c := range commands() {
+			fmt.Fprintf(stdout, "\n  sysfd %s %s\n    \t%s\n", c.name, c.synopsis, c.help)
+		}
+		fmt.Fprintln(stdout, "\nsysfd COMMAND -h explains the flags of one.")
+		return 0
+	}
+	for _, cmd := range commands() {
+		if cmd.name != args[0] {
+			continue
+		}
+		c := &call{flag.NewFlagSet(cmd.name, flag.ContinueOnError), args[1:], stdout, stderr}
+		c.SetOutput(io.Discard)
+		err := cmd.run(c)
+		var usage usageError
+		switch {
+		case err == nil:
+			return 0
+		case errors.Is(err, flag.ErrHelp):
+			fmt.Fprintf(stdout, "usage: sysfd %s %s\n\n%s\n", cmd.name, cmd.synopsis, cmd.help)
+			c.SetOutput(stdout)
+			c.PrintDefaults()
+			return 0
+		case errors.As(err, &usage):
+			fmt.Fprintf(stderr, "sysfd %s: %v\n", cmd.name, err)
+			return 2
+		case err != errSaid:
+			fmt.Fprintf(stderr, "sysfd %s: %v\n", cmd.name, err)
+		}
+		return 1
+	}
+	fmt.Fprintf(stderr, "sysfd: there is no command %q; sysfd -h lists them\n", args[0])
+	return 2
+}

@@ -1,0 +1,337 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sysfd/sysfd"
+)
+
+// With this variable the test binary is the command.
+const commandVar = "SYSFD_TEST_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(commandVar) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+func sysfdCommand(args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), commandVar+"=1")
+	return cmd
+}
+
+// status runs cmd and returns what it printed.
+func status(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// succeeds runs cmd and decodes the JSON that it prints.
+func succeeds(t *testing.T, cmd *exec.Cmd, v any) {
+	t.Helper()
+	out, errs, code := status(t, cmd)
+	if code != 0 {
+		t.Fatalf("%v: status %d\n%s%s", cmd, code, out, errs)
+	}
+	if err := json.Unmarshal([]byte(out), v); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+}
+
+func TestBadUsage(t *testing.T) {
+	for _, test := range []struct{ args, names string }{
+		{"", "a command is missing"},
+		{"nonsense", `"nonsense"`},
+		{"probe -x", "-x"},
+		{"probe extra", `"extra"`},
+		{"id", "a PID is missing"},
+		{"id 0", `"0"`},
+		{"id -ref 4294967297", `"4294967297"`},
+		{"id one", `"one"`},
+		{"listen -xml", "-xml"},
+		{"listen extra", `"extra"`},
+		{"activate", "-l ADDRESS is missing"},
+		{"activate -l @a", "PROGRAM is missing"},
+		{"activate -l @a --", "PROGRAM is missing"},
+		{"activate -l @a -E x -- true", "not NAME=VALUE"},
+		{"activate -l @a -E =x -- true", "not NAME=VALUE"},
+		{"activate -l @a -l @b -l @c --fdname x:y -- true", "2 names for 3 addresses"},
+		{`activate -l @a --fdname x\ -- true`, `"x\\"`},
+	} {
+		out, errs, code := status(t, sysfdCommand(strings.Fields(test.args)...))
+		if code != 2 || out != "" || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, test.names) || !strings.HasPrefix(errs, "sysfd") {
+			t.Errorf("sysfd %s: status %d, %q, %q", test.args, code, out, errs)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	out, errs, code := status(t, sysfdCommand("-h"))
+	for _, c := range commands() {
+		if !strings.Contains(out, "sysfd "+c.name+" "+c.synopsis) {
+			t.Errorf("%s is not in %s", c.name, out)
+		}
+		ownOut, ownErrs, ownCode := status(t, sysfdCommand(c.name, "-h"))
+		if ownCode != 0 || ownErrs != "" || !strings.Contains(ownOut, c.help) {
+			t.Errorf("sysfd %s -h: status %d, %q, %q", c.name, ownCode, ownOut, ownErrs)
+		}
+	}
+	if code != 0 || errs != "" {
+		t.Errorf("status %d, %q", code, errs)
+	}
+}
+
+func TestID(t *testing.T) {
+	me, err := pidfdID(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := strconv.Itoa(os.Getpid())
+	out, errs, code := status(t, sysfdCommand("id", pid, "self"))
+	if lines := strings.Fields(out); code != 0 || len(lines) != 2 || lines[0] != me.String() || lines[1] == me.String() {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+	out, errs, code = status(t, sysfdCommand("id", "-ref", pid))
+	if want := fmt.Sprintf("%s:%d\n", pid, me); code != 0 || out != want {
+		t.Errorf("status %d, %q, %q, want %q", code, out, errs, want)
+	}
+	gone := sysfdCommand("id", "self")
+	status(t, gone)
+	out, errs, code = status(t, sysfdCommand("id", strconv.Itoa(gone.Process.Pid), pid))
+	if code != 1 || out != me.String()+"\n" || !strings.Contains(errs, strconv.Itoa(gone.Process.Pid)) {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+}
+
+func TestListenNothing(t *testing.T) {
+	var g map[string]any
+	succeeds(t, sysfdCommand("listen", "-json"), &g)
+	fds, isList := g["fds"].([]any)
+	env, isObject := g["env"].(map[string]any)
+	if _, hasError := g["error"]; hasError || !isList || len(fds) != 0 || !isObject || len(env) != 0 || g["reason"] != "LISTEN_PID is not set" {
+		t.Errorf("%v", g)
+	}
+	if _, isNumber := g["pidfdId"].(float64); !isNumber {
+		t.Errorf("pidfdId is %v", g["pidfdId"])
+	}
+}
+
+func TestListenError(t *testing.T) {
+	cmd := sysfdCommand("listen", "-json")
+	cmd.Env = append(cmd.Env, "LISTEN_PID=x", "LISTEN_FDNAMES=<&>")
+	out, errs, code := status(t, cmd)
+	var g given
+	if err := json.Unmarshal([]byte(out), &g); err != nil {
+		t.Fatal(err)
+	}
+	const want = `LISTEN_PID="x": not a PID`
+	if code != 1 || errs != "" || g.Error != want || g.Reason != want || g.Env["LISTEN_FDNAMES"] != "<&>" || !strings.Contains(out, "<&>") {
+		t.Errorf("status %d, %q, %+v", code, errs, g)
+	}
+	cmd = sysfdCommand("listen")
+	cmd.Env = append(cmd.Env, "LISTEN_PID=x")
+	if out, _, code := status(t, cmd); code != 1 || !strings.Contains(out, "error: "+want) {
+		t.Errorf("status %d, %q", code, out)
+	}
+}
+
+// activated runs sysfd listen by way of sysfd activate, without waiting for traffic.
+func activated(t *testing.T, args ...string) (g given) {
+	t.Helper()
+	args = append([]string{"activate", "--now"}, args...)
+	cmd := sysfdCommand(append(args, "--", os.Args[0], "listen", "-json")...)
+	// What it must not hand on.
+	cmd.Env = append(cmd.Env, "LISTEN_PID=1", "LISTEN_PIDFDID=1", "LISTEN_FDS=9", "LISTEN_FDNAMES=stale")
+	succeeds(t, cmd, &g)
+	if g.PID != cmd.Process.Pid || g.Env["LISTEN_PID"] != strconv.Itoa(g.PID) || g.PidFDID == nil || g.Env["LISTEN_PIDFDID"] != g.PidFDID.String() {
+		t.Errorf("process %d: %+v", cmd.Process.Pid, g)
+	}
+	for i, fd := range g.FDs {
+		if fd.FD != 3+i || !fd.CloseOnExec || fd.NonBlocking || fd.Kind != "socket" {
+			t.Errorf("%+v", fd)
+		}
+	}
+	return g
+}
+
+func TestActivateListen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	abstract := fmt.Sprintf("@sysfd-test-%d", os.Getpid())
+	g := activated(t, "-l", "127.0.0.1:0", "-l", path, "-l", abstract, "--fdname", "a:b:")
+	var got []string
+	for _, fd := range g.FDs {
+		got = append(got, fd.Name+" "+fd.what())
+	}
+	want := []string{"a socket inet stream listening 127.0.0.1:", "b socket unix stream listening " + path, " socket unix stream listening " + abstract}
+	if len(got) != 3 || !strings.HasPrefix(got[0], want[0]) || !slices.Equal(got[1:], want[1:]) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	// The file of the socket is still there, and nothing listens on it.
+	g = activated(t, "-d", "-l", path+"2", "-l", "127.0.0.1:0", "--fdname", "both")
+	if len(g.FDs) != 2 || g.FDs[0].Type != "dgram" || g.FDs[1].Type != "dgram" || g.FDs[0].Listening || g.FDs[1].Name != "both" {
+		t.Errorf("%+v", g.FDs)
+	}
+	for _, again := range [][]string{{"-l", path}, {"-d", "-l", path + "2"}} {
+		if g := activated(t, again...); len(g.FDs) != 1 || g.FDs[0].Name != "unknown" {
+			t.Errorf("%+v", g.FDs)
+		}
+	}
+	if g := activated(t, "-l", "0"); len(g.FDs) != 1 || !strings.HasPrefix(g.FDs[0].Domain, "inet") {
+		t.Errorf("%+v", g.FDs)
+	}
+}
+
+// A socket in use, and a file that is no socket, are left alone.
+func TestActivateAddressInUse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, file} {
+		_, errs, code := status(t, sysfdCommand("activate", "--now", "-l", name, "--", "true"))
+		if _, err := os.Lstat(name); code != 1 || !strings.Contains(errs, "address already in use") || err != nil {
+			t.Errorf("status %d, %q, %v", code, errs, err)
+		}
+	}
+}
+
+func TestActivateWaits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	cmd := sysfdCommand("activate", "-l", path, "-E", "LISTENER=with=equals", "--", "sh", "-c", "echo $LISTENER $LISTEN_FDS; exit 7")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	line := make([]byte, 200)
+	n, _ := stderr.Read(line)
+	if want := "listening on " + path; !strings.Contains(string(line[:n]), want) {
+		t.Errorf("%q", line[:n])
+	}
+	time.Sleep(100 * time.Millisecond)
+	if out.Len() > 0 {
+		t.Errorf("did not wait: %q", &out)
+	}
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	cmd.Wait()
+	if out.String() != "with=equals 1\n" || cmd.ProcessState.ExitCode() != 7 {
+		t.Errorf("status %d, %q", cmd.ProcessState.ExitCode(), &out)
+	}
+}
+
+func TestActivateNoProgram(t *testing.T) {
+	_, errs, code := status(t, sysfdCommand("activate", "--now", "-l", "127.0.0.1:0", "--", "no-such-program"))
+	if code != 1 || !strings.Contains(errs, "no-such-program") || strings.Contains(errs, "listening") {
+		t.Errorf("status %d, %q", code, errs)
+	}
+}
+
+// The activator of systemd passes sockets to sysfd listen. Versions before 259 do not
+// set $LISTEN_PIDFDID.
+func TestSystemdSocketActivate(t *testing.T) {
+	program, err := exec.LookPath("systemd-socket-activate")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("systemd-socket-activate should be there")
+		}
+		t.Skip("systemd-socket-activate (Debian's package systemd) is not installed")
+	}
+	dir := t.TempDir()
+	first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
+	cmd := exec.Command(program, "-l", first, "-l", second, "--fdname", "a:b", "-E", commandVar+"=1", os.Args[0], "listen", "-json")
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	var c net.Conn
+	for range 100 {
+		if c, err = net.Dial("unix", second); err == nil {
+			defer c.Close()
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	cmd.Wait()
+	var g given
+	if err := json.Unmarshal(out.Bytes(), &g); err != nil {
+		t.Fatalf("%v in %s%s", err, &out, &errs)
+	}
+	if g.PID != cmd.Process.Pid || len(g.FDs) != 2 || g.FDs[0].Name != "a" || g.FDs[0].Address != first || !g.FDs[0].Listening || g.FDs[1].Name != "b" || g.FDs[1].Address != second {
+		t.Errorf("%+v", g)
+	}
+	if id, set := g.Env["LISTEN_PIDFDID"]; set && id != g.PidFDID.String() {
+		t.Errorf("%+v", g)
+	}
+}
+
+func TestProbe(t *testing.T) {
+	var p struct {
+		GOARCH   string
+		Features []result
+	}
+	succeeds(t, sysfdCommand("probe", "-json"), &p)
+	out, errs, code := status(t, sysfdCommand("probe"))
+	if code != 0 || errs != "" || len(p.Features) != len(features) {
+		t.Errorf("status %d, %q, %+v", code, errs, p)
+	}
+	for _, r := range p.Features {
+		if !slices.Contains([]string{"yes", "no", "not permitted"}, r.Status) || r.Value == "" || !regexp.MustCompile(`^[2-9]\.[0-9]+(\.[0-9]+)?$`).MatchString(r.Since) {
+			t.Errorf("%+v", r)
+		}
+		if !regexp.MustCompile(regexp.QuoteMeta(r.Feature) + ` +` + r.Status + ` +` + r.Since + ` `).MatchString(out) {
+			t.Errorf("%q is not in\n%s", r.Feature, out)
+		}
+	}
+	// What this process can do, the command says so.
+	p1, err := sysfd.OpenPidFD(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p1.Close()
+	_, err = p1.ID()
+	i := slices.IndexFunc(p.Features, func(r result) bool { return r.Feature == "activation by $LISTEN_PIDFDID" })
+	if (err == nil) != (p.Features[i].Status == "yes") {
+		t.Errorf("%v, but %+v", err, p.Features[i])
+	}
+}

@@ -1,0 +1,282 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"syscall"
+	"text/tabwriter"
+
+	"github.com/sysfd/sysfd"
+)
+
+// A feature is a line of the table. Its try function does the thing, and
+// returns what it saw.
+type feature struct {
+	name  string
+	since string // the first kernel version
+	try   func(*probed) (value string, err error)
+}
+
+// probed is what later features need of earlier ones.
+type probed struct {
+	file *os.File
+	self *sysfd.PidFD
+}
+
+var features = []feature{
+	{"handle of a file", "2.6.39", (*probed).handle},
+	{"reopening a file by handle", "2.6.39", (*probed).reopenFile},
+	{"handle that only compares", "6.5", (*probed).fid},
+	{"unique mount ID", "6.12", (*probed).uniqueMountID},
+	{"handle that leads to a path", "6.13", (*probed).connectable},
+	{"pidfd", "5.3", (*probed).pidfd},
+	{"pidfd ID by inode", "6.9", (*probed).idByInode},
+	{"pidfd ID by handle", "6.14", (*probed).idByHandle},
+	{"reopening a process by ID", "6.14", (*probed).reopenProcess},
+	{"activation by $LISTEN_PIDFDID", map[int]string{32: "6.14", 64: "6.9"}[strconv.IntSize], (*probed).activation},
+}
+
+type result struct {
+	Feature string `json:"feature"`
+	Status  string `json:"status"` // yes, no, not permitted
+	Value   string `json:"value"`  // what was seen, or the error
+	Since   string `json:"since"`
+}
+
+func probe(c *call) error {
+	asJSON := c.Bool("json", false, "print one JSON object")
+	if err := c.noArguments(); err != nil {
+		return err
+	}
+	var p probed
+	defer p.close()
+	var results []result
+	for _, f := range features {
+		r := result{Feature: f.name, Since: f.since, Status: "yes"}
+		value, err := f.try(&p)
+		if r.Value = value; err != nil {
+			r.Value, r.Status = err.Error(), "no"
+			if errors.Is(err, os.ErrPermission) {
+				r.Status = "not permitted"
+			}
+		}
+		results = append(results, r)
+	}
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	release := string(bytes.TrimSpace(kernel))
+	if *asJSON {
+		return c.printJSON(struct {
+			Kernel   string   `json:"kernel,omitempty"`
+			GOARCH   string   `json:"goarch"`
+			Features []result `json:"features"`
+		}{release, runtime.GOARCH, results})
+	}
+	fmt.Fprintf(c.out, "Linux %s, program for %s\n\n", release, runtime.GOARCH)
+	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "FEATURE\tWORKS\tSINCE LINUX\tSEEN")
+	for _, r := range results {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.Feature, r.Status, r.Since, r.Value)
+	}
+	return t.Flush()
+}
+
+func (p *probed) close() {
+	if p.file != nil {
+		p.file.Close()
+	}
+	if p.self != nil {
+		p.self.Close()
+	}
+}
+
+// open opens the file to try handles on: this program.
+func (p *probed) open() (path string, err error) {
+	path, err = os.Executable()
+	if err != nil || p.file != nil {
+		return path, err
+	}
+	p.file, err = os.Open(path)
+	return path, err
+}
+
+// handleWith returns the handle of the program, with these flags.
+func (p *probed) handleWith(flags int) (sysfd.FileHandle, sysfd.MountID, error) {
+	path, err := p.open()
+	if err != nil {
+		return sysfd.FileHandle{}, 0, err
+	}
+	return sysfd.NameToHandleAt(sysfd.AT_FDCWD, path, flags)
+}
+
+func handleValue(h sysfd.FileHandle, err error) (string, error) { return h.String(), err }
+
+func (p *probed) handle() (string, error) {
+	h, _, err := p.handleWith(0)
+	return handleValue(h, err)
+}
+
+func (p *probed) fid() (string, error) {
+	h, _, err := p.handleWith(sysfd.AT_HANDLE_FID)
+	return handleValue(h, err)
+}
+
+func (p *probed) connectable() (string, error) {
+	h, _, err := p.handleWith(sysfd.AT_HANDLE_CONNECTABLE)
+	return handleValue(h, err)
+}
+
+func (p *probed) uniqueMountID() (string, error) {
+	_, id, err := p.handleWith(sysfd.AT_HANDLE_MNT_ID_UNIQUE)
+	if err == nil && !id.Unique() {
+		err = fmt.Errorf("%d is not unique", id)
+	}
+	return fmt.Sprint(id), err
+}
+
+func (p *probed) reopenFile() (string, error) {
+	h, _, err := p.handleWith(0)
+	if err != nil {
+		return "", err
+	}
+	again, err := sysfd.OpenByHandleAt(int(p.file.Fd()), h, os.O_RDONLY)
+	if err != nil {
+		return "", err
+	}
+	defer again.Close()
+	was, err := p.file.Stat()
+	if err != nil {
+		return "", err
+	}
+	is, err := again.Stat()
+	if err != nil {
+		return "", err
+	}
+	if !os.SameFile(was, is) {
+		return "", errors.New("another file was opened")
+	}
+	return "the same file", nil
+}
+
+func (p *probed) pidfd() (value string, err error) {
+	if p.self, err = sysfd.OpenPidFD(os.Getpid(), 0); err != nil {
+		p.self = nil
+		return "", err
+	}
+	pid, err := p.self.PID()
+	if err == nil && pid != os.Getpid() {
+		err = fmt.Errorf("PID %d came back for %d", pid, os.Getpid())
+	}
+	return "PID " + strconv.Itoa(pid), err
+}
+
+var errNoPidFD = errors.New("there is no pidfd")
+
+// borrow calls f with the number of this process's pidfd.
+func (p *probed) borrow(f func(fd int) error) error {
+	if p.self == nil {
+		return errNoPidFD
+	}
+	conn, err := p.self.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := conn.Control(func(fd uintptr) { failed = f(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
+}
+
+func (p *probed) idByInode() (value string, err error) {
+	if strconv.IntSize == 32 {
+		return "", errors.New("not sound in a 32-bit program: a 32-bit kernel would give half of the ID")
+	}
+	err = p.borrow(func(fd int) error {
+		var fs syscall.Statfs_t
+		if err := syscall.Fstatfs(fd, &fs); err != nil {
+			return os.NewSyscallError("fstatfs", err)
+		}
+		if fs.Type != sysfd.PID_FS_MAGIC {
+			return errors.New("pidfds are not on pidfs")
+		}
+		var st syscall.Stat_t
+		err := syscall.Fstat(fd, &st)
+		value = fmt.Sprint(st.Ino)
+		return os.NewSyscallError("fstat", err)
+	})
+	return value, err
+}
+
+func (p *probed) idByHandle() (value string, err error) {
+	err = p.borrow(func(fd int) error {
+		h, _, err := sysfd.NameToHandleAt(fd, "", sysfd.AT_EMPTY_PATH)
+		if err != nil {
+			return err
+		}
+		id, ok := h.PidFDID()
+		if !ok {
+			return fmt.Errorf("%v is not a handle with an ID", h)
+		}
+		value = id.String() + ", from " + h.String()
+		return nil
+	})
+	return value, err
+}
+
+func (p *probed) reopenProcess() (string, error) {
+	if p.self == nil {
+		return "", errNoPidFD
+	}
+	id, err := p.self.ID()
+	if err != nil {
+		return "", err
+	}
+	again, err := sysfd.OpenPidFDByID(id)
+	if err != nil {
+		return "", err
+	}
+	defer again.Close()
+	pid, err := again.PID()
+	if err == nil && pid != os.Getpid() {
+		err = fmt.Errorf("process %d was opened, not %d", pid, os.Getpid())
+	}
+	return "PID " + strconv.Itoa(pid) + " by ID " + id.String(), err
+}
+
+// activation lets this program pass itself a socket.
+func (p *probed) activation() (string, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	address := fmt.Sprintf("@sysfd-probe-%d", os.Getpid())
+	out, err := exec.Command(program, "activate", "--now", "-l", address, "--fdname", "probe", "--", program, "listen", "-json").Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return "", fmt.Errorf("%w: %s", err, bytes.TrimSpace(append(exit.Stderr, out...)))
+	}
+	if err != nil {
+		return "", err
+	}
+	var g given
+	if err := json.Unmarshal(out, &g); err != nil {
+		return "", err
+	}
+	switch {
+	case len(g.FDs) != 1 || g.FDs[0].Name != "probe" || g.FDs[0].SocketInfo == nil || g.FDs[0].Address != address:
+		return "", fmt.Errorf("what arrived is not what was sent: %s", out)
+	case g.PidFDID == nil:
+		return "", fmt.Errorf("the socket arrived, addressed by PID alone: %w", errors.ErrUnsupported)
+	case g.Env["LISTEN_PIDFDID"] != g.PidFDID.String():
+		return "", fmt.Errorf("addressed to %s, taken by %d", g.Env["LISTEN_PIDFDID"], *g.PidFDID)
+	}
+	return "addressed to " + g.Env["LISTEN_PIDFDID"] + ", which is what the receiver has", nil
+}
