@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // ExecListenFDs becomes another program, as execve(2) does, and passes files to
@@ -15,22 +16,55 @@ import (
 // $LISTEN_FDNAMES (from the name of each file), $LISTEN_PID and, where the
 // kernel has pidfd IDs (see [PidFDGetID]), $LISTEN_PIDFDID, all of which are true
 // for the new program because it keeps the PID and the pidfd ID of this process.
-// Whatever envv says of these variables is dropped. With no files, none is set.
+// Whatever envv says of these variables is dropped. With no files none is set, and
+// it is [syscall.Exec].
 //
 // argv0 is the path of the program, argv its arguments from its name on. A file
-// may be given twice. Whether a file is in blocking mode is left as it is.
+// may be given twice. Whether a file is in blocking mode is left as it is. Other
+// descriptors that are not close-on-exec go along, as with any execve.
 //
-// ExecListenFDs returns only if it fails, and then nothing has changed: the
-// files, and all other descriptors of the process, are as they were. Errors:
-// those of execve(2); EINVAL for a file whose name is not a [ValidFDName]; EMFILE
-// if it takes more descriptors than the process may have; EPERM if a seccomp
-// filter forbids a descriptor table of one's own (close_range(2) with
-// CLOSE_RANGE_UNSHARE, Linux 5.9, or else unshare(2)).
+// The program is executed by a thread of its own. What a caller has changed for
+// its own thread alone, under [runtime.LockOSThread], is not handed on: namespaces,
+// capabilities, security labels, scheduling.
+//
+// ExecListenFDs returns only if it fails, and then the files and all other
+// descriptors of the process are as they were. Like syscall.Exec, a failure can
+// have the effect that programs started later inherit the limit of descriptors
+// (RLIMIT_NOFILE) to which the Go runtime has raised that of this process.
+//
+// Errors: those of execve(2); EINVAL for a file whose name is not a [ValidFDName];
+// EMFILE if it takes more descriptors than the process may have, which is up to
+// three for each file; EPERM if a seccomp filter forbids a descriptor table of one's
+// own (unshare(2), or else close_range(2) with CLOSE_RANGE_UNSHARE, Linux 5.9).
 func ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
 	envv, err := listenEnviron(envv, files)
 	if err != nil {
 		return err
 	}
+	if len(files) == 0 {
+		return execError(argv0, syscall.Exec(argv0, argv, envv))
+	}
+	// What can be known before anything is touched.
+	if err := syscall.Stat(argv0, new(syscall.Stat_t)); err != nil {
+		return execError(argv0, err)
+	}
+	path, err := syscall.BytePtrFromString(argv0)
+	if err != nil {
+		return err
+	}
+	args, err := syscall.SlicePtrFromStrings(argv)
+	if err != nil {
+		return err
+	}
+	env, err := syscall.SlicePtrFromStrings(envv)
+	if err != nil {
+		return err
+	}
+	limit, err := inheritedLimit()
+	if err != nil {
+		return err
+	}
+
 	var fds []int // duplicates, above the numbers that they are to get
 	defer func() {
 		for _, fd := range fds {
@@ -38,7 +72,7 @@ func ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
 		}
 	}()
 	for _, f := range files {
-		fd, err := dupAbove(f, listenFDsStart+len(files))
+		fd, err := dupFile(f, listenFDsStart+len(files))
 		if err != nil {
 			return err
 		}
@@ -48,7 +82,33 @@ func ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
 	// The numbers from 3 up may be in use, by the runtime's poller for one, which
 	// other threads wait on. So the thread that tries has a descriptor table of its
 	// own, and if it comes to nothing the table goes with it.
-	onThrowawayThread(func() { err = execWithFDs(argv0, argv, envv, fds) })
+	onThrowawayThread(func() {
+		if errno := unshareFiles(); errno != 0 {
+			err = &callError{call: "unshare", subject: "of the descriptor table", errno: errno}
+			return
+		}
+		saved := make([]int, len(fds))
+		for i, fd := range fds {
+			old, errno := dupAbove(listenFDsStart+i, listenFDsStart+len(fds))
+			switch errno {
+			case syscall.EBADF:
+				old = fd // the number is free: it does not matter what it is given back
+			case 0:
+			default:
+				err = &callError{call: "fcntl", subject: "F_DUPFD_CLOEXEC " + fdSubject(listenFDsStart+i), errno: errno}
+				return
+			}
+			saved[i] = old
+		}
+		err = execError(argv0, execve(path, &args[0], &env[0], listenFDsStart, fds, saved, &limit))
+	})
+	return err
+}
+
+func execError(argv0 string, err error) error {
+	if errno, ok := err.(syscall.Errno); ok {
+		return &callError{call: "execve", subject: argv0, errno: errno}
+	}
 	return err
 }
 
@@ -69,54 +129,19 @@ func onThrowawayThread(f func()) {
 	}()
 	// What f did to the thread is gone when the thread is, a moment later.
 	tid := <-done
-	for i := 0; tid != 0 && i < 1e5 && syscall.Tgkill(syscall.Getpid(), tid, 0) == nil; i++ {
-		runtime.Gosched()
+	for i := 0; tid != 0 && i < 1000 && syscall.Tgkill(syscall.Getpid(), tid, 0) == nil; i++ {
+		time.Sleep(time.Duration(i) * time.Microsecond)
 	}
 }
 
-// execWithFDs is for a thread that is not used after it.
-func execWithFDs(argv0 string, argv, envv []string, fds []int) error {
-	if errno := unshareFiles(); errno != 0 {
-		return &callError{call: "unshare", subject: "of the descriptor table", errno: errno}
-	}
-	// On its way to the end of the thread the runtime may still wake its poller.
-	saved := make([]int, 0, len(fds))
-	defer func() {
-		for i, old := range saved {
-			syscall.Dup3(old, listenFDsStart+i, syscall.O_CLOEXEC)
-		}
-	}()
-	for i, fd := range fds {
-		old, errno := fcntl(listenFDsStart+i, syscall.F_DUPFD_CLOEXEC, listenFDsStart+len(fds))
-		switch errno {
-		case syscall.EBADF:
-			old = fd // the number is free: it does not matter what it is given back
-		case 0:
-		default:
-			return &callError{call: "fcntl", subject: "F_DUPFD_CLOEXEC " + fdSubject(listenFDsStart+i), errno: errno}
-		}
-		saved = append(saved, old)
-		if err := syscall.Dup3(fd, listenFDsStart+i, 0); err != nil {
-			return &callError{call: "dup3", subject: fdSubject(fd), errno: err.(syscall.Errno)}
-		}
-	}
-	err := syscall.Exec(argv0, argv, envv)
-	if errno, ok := err.(syscall.Errno); ok {
-		return &callError{call: "execve", subject: argv0, errno: errno}
-	}
-	return err
-}
-
-// dupAbove duplicates the descriptor of f to one that is no less than start.
-func dupAbove(f *os.File, start int) (fd int, err error) {
+// dupFile duplicates the descriptor of f; see dupAbove.
+func dupFile(f *os.File, start int) (fd int, err error) {
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return -1, err
 	}
 	var errno syscall.Errno
-	if err := conn.Control(func(old uintptr) {
-		fd, errno = fcntl(int(old), syscall.F_DUPFD_CLOEXEC, start)
-	}); err != nil {
+	if err := conn.Control(func(old uintptr) { fd, errno = dupAbove(int(old), start) }); err != nil {
 		return -1, err
 	}
 	if errno != 0 {

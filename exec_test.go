@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -149,6 +151,7 @@ func TestExecListenFDs(t *testing.T) {
 // does with its own, nor is a descriptor kept open behind the program's back.
 func TestExecListenFDsFails(t *testing.T) {
 	keepsDescriptors(t)
+	program := noProgram(t)
 	check := func() {
 		t.Helper()
 		l, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
@@ -169,9 +172,9 @@ func TestExecListenFDsFails(t *testing.T) {
 			defer files[i].Close()
 		}
 		before := descriptors(t)
-		err = ExecListenFDs("/nonexistent/program", []string{"program"}, os.Environ(), files)
-		matches(t, err, syscall.ENOENT, os.ErrNotExist)
-		if err == nil || !strings.Contains(err.Error(), "/nonexistent/program") {
+		err = ExecListenFDs(program, []string{"program"}, os.Environ(), files)
+		matches(t, err, syscall.ENOEXEC)
+		if err == nil || !strings.Contains(err.Error(), program) {
 			t.Errorf("%v does not name the program", err)
 		}
 		if after := descriptors(t); !slices.Equal(before, after) {
@@ -192,8 +195,8 @@ func TestExecListenFDsFails(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = ExecListenFDs("/nonexistent/program", nil, nil, files[:1])
-		matches(t, err, syscall.ENOENT, os.ErrNotExist)
+		err = ExecListenFDs(program, nil, nil, files[:1])
+		matches(t, err, syscall.ENOEXEC)
 		server.Close()
 		l.Close()
 		client.SetReadDeadline(time.Now().Add(10 * time.Second))
@@ -204,7 +207,75 @@ func TestExecListenFDsFails(t *testing.T) {
 	for range 20 {
 		check()
 	}
+	var limit, after syscall.Rlimit
+	syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+	null, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for program, want := range map[string]error{program: syscall.ENOEXEC, program + "x": syscall.ENOENT} {
+		if err := ExecListenFDs(program, nil, nil, []*os.File{null}); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &after); limit != after {
+		t.Errorf("limit before %v, after %v", limit, after)
+	}
 }
+
+// noProgram returns the path of a file that execve refuses only when it has read it.
+func noProgram(t *testing.T) string {
+	t.Helper()
+	name := tempFile(t)
+	if err := os.Chmod(name, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// The runtime must not be let in while the numbers of its poller are those of
+// passed files: neither by the garbage collector nor by a timer.
+func TestExecListenFDsUnderLoad(t *testing.T) {
+	keepsDescriptors(t)
+	program := noProgram(t)
+	stop := make(chan bool)
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(50 * time.Microsecond):
+					garbage.Store(new([20000]byte))
+				}
+			}
+		})
+	}
+	files := make([]*os.File, 12) // enough for the poller's numbers
+	for i := range files {
+		f, err := openAt("x", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files[i] = f
+	}
+	var env []string
+	for i := range 300 {
+		env = append(env, fmt.Sprintf("V%d=%s", i, strings.Repeat("x", 300)))
+	}
+	for range 300 {
+		if err := ExecListenFDs(program, []string{"program"}, env, files); !errors.Is(err, syscall.ENOEXEC) {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	group.Wait()
+}
+
+var garbage atomic.Pointer[[20000]byte]
 
 func init() {
 	// The thread of main cannot end, so it must not be the one that tries.
@@ -218,11 +289,8 @@ func init() {
 			return err
 		}
 		for range 50 {
-			if err := ExecListenFDs("/nonexistent/program", nil, nil, []*os.File{f}); !errors.Is(err, syscall.ENOENT) {
+			if err := ExecListenFDs(args[0], nil, nil, []*os.File{f}); !errors.Is(err, syscall.ENOEXEC) {
 				return fmt.Errorf("got %v", err)
-			}
-			if len(args) > 0 {
-				runtime.Gosched()
 			}
 		}
 		w.Close()
@@ -237,7 +305,7 @@ func init() {
 
 func TestExecListenFDsFailsOnMain(t *testing.T) {
 	for _, procs := range []string{"1", "2"} {
-		cmd := child("exec-fails-on-main")
+		cmd := child("exec-fails-on-main", noProgram(t))
 		cmd.Env = append(cmd.Env, "GOMAXPROCS="+procs)
 		if out := output(t, cmd); out != "ok\n" {
 			t.Errorf("%q", out)
@@ -274,7 +342,7 @@ func TestExecListenFDsErrors(t *testing.T) {
 
 func dup(t *testing.T, f *os.File) int {
 	t.Helper()
-	fd, err := dupAbove(f, 0)
+	fd, err := dupFile(f, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

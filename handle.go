@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -134,7 +135,7 @@ func NameToHandleAt(dirfd int, path string, flags int) (FileHandle, MountID, err
 	if path == "" {
 		err.subject = fdSubject(dirfd)
 	}
-	if errno == syscall.EINVAL && newHandleFlag(flags) {
+	if errno == syscall.EINVAL && newHandleFlag(flags) && strings.IndexByte(path, 0) < 0 {
 		err.means = errors.ErrUnsupported
 	}
 	return FileHandle{}, 0, err
@@ -160,7 +161,8 @@ func newHandleFlag(flags int) bool {
 // [os.ErrNotExist]. EPERM without the capability CAP_DAC_READ_SEARCH, which all
 // file systems but pidfs and nsfs demand. EBADF if mountFD is not open;
 // together with FD_PIDFS_ROOT (Linux 6.17) or FD_NSFS_ROOT (Linux 6.18) it
-// matches [errors.ErrUnsupported]. EINVAL for the zero FileHandle and, on pidfs,
+// matches [errors.ErrUnsupported], though before Linux 6.11 the answer to a process
+// without CAP_DAC_READ_SEARCH is EPERM. EINVAL for the zero FileHandle and, on pidfs,
 // for flags that make no sense there.
 func OpenByHandleAt(mountFD int, h FileHandle, flags int) (*os.File, error) {
 	fd, errno := openByHandleAt(mountFD, &h.h, flags)

@@ -3,6 +3,7 @@
 package sysfd
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -13,7 +14,7 @@ import (
 // listenFDsStart is the first descriptor that is passed (SD_LISTEN_FDS_START).
 const listenFDsStart = 3
 
-// The variables of socket activation, in the order in which they are read.
+// The variables of socket activation.
 const (
 	listenPID = iota
 	listenPIDFDID
@@ -37,7 +38,8 @@ type ListenEnv struct {
 	Environ []string
 	// Names are the names of the descriptors from 3 up.
 	Names []string
-	// Reason says in words why there are none; it is empty if there are some.
+	// Reason says in words why there are none: the error, if there is one. It is
+	// empty if there are some.
 	Reason string
 	// Err is the error of ListenFDs.
 	Err error
@@ -63,18 +65,20 @@ var listen struct {
 // No descriptors and no error is the answer if none were passed, or if they are
 // addressed to another process: by $LISTEN_PID, or by $LISTEN_PIDFDID, which
 // systemd sets since version 259 and which cannot be met by a process that
-// happens to have the same PID. Where the kernel cannot tell a process its
-// pidfd ID (see [PidFDGetID]) $LISTEN_PIDFDID is not looked at.
-// [InspectListenEnv] gives the reason.
+// happens to have the same PID. Where a process cannot know its pidfd ID, because
+// the kernel is too old (see [PidFDGetID]) or a seccomp filter forbids the question,
+// $LISTEN_PIDFDID must be a number and no more. [InspectListenEnv] gives the reason.
 //
 // Errors, of which each unwraps to an errno and names the variable: EINVAL or
 // ERANGE if a variable is not a number, out of range, or, for $LISTEN_FDNAMES,
 // has another number of names than $LISTEN_FDS says. EBADF if a descriptor is not
 // open, or is close-on-exec: then it was not passed but opened by this process,
-// as the Go runtime does before main.
+// as the Go runtime does before main. EMFILE, ENFILE or ENOMEM if these keep the
+// process from learning its pidfd ID.
 //
-// The answers are those of sd_listen_fds_with_names(3) of systemd 262, but for
-// the descriptors that are close-on-exec: it would take these.
+// The answers are those of sd_listen_fds_with_names(3) of systemd 262, except that
+// it takes descriptors that are close-on-exec, and does without the pidfd ID for
+// whatever reason it cannot have it.
 func ListenFDs() ([]*os.File, error) {
 	listen.Lock()
 	defer listen.Unlock()
@@ -165,7 +169,12 @@ func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(
 		if errno != 0 {
 			return nil, "", v.invalid(listenPIDFDID, "not a pidfd ID", errno)
 		}
-		if id, err := id(); err == nil && PidFDID(forID) != id {
+		id, err := id()
+		switch {
+		case errors.Is(err, errors.ErrUnsupported), errors.Is(err, os.ErrPermission):
+		case err != nil:
+			return nil, "", err
+		case id != PidFDID(forID):
 			return nil, "LISTEN_PID is that of this process, but LISTEN_PIDFDID is addressed to pidfd ID " + PidFDID(forID).String() + ", this process has " + id.String(), nil
 		}
 	}

@@ -149,7 +149,7 @@ func TestListenReasons(t *testing.T) {
 	}
 }
 
-// Where the kernel cannot tell the ID, $LISTEN_PIDFDID must be a number, no more.
+// Where a process cannot know its ID, $LISTEN_PIDFDID must be a number, no more.
 func TestListenWithoutID(t *testing.T) {
 	vars := listenVars{{"4711", true}, {"5", true}, {"1", true}, {}}
 	noID := func() (PidFDID, error) { return 0, errors.ErrUnsupported }
@@ -157,8 +157,16 @@ func TestListenWithoutID(t *testing.T) {
 	if names, reason, err := vars.decide(testPID, noID, open); len(names) != 1 {
 		t.Errorf("%q, %q, %v", names, reason, err)
 	}
-	vars[listenPIDFDID].value = "x"
+	noID = func() (PidFDID, error) { return 0, syscall.EPERM }
+	if names, reason, err := vars.decide(testPID, noID, open); len(names) != 1 {
+		t.Errorf("%q, %q, %v", names, reason, err)
+	}
+	// It could tell, at another time.
+	noID = func() (PidFDID, error) { return 0, syscall.EMFILE }
 	_, _, err := vars.decide(testPID, noID, open)
+	matches(t, err, syscall.EMFILE)
+	vars[listenPIDFDID].value = "x"
+	_, _, err = vars.decide(testPID, noID, open)
 	matches(t, err, syscall.EINVAL)
 }
 
@@ -448,7 +456,7 @@ func TestListenFDs(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.needsID {
-				needs(t, "pidfs", "6.9")
+				needs(t, "pidfs", idSince)
 			}
 			cmd := child("become-listen", test.args...)
 			cmd.Env = append(cmd.Env, test.env...)

@@ -173,8 +173,9 @@ func (p *PidFD) release() error {
 	return nil
 }
 
-// Close closes the pidfd, once the calls that are under way have returned. A
-// second Close returns [os.ErrClosed].
+// Close closes the pidfd. It does not wait for the calls that are under way: the
+// descriptor itself is closed when the last of them returns. A second Close returns
+// [os.ErrClosed].
 func (p *PidFD) Close() error {
 	if p == nil {
 		return os.ErrInvalid
@@ -239,7 +240,7 @@ func OpenPidFD(pid, flags int) (*PidFD, error) {
 
 // OpenPidFDByID returns a pidfd of the process with this ID, or an error: never
 // one of another process. It is open_by_handle_at(2) on pidfs, Linux 6.14, and
-// needs no privilege.
+// needs no privilege. The ID of a thread opens a pidfd of that thread.
 //
 // Errors: ESTALE, which matches [os.ErrProcessDone], if no process has the ID,
 // because it was reaped or never was, or because it is in a pid namespace that
@@ -251,7 +252,6 @@ func OpenPidFDByID(id PidFDID) (*PidFD, error) {
 	if errno == syscall.EBADF || errno == syscall.EPERM {
 		// Before Linux 6.17 a pidfd has to stand in for the root of pidfs. Before
 		// Linux 6.11 EPERM comes ahead of EBADF.
-		var self *PidFD
 		self, err := OpenPidFD(syscall.Getpid(), 0)
 		if err != nil {
 			return nil, err
@@ -263,6 +263,10 @@ func OpenPidFDByID(id PidFDID) (*PidFD, error) {
 			return nil, err
 		}
 		fd, errno = openByHandleAt(self.fd, &h.h, 0)
+		if errno == syscall.ESRCH {
+			// Before Linux 6.17 that is the answer for a thread.
+			fd, errno = openByHandleAt(self.fd, &h.h, PIDFD_THREAD)
+		}
 	}
 	if errno == 0 {
 		return newPidFD(fd, "#"+id.String()), nil
@@ -300,8 +304,8 @@ func (p *PidFD) ID() (PidFDID, error) {
 //
 // Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped,
 // and so has no PID. EREMOTE if it has none in the caller's pid namespace. One
-// that matches [errors.ErrUnsupported] where the kernel lacks the ioctl and
-// /proc is not mounted.
+// that matches [errors.ErrUnsupported] where the kernel lacks the ioctl and the
+// /proc of the caller's pid namespace is not mounted.
 func (p *PidFD) PID() (int, error) {
 	if err := p.acquire(); err != nil {
 		return 0, err
@@ -315,7 +319,13 @@ func (p *PidFD) PID() (int, error) {
 	err := &callError{call: "ioctl", subject: "PIDFD_GET_INFO " + fdSubject(p.fd), errno: errno}
 	switch errno {
 	case syscall.ESRCH:
-		err.means = os.ErrProcessDone
+		// Before Linux 6.18 also for a process that has no PID here. A signal to it is
+		// EINVAL, one to a process that was reaped is ESRCH.
+		if pidfdProbe(p.fd) == syscall.EINVAL {
+			err.errno = syscall.EREMOTE
+		} else {
+			err.means = os.ErrProcessDone
+		}
 		return 0, err
 	case 0, syscall.EINVAL, syscall.ENOTTY, syscall.ENOSYS:
 		// Before Linux 6.13: EINVAL, before 6.9: ENOTTY.
@@ -339,23 +349,42 @@ func (p *PidFD) fdinfoPID(unsupported error) (int, error) {
 	switch {
 	case !ok:
 		return 0, unsupported
-	case pid == 0:
-		return 0, &callError{call: "read", subject: name, errno: syscall.EREMOTE}
 	case pid < 0:
 		return 0, &callError{call: "read", subject: name, errno: syscall.ESRCH, means: os.ErrProcessDone}
+	case !procIsOurs():
+		return 0, unsupported
+	case pid == 0:
+		return 0, &callError{call: "read", subject: name, errno: syscall.EREMOTE}
 	}
 	return pid, nil
+}
+
+// procIsOurs tells whether /proc is that of the caller's pid namespace. It may be
+// that of an outer one, and then it tells the PIDs that processes have there. The
+// line NSpid has those of this process from there inwards.
+func procIsOurs() bool {
+	status, err := os.ReadFile("/proc/self/status")
+	return err == nil && len(procFields(string(status), "NSpid:")) <= 1
 }
 
 // parseFdinfoPID finds the line "Pid:" in /proc/self/fdinfo/FD of a pidfd. 0 is a
 // process that has no PID in the reader's namespace, -1 one that was reaped
 // (kernel/fork.c, pidfd_show_fdinfo).
 func parseFdinfoPID(text string) (pid int, ok bool) {
+	fields := procFields(text, "Pid:")
+	if len(fields) != 1 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(fields[0], 10, 32)
+	return int(n), err == nil && n >= -1
+}
+
+// procFields returns what stands behind key in a file of lines "key: fields".
+func procFields(text, key string) []string {
 	for line := range strings.SplitSeq(text, "\n") {
-		if value, ok := strings.CutPrefix(line, "Pid:"); ok {
-			pid, err := strconv.ParseInt(strings.TrimSpace(value), 10, 32)
-			return int(pid), err == nil && pid >= -1
+		if value, ok := strings.CutPrefix(line, key); ok {
+			return strings.Fields(value)
 		}
 	}
-	return 0, false
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,7 +82,7 @@ func forgetPidfs() {
 }
 
 func TestPidFDGetID(t *testing.T) {
-	needs(t, "pidfs", "6.9")
+	needs(t, "pidfs", idSince)
 	keepsDescriptors(t)
 	first, second := sleeper(t), sleeper(t)
 	me, a, b := openPidFD(t, os.Getpid()), openPidFD(t, first.Process.Pid), openPidFD(t, second.Process.Pid)
@@ -104,7 +105,7 @@ func TestPidFDGetID(t *testing.T) {
 
 // A process asks for its ID itself, and is asked from outside.
 func TestPidFDIDAcrossProcesses(t *testing.T) {
-	needs(t, "pidfs", "6.9")
+	needs(t, "pidfs", idSince)
 	keepsDescriptors(t)
 	cmd := child("self-id")
 	stdin, err := cmd.StdinPipe()
@@ -252,7 +253,7 @@ func stillKnowsItself(t *testing.T) {
 }
 
 func TestPidFDGetIDConcurrently(t *testing.T) {
-	needs(t, "pidfs", "6.9")
+	needs(t, "pidfs", idSince)
 	keepsDescriptors(t)
 	p := openPidFD(t, os.Getpid())
 	want := idOf(t, p)
@@ -370,6 +371,144 @@ func TestPidFDPID(t *testing.T) {
 	}
 }
 
+// otherThread keeps a thread that is not the main one until the test ends, and
+// returns its ID.
+func otherThread(t *testing.T) (tid int) {
+	t.Helper()
+	found, done := make(chan int), make(chan bool)
+	t.Cleanup(func() { close(done) })
+	var hold func()
+	hold = func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if syscall.Gettid() == syscall.Getpid() {
+			go hold()
+		} else {
+			found <- syscall.Gettid()
+		}
+		<-done
+	}
+	go hold()
+	return <-found
+}
+
+func TestOpenPidFDFlags(t *testing.T) {
+	keepsDescriptors(t)
+	thread := otherThread(t)
+	gone := child("sleep")
+	if err := gone.Start(); err != nil {
+		t.Fatal(err)
+	}
+	reap(gone)
+	for _, test := range []struct {
+		flags int
+		since string
+		pid   int
+	}{
+		{PIDFD_NONBLOCK, "5.10", os.Getpid()},
+		{PIDFD_THREAD, "6.9", os.Getpid()},
+		{PIDFD_THREAD, "6.9", thread},
+		{PIDFD_THREAD | PIDFD_NONBLOCK, "6.9", thread},
+	} {
+		_, errGone := OpenPidFD(gone.Process.Pid, test.flags)
+		p, err := OpenPidFD(test.pid, test.flags)
+		if olderThan(t, test.since) && errors.Is(err, errors.ErrUnsupported) {
+			matches(t, err, syscall.EINVAL, errors.ErrUnsupported)
+			matches(t, errGone, syscall.EINVAL, errors.ErrUnsupported)
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%+v: %v", test, err)
+		}
+		defer p.Close()
+		matches(t, errGone, syscall.ESRCH, os.ErrProcessDone)
+		if flags, _ := fcntl(p.fd, syscall.F_GETFL, 0); (flags&syscall.O_NONBLOCK != 0) != (test.flags&PIDFD_NONBLOCK != 0) {
+			t.Errorf("%+v: %#x", test, flags)
+		}
+		if pid, err := p.PID(); err != nil || pid != test.pid {
+			t.Errorf("%+v: PID %d, %v", test, pid, err)
+		}
+	}
+	_, err := OpenPidFD(os.Getpid(), PIDFD_NONBLOCK|1<<30)
+	matches(t, err, syscall.EINVAL)
+	_, err = OpenPidFD(thread, PIDFD_NONBLOCK)
+	if !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) || errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a thread without PIDFD_THREAD: %v", err)
+	}
+}
+
+func TestThreadByID(t *testing.T) {
+	needs(t, "handles on pidfs", "6.14")
+	keepsDescriptors(t)
+	thread := otherThread(t)
+	p, err := OpenPidFD(thread, PIDFD_THREAD)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	again, err := OpenPidFDByID(idOf(t, p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if pid, err := again.PID(); err != nil || pid != thread || idOf(t, p) == idOf(t, openPidFD(t, os.Getpid())) {
+		t.Errorf("PID %d, %v; want %d", pid, err, thread)
+	}
+}
+
+func init() {
+	children["other-namespace"] = func(args []string) error {
+		if len(args) > 0 {
+			if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+				return err
+			}
+			if err := syscall.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+				return err
+			}
+		}
+		unsupported := errors.ErrUnsupported
+		own, err := OpenPidFD(os.Getpid(), 0)
+		if err != nil {
+			return err
+		}
+		for _, p := range []*PidFD{own, newPidFD(3, "passed")} {
+			pid, err := p.PID()
+			fromProc, errProc := p.fdinfoPID(unsupported)
+			fmt.Printf("%d %v %v %d %v %v\n", pid, errors.Is(err, syscall.EREMOTE), errors.Is(err, unsupported),
+				fromProc, errors.Is(errProc, syscall.EREMOTE), errors.Is(errProc, unsupported))
+		}
+		return nil
+	}
+}
+
+// In a pid namespace of its own a process is told the PIDs of that one, or none.
+func TestPidFDPIDInNamespace(t *testing.T) {
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator has no CLONE_NEWPID")
+	}
+	needsRoot(t)
+	keepsDescriptors(t)
+	outside := openPidFD(t, os.Getpid())
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "1 false false 0 false true\n0 true false 0 false true\n"}, // the /proc of the outer namespace
+		{[]string{"own-proc"}, "1 false false 1 false false\n0 true false 0 true false\n"},
+	} {
+		cmd := child("other-namespace", test.args...)
+		cmd.ExtraFiles = []*os.File{outside.file}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
+		want := test.want
+		if features["PIDFD_GET_INFO"](t) != nil && test.args == nil {
+			want = "0 false true 0 false true\n0 false true 0 false true\n"
+		}
+		if out := output(t, cmd); out != want {
+			t.Errorf("%q: %q, want %q", test.args, out, want)
+		}
+	}
+}
+
 func TestParseFdinfoPID(t *testing.T) {
 	for _, test := range []struct {
 		text string
@@ -437,7 +576,7 @@ func TestPidFDClosed(t *testing.T) {
 }
 
 func TestPidFDConcurrentClose(t *testing.T) {
-	needs(t, "pidfs", "6.9")
+	needs(t, "pidfs", idSince)
 	keepsDescriptors(t)
 	want := idOf(t, openPidFD(t, os.Getpid()))
 	for range 50 {
@@ -495,7 +634,7 @@ func TestPidFDOutOfDescriptors(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
 		t.Fatal(err)
 	}
-	self, other := openPidFD(t, os.Getpid()), os.Getppid()
+	self, other := openPidFD(t, os.Getpid()), sleeper(t).Process.Pid
 	low := old
 	low.Cur = 3
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low); err != nil {
@@ -515,7 +654,7 @@ func TestPidFDOutOfDescriptors(t *testing.T) {
 }
 
 func TestPidFDAllocates(t *testing.T) {
-	needs(t, "pidfs", "6.9")
+	needs(t, "pidfs", idSince)
 	p := openPidFD(t, os.Getpid())
 	doesNotAllocate(t, func() { PidFDGetID(p.fd) })
 	doesNotAllocate(t, func() { p.ID() })

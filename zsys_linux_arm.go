@@ -169,6 +169,12 @@ const (
 	_MNT_ID_REQ_SIZE_VER0 = 24 // Linux 6.8
 )
 
+// For rt_sigprocmask(2): <asm/signal.h>.
+const (
+	_SIG_SETMASK = 2
+	_SIGSET_SIZE = 8 // bytes
+)
+
 // For statmount(2) and listmount(2): <linux/mount.h>.
 const (
 	_STATMOUNT_SB_BASIC  = 0x1                // Linux 6.8

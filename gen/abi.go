@@ -202,6 +202,11 @@ var groups = []group{
 	{Header: "linux/mount.h", Doc: "The size of struct mnt_id_req", Dec: true, Consts: []constant{
 		{Name: "_MNT_ID_REQ_SIZE_VER0", Doc: "Linux 6.8"},
 	}},
+	{Header: "asm/signal.h", Doc: "For rt_sigprocmask(2)", Dec: true, Consts: []constant{
+		{Name: "_SIG_SETMASK"},
+		// The header's own type is the old one, of 32 bits, on some architectures.
+		{Name: "_SIGSET_SIZE", Doc: "bytes", Expr: "sizeof(sigset_t) < 8 ? 8 : sizeof(sigset_t)"},
+	}},
 	{Header: "linux/mount.h", Doc: "For statmount(2) and listmount(2)", Consts: []constant{
 		{Name: "_STATMOUNT_SB_BASIC", Doc: "Linux 6.8"},
 		{Name: "_STATMOUNT_MNT_BASIC", Doc: "Linux 6.8"},

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -17,17 +18,23 @@ import (
 )
 
 func activate(c *call) error {
-	var addresses, environ []string
-	c.Func("l", "listen on `ADDRESS`: host:port or port, the path of a Unix socket, or @name for an abstract one", func(s string) error {
-		addresses = append(addresses, s)
-		return nil
+	var addresses []socketAddress
+	var environ []string
+	c.Func("l", "listen on `ADDRESS`: host:port or port, the path of a Unix socket (with a slash in it), or @name for an abstract one", func(s string) error {
+		a, err := parseAddress(s)
+		addresses = append(addresses, a)
+		return err
 	})
 	datagram := c.Bool("d", false, "datagram sockets, not stream sockets")
 	fdnames := c.String("fdname", "", "the `NAMES` of the sockets for PROGRAM, separated by colons; or one for all")
 	now := c.Bool("now", false, "do not wait for traffic")
 	c.Func("E", "set `NAME=VALUE` in the environment of PROGRAM", func(s string) error {
-		if name, _, ok := strings.Cut(s, "="); !ok || name == "" {
+		name, _, ok := strings.Cut(s, "=")
+		switch {
+		case !ok || name == "":
 			return errors.New("not NAME=VALUE")
+		case name == "LISTEN_PID" || name == "LISTEN_PIDFDID" || name == "LISTEN_FDS" || name == "LISTEN_FDNAMES":
+			return errors.New("that one is set by activate itself")
 		}
 		environ = append(environ, s)
 		return nil
@@ -89,7 +96,7 @@ func socketNames(list string, n int) ([]string, error) {
 		}
 	}
 	if len(names) != n {
-		return nil, usageError(fmt.Sprintf("--fdname %s has %d names for %d addresses", list, len(names), n))
+		return nil, usageError(fmt.Sprintf("--fdname %q has %d names for %d addresses", list, len(names), n))
 	}
 	for _, name := range names {
 		if !sysfd.ValidFDName(name) {
@@ -99,18 +106,31 @@ func socketNames(list string, n int) ([]string, error) {
 	return names, nil
 }
 
-// bind returns a socket in blocking mode, as systemd passes it.
-func bind(address string, datagram bool, name string) (*os.File, error) {
-	network := "tcp"
-	switch {
-	case strings.HasPrefix(address, "@") || strings.Contains(address, "/"):
-		network = "unix"
-	case !strings.Contains(address, ":"):
-		address = ":" + address
+// A socketAddress is one for package net; the network is "tcp" or "unix".
+type socketAddress struct{ network, address string }
+
+func parseAddress(s string) (socketAddress, error) {
+	if strings.Contains(s, "/") || len(s) > 1 && s[0] == '@' {
+		return socketAddress{"unix", s}, nil
 	}
-	socket, err := listenOn(network, address, datagram)
-	if errors.Is(err, syscall.EADDRINUSE) && network == "unix" && removeStale(address, datagram) {
-		socket, err = listenOn(network, address, datagram)
+	host, port := "", s
+	if strings.Contains(s, ":") {
+		var err error
+		if host, port, err = net.SplitHostPort(s); err != nil {
+			return socketAddress{}, errors.New("not host:port")
+		}
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return socketAddress{}, errors.New("not an address: a port is a number up to 65535")
+	}
+	return socketAddress{"tcp", net.JoinHostPort(host, port)}, nil
+}
+
+// bind returns a socket in blocking mode, as systemd passes it.
+func bind(a socketAddress, datagram bool, name string) (*os.File, error) {
+	socket, err := listenOn(a, datagram)
+	if errors.Is(err, syscall.EADDRINUSE) && a.network == "unix" && removeStale(a.address, datagram) {
+		socket, err = listenOn(a, datagram)
 	}
 	if err != nil {
 		return nil, err
@@ -146,18 +166,18 @@ type socket interface {
 	Close() error
 }
 
-func listenOn(network, address string, datagram bool) (socket, error) {
+func listenOn(a socketAddress, datagram bool) (socket, error) {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false) // what systemd passes is plain TCP
 	if datagram {
-		network = map[string]string{"tcp": "udp", "unix": "unixgram"}[network]
-		c, err := lc.ListenPacket(context.Background(), network, address)
+		network := map[string]string{"tcp": "udp", "unix": "unixgram"}[a.network]
+		c, err := lc.ListenPacket(context.Background(), network, a.address)
 		if err != nil {
 			return nil, err
 		}
 		return c.(socket), nil
 	}
-	l, err := lc.Listen(context.Background(), network, address)
+	l, err := lc.Listen(context.Background(), a.network, a.address)
 	if err != nil {
 		return nil, err
 	}
@@ -167,15 +187,17 @@ func listenOn(network, address string, datagram bool) (socket, error) {
 	return l.(socket), nil
 }
 
-// removeStale removes the file of a Unix socket that nothing listens on any more.
+// removeStale removes the file of a Unix socket that no process has any more. To
+// ask, it connects with a socket of the other type: if there is a process the
+// answer is EPROTOTYPE, even before it listens, and it does not notice.
 func removeStale(path string, datagram bool) bool {
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode().Type() != fs.ModeSocket {
 		return false
 	}
-	network := "unix"
+	network := "unixgram"
 	if datagram {
-		network = "unixgram"
+		network = "unix"
 	}
 	c, err := net.Dial(network, path)
 	if err == nil {

@@ -6,12 +6,14 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 )
 
 // A command is a verb of sysfd. Its run function declares its flags, calls parse
@@ -100,7 +102,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 		c := &call{flag.NewFlagSet(cmd.name, flag.ContinueOnError), args[1:], stdout, stderr}
 		c.SetOutput(io.Discard)
+		buffered := bufio.NewWriter(stdout)
+		c.out = buffered
 		err := cmd.run(c)
+		if failed := buffered.Flush(); failed != nil {
+			err = failed
+		}
 		var usage usageError
 		switch {
 		case err == nil:
@@ -111,7 +118,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 			c.PrintDefaults()
 			return 0
 		case errors.As(err, &usage):
-			fmt.Fprintf(stderr, "sysfd %s: %v\n", cmd.name, err)
+			// One line, whatever was quoted.
+			fmt.Fprintf(stderr, "sysfd %s: %s\n", cmd.name, strings.ReplaceAll(err.Error(), "\n", "\\n"))
 			return 2
 		case err != errSaid:
 			fmt.Fprintf(stderr, "sysfd %s: %v\n", cmd.name, err)

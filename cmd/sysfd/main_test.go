@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -79,10 +81,23 @@ func TestBadUsage(t *testing.T) {
 		{"activate -l @a --", "PROGRAM is missing"},
 		{"activate -l @a -E x -- true", "not NAME=VALUE"},
 		{"activate -l @a -E =x -- true", "not NAME=VALUE"},
+		{"activate -l @a -E LISTEN_FDS=3 -- true", "LISTEN_FDS=3"},
+		{"activate -l= -- true", "not an address"},
+		{"activate -l : -- true", "not an address"},
+		{"activate -l @ -- true", "not an address"},
+		{"activate -l localhost -- true", "not an address"},
+		{"activate -l ::1 -- true", "not host:port"},
+		{"activate -l 127.0.0.1:65536 -- true", "not an address"},
 		{"activate -l @a -l @b -l @c --fdname x:y -- true", "2 names for 3 addresses"},
+		{"activate -l @a --fdname x\ny -- true", `"x\ny"`},
+		{"activate -x\ny", `-x\ny`},
 		{`activate -l @a --fdname x\ -- true`, `"x\\"`},
 	} {
-		out, errs, code := status(t, sysfdCommand(strings.Fields(test.args)...))
+		args := strings.Split(test.args, " ")
+		if test.args == "" {
+			args = nil
+		}
+		out, errs, code := status(t, sysfdCommand(args...))
 		if code != 2 || out != "" || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, test.names) || !strings.HasPrefix(errs, "sysfd") {
 			t.Errorf("sysfd %s: status %d, %q, %q", test.args, code, out, errs)
 		}
@@ -205,7 +220,7 @@ func TestActivateListen(t *testing.T) {
 	}
 }
 
-// A socket in use, and a file that is no socket, are left alone.
+// A socket in use, even if only bound, and a file that is no socket, are left alone.
 func TestActivateAddressInUse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	l, err := net.Listen("unix", path)
@@ -213,14 +228,44 @@ func TestActivateAddressInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	bound := filepath.Join(t.TempDir(), "bound")
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: bound}); err != nil {
+		t.Fatal(err)
+	}
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{path, file} {
+	for _, name := range []string{path, bound, file} {
 		_, errs, code := status(t, sysfdCommand("activate", "--now", "-l", name, "--", "true"))
 		if _, err := os.Lstat(name); code != 1 || !strings.Contains(errs, "address already in use") || err != nil {
 			t.Errorf("status %d, %q, %v", code, errs, err)
+		}
+	}
+	l.(*net.UnixListener).SetDeadline(time.Now())
+	if c, err := l.Accept(); err == nil {
+		t.Errorf("the server was disturbed by %v", c)
+	}
+}
+
+// Output that could not be written is a failure.
+func TestFullOutput(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	for _, args := range []string{"id self", "listen", "listen -json", "probe"} {
+		cmd := sysfdCommand(strings.Fields(args)...)
+		cmd.Stdout = full
+		err := cmd.Run()
+		if cmd.ProcessState.ExitCode() != 1 {
+			t.Errorf("sysfd %s: %v", args, err)
 		}
 	}
 }
@@ -238,14 +283,14 @@ func TestActivateWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cmd.Process.Kill()
-	line := make([]byte, 200)
-	n, _ := stderr.Read(line)
-	if want := "listening on " + path; !strings.Contains(string(line[:n]), want) {
-		t.Errorf("%q", line[:n])
+	line, err := bufio.NewReader(stderr).ReadString('\n')
+	if want := "listening on " + path; err != nil || !strings.Contains(line, want) {
+		t.Errorf("%q, %v", line, err)
 	}
 	time.Sleep(100 * time.Millisecond)
-	if out.Len() > 0 {
-		t.Errorf("did not wait: %q", &out)
+	words, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid))
+	if err != nil || !strings.HasPrefix(string(words), os.Args[0]+"\x00activate") {
+		t.Errorf("it did not wait: %q, %v", words, err)
 	}
 	c, err := net.Dial("unix", path)
 	if err != nil {

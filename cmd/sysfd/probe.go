@@ -11,8 +11,10 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"text/tabwriter"
+	"time"
 
 	"github.com/sysfd/sysfd"
 )
@@ -27,8 +29,9 @@ type feature struct {
 
 // probed is what later features need of earlier ones.
 type probed struct {
-	file *os.File
-	self *sysfd.PidFD
+	file    *os.File
+	self    *sysfd.PidFD
+	selfErr error // why there is none
 }
 
 var features = []feature{
@@ -38,6 +41,7 @@ var features = []feature{
 	{"unique mount ID", "6.12", (*probed).uniqueMountID},
 	{"handle that leads to a path", "6.13", (*probed).connectable},
 	{"pidfd", "5.3", (*probed).pidfd},
+	{"PID of a pidfd", "5.3", (*probed).pid},
 	{"pidfd ID by inode", "6.9", (*probed).idByInode},
 	{"pidfd ID by handle", "6.14", (*probed).idByHandle},
 	{"reopening a process by ID", "6.14", (*probed).reopenProcess},
@@ -97,11 +101,14 @@ func (p *probed) close() {
 	}
 }
 
-// open opens the file to try handles on: this program.
+// open opens the file to try handles on: this program, or the root directory where
+// /proc does not tell which that is.
 func (p *probed) open() (path string, err error) {
-	path, err = os.Executable()
-	if err != nil || p.file != nil {
-		return path, err
+	if path, err = os.Executable(); err != nil {
+		path = "/"
+	}
+	if p.file != nil {
+		return path, nil
 	}
 	p.file, err = os.Open(path)
 	return path, err
@@ -166,23 +173,29 @@ func (p *probed) reopenFile() (string, error) {
 }
 
 func (p *probed) pidfd() (value string, err error) {
-	if p.self, err = sysfd.OpenPidFD(os.Getpid(), 0); err != nil {
-		p.self = nil
-		return "", err
+	p.self, p.selfErr = sysfd.OpenPidFD(os.Getpid(), 0)
+	err = p.borrow(func(fd int) error {
+		value = "descriptor " + strconv.Itoa(fd)
+		return nil
+	})
+	return value, err
+}
+
+func (p *probed) pid() (string, error) {
+	if p.selfErr != nil {
+		return "", p.selfErr
 	}
 	pid, err := p.self.PID()
 	if err == nil && pid != os.Getpid() {
 		err = fmt.Errorf("PID %d came back for %d", pid, os.Getpid())
 	}
-	return "PID " + strconv.Itoa(pid), err
+	return strconv.Itoa(pid), err
 }
-
-var errNoPidFD = errors.New("there is no pidfd")
 
 // borrow calls f with the number of this process's pidfd.
 func (p *probed) borrow(f func(fd int) error) error {
-	if p.self == nil {
-		return errNoPidFD
+	if p.selfErr != nil {
+		return p.selfErr
 	}
 	conn, err := p.self.SyscallConn()
 	if err != nil {
@@ -232,8 +245,8 @@ func (p *probed) idByHandle() (value string, err error) {
 }
 
 func (p *probed) reopenProcess() (string, error) {
-	if p.self == nil {
-		return "", errNoPidFD
+	if p.selfErr != nil {
+		return "", p.selfErr
 	}
 	id, err := p.self.ID()
 	if err != nil {
@@ -244,24 +257,29 @@ func (p *probed) reopenProcess() (string, error) {
 		return "", err
 	}
 	defer again.Close()
-	pid, err := again.PID()
-	if err == nil && pid != os.Getpid() {
-		err = fmt.Errorf("process %d was opened, not %d", pid, os.Getpid())
+	got, err := again.ID()
+	if err == nil && got != id {
+		err = fmt.Errorf("%d was opened, not %d", got, id)
 	}
-	return "PID " + strconv.Itoa(pid) + " by ID " + id.String(), err
+	return "the same process by its ID " + id.String(), err
 }
 
 // activation lets this program pass itself a socket.
 func (p *probed) activation() (string, error) {
 	program, err := os.Executable()
 	if err != nil {
-		return "", err
+		program = os.Args[0]
 	}
-	address := fmt.Sprintf("@sysfd-probe-%d", os.Getpid())
+	address := fmt.Sprintf("@sysfd-probe-%d-%d", os.Getpid(), time.Now().UnixNano())
 	out, err := exec.Command(program, "activate", "--now", "-l", address, "--fdname", "probe", "--", program, "listen", "-json").Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return "", fmt.Errorf("%w: %s", err, bytes.TrimSpace(append(exit.Stderr, out...)))
+		said := strings.TrimSpace(string(exit.Stderr) + string(out))
+		said = said[strings.LastIndexByte(said, '\n')+1:]
+		if strings.HasSuffix(said, syscall.EPERM.Error()) {
+			return "", fmt.Errorf("%s: %w", strings.TrimSuffix(said, ": "+syscall.EPERM.Error()), syscall.EPERM)
+		}
+		return "", fmt.Errorf("%w: %s", err, said)
 	}
 	if err != nil {
 		return "", err
