@@ -44,37 +44,146 @@ func (h FileHandle) Type() int32 { return h.h.HandleType }
 // Len returns the number of bytes, at most [MAX_HANDLE_SZ].
 func (h FileHandle) Len() int { return int(h.h.HandleBytes) }
 
+// Bytes returns a copy of the bytes.
+func (h FileHandle) Bytes() []byte { return h.AppendBytes(nil) }
+
 // AppendBytes appends the bytes to b and returns the extended slice.
 func (h FileHandle) AppendBytes(b []byte) []byte { return append(b, h.h.FHandle[:h.h.HandleBytes]...) }
 
 // IsZero tells whether h is the zero FileHandle.
 func (h FileHandle) IsZero() bool { return h == FileHandle{} }
 
-// String returns type and bytes in hexadecimal, such as "fe:1900000000000000".
+// String returns type and bytes in lower-case hexadecimal, such as
+// "fe:1900000000000000". [ParseFileHandle] is the reverse. The bytes stand as they
+// are, in the byte order of the machine.
 func (h FileHandle) String() string {
-	const digits = "0123456789abcdef"
-	b := make([]byte, 0, 9+2*MAX_HANDLE_SZ)
+	text, _ := h.AppendText(make([]byte, 0, 9+2*MAX_HANDLE_SZ))
+	return string(text)
+}
+
+// ParseFileHandle reads what [FileHandle.String] returns, and nothing else: each
+// FileHandle has one text. What is not one is an error that matches EINVAL.
+func ParseFileHandle(text string) (FileHandle, error) {
+	typ, data, ok := strings.Cut(text, ":")
+	n, err := strconv.ParseUint(typ, 16, 32)
+	if !ok || err != nil || len(data)%2 != 0 || len(data) > 2*MAX_HANDLE_SZ {
+		return FileHandle{}, notAHandle(text)
+	}
+	var h FileHandle
+	h.h.HandleType = int32(n)
+	h.h.HandleBytes = uint32(len(data) / 2)
+	parseHex(h.h.FHandle[:len(data)/2], data)
+	// Upper case, leading zeros, signs and what is no digit all come out otherwise.
+	if h.String() != text {
+		return FileHandle{}, notAHandle(text)
+	}
+	return h, nil
+}
+
+func notAHandle(text string) error {
+	return &inputError{text: strconv.Quote(text) + " is not a file handle, which looks like fe:1900000000000000", errno: syscall.EINVAL}
+}
+
+// digit returns the value of a digit, up to base 16, or a large number.
+func digit(c byte) uint64 {
+	switch {
+	case '0' <= c && c <= '9':
+		return uint64(c - '0')
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return uint64(c|0x20-'a') + 10
+	}
+	return 1 << 8
+}
+
+// AppendText implements [encoding.TextAppender]. The text is that of
+// [FileHandle.String].
+func (h FileHandle) AppendText(b []byte) ([]byte, error) {
 	b = strconv.AppendUint(b, uint64(uint32(h.h.HandleType)), 16)
 	b = append(b, ':')
 	for _, c := range h.h.FHandle[:h.h.HandleBytes] {
-		b = append(b, digits[c>>4], digits[c&15])
+		b = appendHex(b, c)
 	}
-	return string(b)
+	return b, nil
 }
 
-// kernfsID is the inside of a handle as kernfs and pidfs make it: 64 bits in
-// the byte order of the machine.
-func (h *FileHandle) kernfsID() (uint64, bool) {
+func appendHex(b []byte, c byte) []byte {
+	const digits = "0123456789abcdef"
+	return append(b, digits[c>>4], digits[c&15])
+}
+
+// parseHex fills b from two digits for each byte. What is no digit comes out as one.
+func parseHex(b []byte, text string) {
+	for i := range b {
+		b[i] = byte(digit(text[2*i])<<4 | digit(text[2*i+1]))
+	}
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (h FileHandle) MarshalText() ([]byte, error) { return h.AppendText(nil) }
+
+// UnmarshalText implements [encoding.TextUnmarshaler]; see [ParseFileHandle].
+func (h *FileHandle) UnmarshalText(text []byte) (err error) {
+	*h, err = ParseFileHandle(string(text))
+	return err
+}
+
+// AppendBinary implements [encoding.BinaryAppender]: the type as 4 bytes, most
+// significant first, and the bytes of the handle.
+func (h FileHandle) AppendBinary(b []byte) ([]byte, error) {
+	t := uint32(h.h.HandleType)
+	return h.AppendBytes(append(b, byte(t>>24), byte(t>>16), byte(t>>8), byte(t))), nil
+}
+
+// MarshalBinary implements [encoding.BinaryMarshaler]; see [FileHandle.AppendBinary].
+func (h FileHandle) MarshalBinary() ([]byte, error) { return h.AppendBinary(nil) }
+
+// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. Less than 4 bytes and
+// more than a handle can have are an error that matches EINVAL.
+func (h *FileHandle) UnmarshalBinary(data []byte) (err error) {
+	if len(data) < 4 {
+		return &inputError{text: "a file handle of " + strconv.Itoa(len(data)) + " bytes has no type", errno: syscall.EINVAL}
+	}
+	typ := uint32(data[0])<<24 | uint32(data[1])<<16 | uint32(data[2])<<8 | uint32(data[3])
+	*h, err = NewFileHandle(int32(typ), data[4:])
+	return err
+}
+
+// KernfsID returns the 64 bits in a handle of type [FILEID_KERNFS], and false if h
+// is not one of these: a cgroup ID on cgroup2, a [PidFDID] on pidfs, the number of
+// an inode elsewhere. On a 32-bit kernel it is more than fstat(2) tells.
+func (h FileHandle) KernfsID() (uint64, bool) {
 	if h.h.HandleType != FILEID_KERNFS || h.h.HandleBytes != 8 {
 		return 0, false
 	}
 	return native64(h.h.FHandle[:8]), true
 }
 
-func kernfsHandle(id uint64) (h FileHandle) {
+// KernfsHandle returns the handle with this ID: the reverse of
+// [FileHandle.KernfsID].
+func KernfsHandle(id uint64) (h FileHandle) {
 	h.h.HandleType, h.h.HandleBytes = FILEID_KERNFS, 8
 	putNative64(h.h.FHandle[:8], id)
 	return h
+}
+
+// A NamespaceID names a namespace: a 64-bit number that the kernel does not use
+// again until the next boot.
+type NamespaceID uint64
+
+// String returns the ID in decimal.
+func (id NamespaceID) String() string { return strconv.FormatUint(uint64(id), 10) }
+
+// Namespace returns what is in the handle of a namespace: its ID, its type (one of
+// CLONE_NEW*, such as [syscall.CLONE_NEWNET]) and the inode number of its file in
+// /proc/PID/ns. It returns false if h is not of type [FILEID_NSFS].
+//
+// The kernel makes these handles since Linux 6.18 (struct nsfs_file_handle).
+func (h FileHandle) Namespace() (id NamespaceID, typ, inode uint32, ok bool) {
+	if h.h.HandleType != FILEID_NSFS || h.h.HandleBytes < 16 {
+		return 0, 0, 0, false
+	}
+	n := nsfs(h.h.FHandle[:16])
+	return NamespaceID(n.NSID), n.NSType, n.NSInum, true
 }
 
 // PidFDID returns the pidfd ID in the handle of a pidfd, and false if h does
@@ -84,14 +193,14 @@ func kernfsHandle(id uint64) (h FileHandle) {
 //
 // The kernel makes these handles since Linux 6.14 (fs/pidfs.c, pidfs_encode_fh).
 func (h FileHandle) PidFDID() (PidFDID, bool) {
-	id, ok := h.kernfsID()
+	id, ok := h.KernfsID()
 	return PidFDID(id), ok
 }
 
 // PidFDHandle returns the handle of the pidfds of the process with this ID: the
 // reverse of [FileHandle.PidFDID]. With [OpenByHandleAt] and [FD_PIDFS_ROOT] it
 // opens a pidfd, as [OpenPidFDByID] does.
-func PidFDHandle(id PidFDID) FileHandle { return kernfsHandle(uint64(id)) }
+func PidFDHandle(id PidFDID) FileHandle { return KernfsHandle(uint64(id)) }
 
 // A MountID names a mount: where the file of a handle was found.
 //

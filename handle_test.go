@@ -290,6 +290,51 @@ func TestOpenByHandleAt(t *testing.T) {
 	matches(t, err, syscall.EBADF)
 }
 
+func TestOpenByHandleAtFlags(t *testing.T) {
+	needsRoot(t)
+	keepsDescriptors(t)
+	name := tempFile(t)
+	t.Chdir(filepath.Dir(name))
+	file, _, err := NameToHandleAt(AT_FDCWD, name, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, _, err := NameToHandleAt(AT_FDCWD, filepath.Dir(name), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(h FileHandle, flags int) *os.File {
+		t.Helper()
+		f, err := OpenByHandleAt(AT_FDCWD, h, flags)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	if _, err := open(file, os.O_WRONLY|os.O_TRUNC).WriteString("new"); err != nil {
+		t.Error(err)
+	}
+	if text, err := io.ReadAll(open(file, os.O_RDWR)); err != nil || string(text) != "new" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if names, err := open(dir, syscall.O_DIRECTORY).Readdirnames(-1); err != nil || len(names) != 1 || names[0] != "file" {
+		t.Errorf("%q, %v", names, err)
+	}
+	_, err = OpenByHandleAt(AT_FDCWD, file, syscall.O_DIRECTORY)
+	matches(t, err, syscall.ENOTDIR)
+	place := open(file, _O_PATH)
+	if _, err := place.Read(make([]byte, 1)); !errors.Is(err, syscall.EBADF) {
+		t.Errorf("read from a file that is not open: %v", err)
+	}
+	if path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(place.Fd()))); err != nil || path != name {
+		t.Errorf("%q, %v", path, err)
+	}
+	// Such a descriptor is no anchor.
+	_, err = OpenByHandleAt(int(place.Fd()), file, os.O_RDONLY)
+	matches(t, err, syscall.EBADF)
+}
+
 // A file of more than 2 GiB opens in a 32-bit program, too.
 func TestOpenByHandleAtLargeFile(t *testing.T) {
 	needsRoot(t)

@@ -313,14 +313,3 @@ func parseC(s *string, limit, negativeLimit uint64) (n uint64, negative bool, er
 	}
 	return n, negative, 0
 }
-
-// digit returns the value of a digit, up to base 16, or a large number.
-func digit(c byte) uint64 {
-	switch {
-	case '0' <= c && c <= '9':
-		return uint64(c - '0')
-	case 'a' <= c|0x20 && c|0x20 <= 'f':
-		return uint64(c|0x20-'a') + 10
-	}
-	return 1 << 8
-}

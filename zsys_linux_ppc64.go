@@ -38,6 +38,11 @@ const (
 	AT_HANDLE_CONNECTABLE   = 0x2    // a handle that knows its parent directory; Linux 6.13
 )
 
+// Flags of open(2) that package syscall does not have everywhere: <asm/fcntl.h>.
+const (
+	_O_PATH = 0x200000 // a descriptor that names a file and does not open it; Linux 2.6.39
+)
+
 // Numbers that stand where a descriptor is expected: <linux/fcntl.h>.
 const (
 	AT_FDCWD                = -100   // the current working directory

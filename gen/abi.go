@@ -97,6 +97,9 @@ var groups = []group{
 		{Name: "AT_HANDLE_MNT_ID_UNIQUE", Doc: "the mount ID of 64 bits that is never used again; Linux 6.12", Libc: true},
 		{Name: "AT_HANDLE_CONNECTABLE", Doc: "a handle that knows its parent directory; Linux 6.13", Libc: true},
 	}},
+	{Header: "asm/fcntl.h", Doc: "Flags of open(2) that package syscall does not have everywhere", Consts: []constant{
+		{Name: "_O_PATH", Doc: "a descriptor that names a file and does not open it; Linux 2.6.39"},
+	}},
 	{Header: "linux/fcntl.h", Doc: "Numbers that stand where a descriptor is expected", Consts: []constant{
 		{Name: "AT_FDCWD", Doc: "the current working directory", Libc: true},
 		{Name: "FD_PIDFS_ROOT", Doc: "the root of pidfs, for open_by_handle_at(2); Linux 6.17"},

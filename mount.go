@@ -1,0 +1,200 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// OpenMount opens the place where the mount with this ID is: a descriptor from
+// which [OpenByHandleAt] opens the handles of its file system. A unique ID takes
+// statmount(2), Linux 6.8, and works without /proc; for the other kind
+// /proc/self/mountinfo is read.
+//
+// What is returned is that mount and no other: if another one lies on top of it, or
+// a reusable ID has come to mean another one meanwhile, that is an error.
+//
+// Errors: ENOENT, which matches [os.ErrNotExist], if there is no such mount in the
+// mount namespace of the caller, or none below its root directory. ESTALE, which
+// matches it too, if the mount is there but covered by another one. One that
+// matches [errors.ErrUnsupported] where the kernel lacks statmount or handles to
+// verify with. EINVAL for a mount on a file that is neither a directory nor a
+// regular file.
+func OpenMount(id MountID) (*os.File, error) {
+	path, err := mountPoint(id)
+	if err != nil {
+		return nil, err
+	}
+	return id.openAt(path)
+}
+
+// openAt opens the mount at the path where it should be.
+func (id MountID) openAt(path string) (*os.File, error) {
+	// First without opening it: what lies on top could be a device.
+	place, err := openat(AT_FDCWD, path, _O_PATH|syscall.O_NOFOLLOW)
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(place)
+	if err := id.verify(place, path); err != nil {
+		return nil, err
+	}
+	var st syscall.Stat_t
+	if err := syscall.Fstat(place, &st); err != nil {
+		return nil, &callError{call: "fstat", subject: path, errno: err.(syscall.Errno)}
+	}
+	var fd int
+	switch st.Mode & syscall.S_IFMT {
+	case syscall.S_IFDIR:
+		fd, err = openat(place, ".", syscall.O_DIRECTORY)
+	case syscall.S_IFREG:
+		fd, err = openat(AT_FDCWD, path, syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_NOCTTY)
+	default:
+		err = &inputError{text: "mount " + id.String() + " on " + path + " is of a special file", errno: syscall.EINVAL}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := id.verify(fd, path); err != nil {
+		syscall.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// String returns the ID in decimal.
+func (id MountID) String() string { return strconv.FormatUint(uint64(id), 10) }
+
+// mountPoint returns the path where a mount was.
+func mountPoint(id MountID) (string, error) {
+	if id.Unique() {
+		path, errno := statmountPoint(id)
+		if errno != 0 {
+			return "", &callError{call: "statmount", subject: "of mount " + id.String(), errno: errno}
+		}
+		return path, nil
+	}
+	mounts, err := readMountinfo()
+	if err != nil {
+		return "", err
+	}
+	for _, m := range mounts {
+		if m.id == id {
+			return m.point, nil
+		}
+	}
+	return "", &inputError{text: "there is no mount " + id.String(), errno: syscall.ENOENT}
+}
+
+// verify makes sure that fd, which was opened at path, is on the mount.
+func (id MountID) verify(fd int, path string) error {
+	is, err := mountIDOf(fd, id.Unique())
+	if err == nil && is != id {
+		err = &inputError{text: "mount " + is.String() + " is at " + path + ", not mount " + id.String(), errno: syscall.ESTALE, means: os.ErrNotExist}
+	}
+	return err
+}
+
+// mountIDOf returns the ID of the mount that fd was opened on.
+func mountIDOf(fd int, unique bool) (MountID, error) {
+	flags := AT_EMPTY_PATH
+	if unique {
+		flags |= AT_HANDLE_MNT_ID_UNIQUE
+	}
+	var h FileHandle
+	// Before Linux 6.5 there is no AT_HANDLE_FID, and fewer file systems have handles.
+	for _, fid := range []int{AT_HANDLE_FID, 0} {
+		id, errno := nameToHandleAt(fd, "", &h.h, flags|fid)
+		if errno == 0 {
+			return id, nil
+		}
+	}
+	if unique {
+		return 0, &callError{call: "name_to_handle_at", subject: fdSubject(fd), errno: syscall.EOPNOTSUPP, means: errors.ErrUnsupported}
+	}
+	text, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if value, ok := strings.CutPrefix(line, "mnt_id:"); ok {
+			if id, err := strconv.ParseUint(strings.TrimSpace(value), 10, 32); err == nil {
+				return MountID(id), nil
+			}
+		}
+	}
+	return 0, &inputError{text: "/proc/self/fdinfo does not tell the mount of descriptor " + strconv.Itoa(fd), errno: syscall.EOPNOTSUPP, means: errors.ErrUnsupported}
+}
+
+// openat returns a close-on-exec descriptor.
+func openat(dirfd int, path string, flags int) (int, error) {
+	for {
+		fd, err := syscall.Openat(dirfd, path, flags|syscall.O_CLOEXEC, 0)
+		switch err {
+		case nil:
+			return fd, nil
+		case syscall.EINTR:
+		default:
+			return -1, &callError{call: "openat", subject: path, errno: err.(syscall.Errno)}
+		}
+	}
+}
+
+// A mount is a line of /proc/self/mountinfo; see proc_pid_mountinfo(5).
+type mount struct {
+	id     MountID // of the reusable kind
+	device string  // major:minor, one for each file system
+	root   string  // what of it is mounted
+	point  string
+	fsType string
+}
+
+func readMountinfo() ([]mount, error) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	return parseMountinfo(string(text)), nil
+}
+
+// parseMountinfo leaves out lines that it does not understand.
+func parseMountinfo(text string) (mounts []mount) {
+	for line := range strings.SplitSeq(text, "\n") {
+		before, after, _ := strings.Cut(line, " - ")
+		fields := strings.Split(before, " ")
+		if len(fields) < 6 {
+			continue
+		}
+		id, err := strconv.ParseUint(fields[0], 10, 31)
+		if err != nil {
+			continue
+		}
+		fsType, _, _ := strings.Cut(after, " ")
+		mounts = append(mounts, mount{MountID(id), fields[2], unescapeMountinfo(fields[3]), unescapeMountinfo(fields[4]), fsType})
+	}
+	return mounts
+}
+
+// unescapeMountinfo undoes what the kernel does to space, tab, newline and
+// backslash: a backslash and three octal digits (fs/seq_file.c, mangle_path).
+func unescapeMountinfo(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+4 <= len(s) {
+			if c, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(c))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
