@@ -72,6 +72,11 @@ var errSaid = errors.New("")
 func commands() []command {
 	return []command{
 		{"probe", "[-json]", "Try on this machine what the library does, and print what works.", probe},
+		{"handle", "[-follow] [-fid] [-connectable] [-unique] [-json] PATH...",
+			"Print the handle of files, a name that stays theirs when they are moved, the ID of the mount, and the path.", handle},
+		{"open", "[-mount PATH] HANDLE [-- PROGRAM [ARGUMENT]...]",
+			"Print the path that the file with this handle has now, or run PROGRAM with the file as its descriptor 3; {} in an ARGUMENT is replaced by /dev/fd/3. It takes root. HANDLE may be a ref of sysfd handle -json, which names the file system, too.", open},
+		{"cgroup", "[-mount PATH] ID|PATH", "Print the ID of the cgroup with this path, or the path of the one with this ID, which takes root.", cgroup},
 		{"id", "[-ref] PID|self ...", "Print the pidfd ID of processes: a number that, unlike the PID, is not used again.", id},
 		{"listen", "[-json]", "Print what this process was given by socket activation.", listen},
 		{"activate", "[-l ADDRESS]... [-d] [--fdname NAMES] [--now] [-E NAME=VALUE]... -- PROGRAM [ARGUMENT]...",
@@ -109,6 +114,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 			err = failed
 		}
 		var usage usageError
+		var status exitStatus
 		switch {
 		case err == nil:
 			return 0
@@ -117,6 +123,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 			c.SetOutput(stdout)
 			c.PrintDefaults()
 			return 0
+		case errors.As(err, &status):
+			return int(status)
 		case errors.As(err, &usage):
 			// One line, whatever was quoted.
 			fmt.Fprintf(stderr, "sysfd %s: %s\n", cmd.name, strings.ReplaceAll(err.Error(), "\n", "\\n"))

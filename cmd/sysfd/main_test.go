@@ -71,6 +71,12 @@ func TestBadUsage(t *testing.T) {
 		{"probe -x", "-x"},
 		{"probe extra", `"extra"`},
 		{"id", "a PID is missing"},
+		{"handle", "a PATH is missing"},
+		{"open", "a HANDLE is missing"},
+		{"open 12", `"12" is not a file handle`},
+		{"open x/1:00", `"x" is not the identity`},
+		{"cgroup", "one ID or PATH"},
+		{"cgroup 18446744073709551616", "18446744073709551616"},
 		{"id 0", `"0"`},
 		{"id -ref 4294967297", `"4294967297"`},
 		{"id one", `"one"`},
@@ -139,6 +145,77 @@ func TestID(t *testing.T) {
 	out, errs, code = status(t, sysfdCommand("id", strconv.Itoa(gone.Process.Pid), pid))
 	if code != 1 || out != me.String()+"\n" || !strings.Contains(errs, strconv.Itoa(gone.Process.Pid)) {
 		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+}
+
+func TestHandleOpen(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("it takes root, which CI should have")
+		}
+		t.Skip("it takes root")
+	}
+	dir := t.TempDir()
+	name, moved := filepath.Join(dir, "name"), filepath.Join(dir, "moved")
+	if err := os.WriteFile(name, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var list []handleInfo
+	succeeds(t, sysfdCommand("handle", "-json", "-unique", name, dir), &list)
+	if len(list) != 2 || list[0].Path != name || list[0].Handle.IsZero() || !list[0].MountID.Unique() || list[0].Handle == list[1].Handle {
+		t.Fatalf("%+v", list)
+	}
+	h := list[0].Handle.String()
+	out, errs, code := status(t, sysfdCommand("handle", name, name+"x"))
+	if code != 1 || !strings.HasPrefix(out, h+"\t") || !strings.HasSuffix(out, "\t"+name+"\n") || !strings.Contains(errs, name+"x") {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+	if err := os.Rename(name, moved); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"-mount", dir, h}, {list[0].Ref}} {
+		out, errs, code = status(t, sysfdCommand(append([]string{"open"}, args...)...))
+		if code != 0 || out != moved+"\n" {
+			t.Errorf("%q: status %d, %q, %q", args, code, out, errs)
+		}
+	}
+	out, errs, code = status(t, sysfdCommand("open", "-mount", dir, h, "--", "sh", "-c", "cat <&3; cat {}; exit 7"))
+	if code != 7 || out != "texttext" {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+	if err := os.Remove(moved); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code = status(t, sysfdCommand("open", "-mount", dir, h))
+	if code != 1 || out != "" || !strings.Contains(errs, "stale") {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+}
+
+func TestCgroup(t *testing.T) {
+	dir := t.TempDir()
+	_, errs, code := status(t, sysfdCommand("cgroup", dir))
+	if code != 1 || !strings.Contains(errs, dir+" is not on a cgroup2 file system") {
+		t.Errorf("status %d, %q", code, errs)
+	}
+	if err := syscall.Mount("none", dir, "cgroup2", 0, ""); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	defer syscall.Unmount(dir, syscall.MNT_DETACH)
+	out, errs, code := status(t, sysfdCommand("cgroup", dir))
+	if code != 0 {
+		t.Fatalf("status %d, %q, %q", code, out, errs)
+	}
+	path, errs, code := status(t, sysfdCommand("cgroup", "-mount", dir, strings.TrimSpace(out)))
+	if code != 0 || path != dir+"\n" {
+		t.Errorf("status %d, %q, %q", code, path, errs)
+	}
+	_, errs, code = status(t, sysfdCommand("cgroup", "-mount", dir, "18446744073709551615"))
+	if code != 1 || !strings.Contains(errs, "stale") {
+		t.Errorf("status %d, %q", code, errs)
 	}
 }
 
