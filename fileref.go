@@ -35,7 +35,8 @@ func FileSystemIDOf(fd int) (id FileSystemID, err error) {
 	n, errno := fsUUID(fd, &id.uuid)
 	switch errno {
 	case 0:
-		if id.n = uint8(min(n, len(id.uuid))); id.n > 0 {
+		if id.uuid != [16]byte{} { // some tools that make images leave it at zero
+			id.n = uint8(min(n, len(id.uuid)))
 			return id, nil
 		}
 	case syscall.ENOTTY, syscall.EOPNOTSUPP, syscall.EINVAL, syscall.ENOSYS:
@@ -95,8 +96,8 @@ func ParseFileSystemID(text string) (id FileSystemID, err error) {
 		id.magic = uint32(m)
 		id.fsid, _ = strconv.ParseUint(fsid, 16, 64)
 	}
-	// All that went wrong comes out otherwise.
-	if id.String() != text || id.n == 0 && id.fsid == 0 && text != "" {
+	// All that went wrong comes out otherwise, or as zeros, which name nothing.
+	if id.String() != text || id.uuid == [16]byte{} && id.fsid == 0 && text != "" {
 		return FileSystemID{}, &inputError{text: strconv.Quote(text) + " is not the identity of a file system", errno: syscall.EINVAL}
 	}
 	return id, nil

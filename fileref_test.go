@@ -116,7 +116,7 @@ func TestParseFileRef(t *testing.T) {
 			t.Errorf("%s, %v", asJSON, err)
 		}
 	}
-	for _, text := range []string{"", "fe:19", "uuid:001122334455-6677-8899-aabbccddeeff/1:", "uuid:00112233-4455-6677-8899-AABBCCDDEEFF/1:", "uuid:/1:", "uuid:001/1:", "uuid:00112233445566778899aabbccddeeff00/1:", "fsid:1/1:", "fsid:1:0/1:", "fsid:01:1/1:", "uuid:0011/", "uuid:0011"} {
+	for _, text := range []string{"", "fe:19", "uuid:001122334455-6677-8899-aabbccddeeff/1:", "uuid:00112233-4455-6677-8899-AABBCCDDEEFF/1:", "uuid:/1:", "uuid:0000/1:", "uuid:001/1:", "uuid:00112233445566778899aabbccddeeff00/1:", "fsid:1/1:", "fsid:1:0/1:", "fsid:01:1/1:", "uuid:0011/", "uuid:0011"} {
 		r, err := ParseFileRef(text)
 		if r != (FileRef{}) {
 			t.Errorf("%q: %v", text, r)
