@@ -177,18 +177,15 @@ func (p *PidFD) release() error {
 // descriptor itself is closed when the last of them returns. A second Close returns
 // [os.ErrClosed].
 func (p *PidFD) Close() error {
-	if p == nil {
-		return os.ErrInvalid
+	if err := p.acquire(); err != nil {
+		return err
 	}
-	for {
-		n := p.uses.Load()
-		if n <= 0 {
-			return os.ErrClosed
-		}
-		if p.uses.CompareAndSwap(n, n|closing) {
-			return p.release()
-		}
+	if p.uses.Or(closing)&closing != 0 {
+		p.release()
+		return os.ErrClosed
 	}
+	p.uses.Add(-1) // the owner
+	return p.release()
 }
 
 // SyscallConn gives access to the descriptor itself: for what this package has

@@ -93,12 +93,7 @@ func open(c *call) error {
 			return err
 		}
 		defer f.Close()
-		path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(c.out, path)
-		return nil
+		return c.printPath(f)
 	}
 	f, err := openHandle(os.O_RDONLY)
 	if err != nil {
@@ -178,6 +173,11 @@ func cgroup(c *call) error {
 		return err
 	}
 	defer f.Close()
+	return c.printPath(f)
+}
+
+// printPath prints where a file is now.
+func (c *call) printPath(f *os.File) error {
 	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
 	if err != nil {
 		return err
