@@ -13,7 +13,7 @@ import (
 // by, in BPF programs and in [PIDFD_GET_INFO] for example, and does not use again
 // until the next boot. path is its directory on cgroup2 (or a file in it, which has
 // an ID of its own); a relative one starts at dirfd, or at the working directory if
-// that is [AT_FDCWD], and an empty one is dirfd itself. The ID comes from the file
+// that is [AT_FDCWD], and an empty one is the file dirfd itself. The ID comes from the file
 // handle, Linux 5.5 (fs/kernfs/mount.c): st_ino has only half of it on a 32-bit kernel.
 //
 // Errors: EINVAL if the file is not on cgroup2; those of any path.

@@ -6,8 +6,7 @@
 // gone round. The Linux kernel has better ones:
 //
 //   - For a file, a [FileHandle]. [NameToHandleAt] gives it, [OpenByHandleAt]
-//     opens the file again, wherever it was moved to. A [FileRef] names the file
-//     system, too, and is good after a reboot.
+//     opens the file again, wherever it was moved to.
 //   - For a process, a [PidFDID]: the inode number of its pidfds, the descriptors
 //     that refer to a process. It has 64 bits and is not used again until the next
 //     boot. [OpenPidFD] and [PidFD.ID] give it, [OpenPidFDByID] finds the process.

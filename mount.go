@@ -13,7 +13,7 @@ import (
 // OpenMount opens the place where the mount with this ID is: a descriptor from
 // which [OpenByHandleAt] opens the handles of its file system. A unique ID takes
 // statmount(2), Linux 6.8, and works without /proc; for the other kind
-// /proc/self/mountinfo is read.
+// /proc/thread-self/mountinfo is read.
 //
 // What is returned is that mount and no other: if another one lies on top of it, or
 // a reusable ID has come to mean another one meanwhile, that is an error.
@@ -22,18 +22,14 @@ import (
 // mount namespace of the caller, or none below its root directory. ESTALE, which
 // matches it too, if the mount is there but covered by another one. One that
 // matches [errors.ErrUnsupported] where the kernel lacks statmount or handles to
-// verify with. EINVAL for a mount on a file that is neither a directory nor a
-// regular file.
+// verify with. EINVAL for a mount of a file that is neither a directory nor a
+// regular file. EPERM for a unique ID of a mount that exists but is not below the
+// root directory of an unprivileged caller. Those of open(2) for the place.
 func OpenMount(id MountID) (*os.File, error) {
 	path, err := mountPoint(id)
 	if err != nil {
 		return nil, err
 	}
-	return id.openAt(path)
-}
-
-// openAt opens the mount at the path where it should be.
-func (id MountID) openAt(path string) (*os.File, error) {
 	// First without opening it: what lies on top could be a device.
 	place, err := openat(AT_FDCWD, path, _O_PATH|syscall.O_NOFOLLOW)
 	if err != nil {
@@ -52,7 +48,8 @@ func (id MountID) openAt(path string) (*os.File, error) {
 	case syscall.S_IFDIR:
 		fd, err = openat(place, ".", syscall.O_DIRECTORY)
 	case syscall.S_IFREG:
-		fd, err = openat(AT_FDCWD, path, syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_NOCTTY)
+		// That very file, and not what may have come to its path.
+		fd, err = openat(AT_FDCWD, "/proc/thread-self/fd/"+strconv.Itoa(place), syscall.O_NONBLOCK|syscall.O_NOCTTY)
 	default:
 		err = &inputError{text: "mount " + id.String() + " on " + path + " is of a special file", errno: syscall.EINVAL}
 	}
@@ -109,14 +106,18 @@ func mountIDOf(fd int, unique bool) (MountID, error) {
 	// Before Linux 6.5 there is no AT_HANDLE_FID, and fewer file systems have handles.
 	for _, fid := range []int{AT_HANDLE_FID, 0} {
 		id, errno := nameToHandleAt(fd, "", &h.h, flags|fid)
-		if errno == 0 {
+		switch errno {
+		case 0:
 			return id, nil
+		case syscall.EINVAL, syscall.EOPNOTSUPP, syscall.EOVERFLOW, syscall.ENOSYS:
+		default:
+			return 0, &callError{call: "name_to_handle_at", subject: fdSubject(fd), errno: errno}
 		}
 	}
 	if unique {
 		return 0, &callError{call: "name_to_handle_at", subject: fdSubject(fd), errno: syscall.EOPNOTSUPP, means: errors.ErrUnsupported}
 	}
-	text, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
+	text, err := os.ReadFile("/proc/thread-self/fdinfo/" + strconv.Itoa(fd))
 	if err != nil {
 		return 0, err
 	}
@@ -132,6 +133,9 @@ func mountIDOf(fd int, unique bool) (MountID, error) {
 
 // openat returns a close-on-exec descriptor.
 func openat(dirfd int, path string, flags int) (int, error) {
+	if !fits32(dirfd) {
+		return -1, &callError{call: "openat", subject: path, errno: syscall.EBADF}
+	}
 	for {
 		fd, err := syscall.Openat(dirfd, path, flags|syscall.O_CLOEXEC, 0)
 		switch err {
@@ -144,17 +148,14 @@ func openat(dirfd int, path string, flags int) (int, error) {
 	}
 }
 
-// A mount is a line of /proc/self/mountinfo; see proc_pid_mountinfo(5).
+// A mount is what OpenMount needs of a line of mountinfo; see proc_pid_mountinfo(5).
 type mount struct {
-	id     MountID // of the reusable kind
-	device string  // major:minor, one for each file system
-	root   string  // what of it is mounted
-	point  string
-	fsType string
+	id    MountID // of the reusable kind
+	point string
 }
 
 func readMountinfo() ([]mount, error) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	text, err := os.ReadFile("/proc/thread-self/mountinfo") // Linux 3.17; a thread can have a mount namespace of its own
 	if err != nil {
 		return nil, err
 	}
@@ -164,8 +165,7 @@ func readMountinfo() ([]mount, error) {
 // parseMountinfo leaves out lines that it does not understand.
 func parseMountinfo(text string) (mounts []mount) {
 	for line := range strings.SplitSeq(text, "\n") {
-		before, after, _ := strings.Cut(line, " - ")
-		fields := strings.Split(before, " ")
+		fields := strings.Split(line, " ")
 		if len(fields) < 6 {
 			continue
 		}
@@ -173,8 +173,7 @@ func parseMountinfo(text string) (mounts []mount) {
 		if err != nil {
 			continue
 		}
-		fsType, _, _ := strings.Cut(after, " ")
-		mounts = append(mounts, mount{MountID(id), fields[2], unescapeMountinfo(fields[3]), unescapeMountinfo(fields[4]), fsType})
+		mounts = append(mounts, mount{MountID(id), unescapeMountinfo(fields[4])})
 	}
 	return mounts
 }

@@ -188,23 +188,17 @@ func fstat(fd int) (dev, ino uint64, errno syscall.Errno) {
 
 // fsMagic returns the type of the file system, as in linux/magic.h.
 func fsMagic(fd int) (uint32, syscall.Errno) {
-	magic, _, errno := fstatfs(fd)
-	return magic, errno
-}
-
-// fstatfs returns the type of the file system and its f_fsid.
-func fstatfs(fd int) (magic uint32, fsid uint64, errno syscall.Errno) {
 	if !fits32(fd) {
-		return 0, 0, syscall.EBADF
+		return 0, syscall.EBADF
 	}
 	var st syscall.Statfs_t
 	for {
 		switch err := syscall.Fstatfs(fd, &st); err {
 		case nil:
-			return uint32(st.Type), uint64(uint32(st.Fsid.X__val[0])) | uint64(uint32(st.Fsid.X__val[1]))<<32, 0
+			return uint32(st.Type), 0
 		case syscall.EINTR:
 		default:
-			return 0, 0, err.(syscall.Errno)
+			return 0, err.(syscall.Errno)
 		}
 	}
 }
@@ -290,7 +284,7 @@ func inheritedLimit() (limit syscall.Rlimit, err error) {
 // root directory of the caller.
 func statmountPoint(id MountID) (path string, errno syscall.Errno) {
 	req := mntIDReq{Size: _MNT_ID_REQ_SIZE_VER0, MntID: uint64(id), Param: _STATMOUNT_MNT_POINT}
-	for n := 1; ; n *= 2 {
+	for n := 1; ; {
 		buf := make([]struct {
 			statmount
 			text [4096]byte
@@ -298,27 +292,18 @@ func statmountPoint(id MountID) (path string, errno syscall.Errno) {
 		size := uintptr(n) * unsafe.Sizeof(buf[0])
 		_, _, errno := syscall.Syscall6(_SYS_STATMOUNT, uintptr(unsafe.Pointer(&req)), uintptr(unsafe.Pointer(&buf[0])), size, 0, 0, 0)
 		switch {
-		case errno == syscall.EINTR, errno == syscall.EOVERFLOW && n < 64:
+		case errno == syscall.EINTR:
+			continue
+		case errno == syscall.EOVERFLOW && n < 64:
+			n *= 2
 			continue
 		case errno != 0:
 			return "", errno
 		case buf[0].Mask&_STATMOUNT_MNT_POINT == 0:
 			return "", syscall.ENOENT
 		}
-		all := unsafe.Slice((*byte)(unsafe.Pointer(&buf[0])), size)
-		text := all[unsafe.Sizeof(statmount{})+uintptr(buf[0].MntPoint):]
-		end := 0
-		for text[end] != 0 {
-			end++
-		}
-		return string(text[:end]), 0
+		text := unsafe.String((*byte)(unsafe.Pointer(&buf[0])), size)
+		path, _, _ := strings.Cut(text[unsafe.Sizeof(statmount{})+uintptr(buf[0].MntPoint):], "\x00")
+		return strings.Clone(path), 0
 	}
-}
-
-// fsUUID returns the UUID of the file system that fd is on, of up to 16 bytes.
-func fsUUID(fd int, uuid *[16]byte) (n int, errno syscall.Errno) {
-	var u fsuuid2
-	_, _, errno = syscall.Syscall(_SYS_IOCTL, uintptr(fd), FS_IOC_GETFSUUID, uintptr(unsafe.Pointer(&u)))
-	*uuid = u.UUID
-	return int(u.Len), errno
 }

@@ -19,7 +19,6 @@ type handleInfo struct {
 	Handle  sysfd.FileHandle `json:"handle"`
 	Type    int32            `json:"type"`
 	MountID sysfd.MountID    `json:"mountId"`
-	Ref     string           `json:"ref,omitempty"` // where the file system has an identity
 }
 
 func handle(c *call) error {
@@ -51,11 +50,7 @@ func handle(c *call) error {
 			fmt.Fprintf(c.out, "%v\t%d\t%s\n", h, mount, path)
 			continue
 		}
-		info := handleInfo{Path: path, Handle: h, Type: h.Type(), MountID: mount}
-		if ref, err := sysfd.FileRefAt(sysfd.AT_FDCWD, path, flags); err == nil {
-			info.Ref = ref.String()
-		}
-		list = append(list, info)
+		list = append(list, handleInfo{Path: path, Handle: h, Type: h.Type(), MountID: mount})
 	}
 	if *asJSON {
 		if err := c.printJSON(list); err != nil {
@@ -79,9 +74,17 @@ func open(c *call) error {
 	if len(args) == 0 {
 		return usageError("a HANDLE is missing")
 	}
-	openHandle, err := parseOpen(args[0], *mountPath)
+	h, err := sysfd.ParseFileHandle(args[0])
 	if err != nil {
-		return err
+		return usageError(err.Error())
+	}
+	openHandle := func(flags int) (*os.File, error) {
+		mount, err := os.OpenFile(*mountPath, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer mount.Close()
+		return sysfd.OpenByHandleAt(int(mount.Fd()), h, flags)
 	}
 	if args = args[1:]; len(args) > 0 && args[0] == "--" {
 		args = args[1:]
@@ -100,42 +103,21 @@ func open(c *call) error {
 		return err
 	}
 	defer f.Close()
-	for i, arg := range args {
-		args[i] = strings.ReplaceAll(arg, "{}", "/dev/fd/3")
+	for i, arg := range args[1:] {
+		args[1+i] = strings.ReplaceAll(arg, "{}", "/dev/fd/3")
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{f}
 	err = cmd.Run()
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.Exited() {
+	if errors.As(err, &exit) {
+		if status := exit.Sys().(syscall.WaitStatus); status.Signaled() {
+			return exitStatus(128 + int(status.Signal())) // as a shell has it
+		}
 		return exitStatus(exit.ExitCode())
 	}
 	return err
-}
-
-// parseOpen returns what opens a handle, or a handle with the identity of its
-// file system.
-func parseOpen(text, mountPath string) (func(flags int) (*os.File, error), error) {
-	if strings.Contains(text, "/") {
-		ref, err := sysfd.ParseFileRef(text)
-		if err != nil {
-			return nil, usageError(err.Error())
-		}
-		return ref.Open, nil
-	}
-	h, err := sysfd.ParseFileHandle(text)
-	if err != nil {
-		return nil, usageError(err.Error())
-	}
-	return func(flags int) (*os.File, error) {
-		mount, err := os.Open(mountPath)
-		if err != nil {
-			return nil, err
-		}
-		defer mount.Close()
-		return sysfd.OpenByHandleAt(int(mount.Fd()), h, flags)
-	}, nil
 }
 
 func cgroup(c *call) error {
