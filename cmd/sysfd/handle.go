@@ -164,6 +164,15 @@ func (c *call) printPath(f *os.File) error {
 	if err != nil {
 		return err
 	}
+	// Until someone has looked the file up by name, the kernel may know no name of
+	// a file that was opened by handle, and then says "/".
+	is, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if there, err := os.Lstat(path); err != nil || !os.SameFile(is, there) {
+		return errors.New("the file is there, but the kernel does not know its path: it gives " + strconv.Quote(path))
+	}
 	fmt.Fprintln(c.out, path)
 	return nil
 }
