@@ -3,10 +3,12 @@
 package sysfd
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -416,6 +418,81 @@ func BenchmarkNameToHandleAt(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			unix.NameToHandleAt(fd, "", AT_EMPTY_PATH)
+		}
+	})
+}
+
+func TestFileHandleEncodings(t *testing.T) {
+	for _, test := range []struct {
+		typ    int32
+		data   []byte
+		text   string
+		binary string
+	}{
+		{0, nil, "0:", "\x00\x00\x00\x00"},
+		{FILEID_KERNFS, []byte{0x19, 0, 0, 0, 0, 0, 0, 0xff}, "fe:19000000000000ff", "\x00\x00\x00\xfe\x19\x00\x00\x00\x00\x00\x00\xff"},
+		{0x10002, []byte{0xab}, "10002:ab", "\x00\x01\x00\x02\xab"},
+		{-1, make([]byte, MAX_HANDLE_SZ), "ffffffff:" + strings.Repeat("00", MAX_HANDLE_SZ), "\xff\xff\xff\xff" + strings.Repeat("\x00", MAX_HANDLE_SZ)},
+	} {
+		h, err := NewFileHandle(test.typ, test.data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if parsed, err := ParseFileHandle(test.text); err != nil || parsed != h || h.String() != test.text {
+			t.Errorf("%s: %v, %v", test.text, parsed, err)
+		}
+		if !slices.Equal(h.Bytes(), test.data) {
+			t.Errorf("%v", h.Bytes())
+		}
+		binary, err := h.MarshalBinary()
+		var back FileHandle
+		if err != nil || string(binary) != test.binary || back.UnmarshalBinary(binary) != nil || back != h {
+			t.Errorf("%q, %v, %v", binary, err, back)
+		}
+		// A map key and a value of JSON.
+		text, err := json.Marshal(map[FileHandle]FileHandle{h: h})
+		var decoded map[FileHandle]FileHandle
+		if err != nil || json.Unmarshal(text, &decoded) != nil || decoded[h] != h {
+			t.Errorf("%s, %v, %v", text, err, decoded)
+		}
+	}
+	for _, text := range []string{"", ":", "fe", "fe:1", "fe:1g", "FE:19", "fe:AB", "0fe:19", "+fe:19", "fe: 19", "100000000:", "-1:", "fe:19:", "fe:" + strings.Repeat("00", MAX_HANDLE_SZ+1)} {
+		h, err := ParseFileHandle(text)
+		if !h.IsZero() {
+			t.Errorf("%q: %v", text, h)
+		}
+		matches(t, err, syscall.EINVAL)
+		if err != nil && !strings.Contains(err.Error(), strconv.Quote(text)) {
+			t.Errorf("%v does not name %q", err, text)
+		}
+	}
+	var h FileHandle
+	for _, n := range []int{0, 3, 4 + MAX_HANDLE_SZ + 1} {
+		matches(t, h.UnmarshalBinary(make([]byte, n)), syscall.EINVAL)
+	}
+}
+
+func FuzzParseFileHandle(f *testing.F) {
+	for _, s := range []string{"0:", "fe:1900000000000000", "10002:ab", "ffffffff:", "fe:1", "é:00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		h, err := ParseFileHandle(s)
+		if err == nil && h.String() != s || err != nil && !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("%q: %v, %v", s, h, err)
+		}
+	})
+}
+
+func FuzzFileHandleBinary(f *testing.F) {
+	f.Add([]byte("\x00\x00\x00\xfe\x19\x00\x00\x00\x00\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var h FileHandle
+		if h.UnmarshalBinary(b) != nil {
+			return
+		}
+		if again, err := h.AppendBinary(nil); err != nil || string(again) != string(b) {
+			t.Errorf("%q: %q, %v", b, again, err)
 		}
 	})
 }

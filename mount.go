@@ -5,6 +5,7 @@ package sysfd
 import (
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,6 +31,11 @@ func OpenMount(id MountID) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	return id.openAt(path)
+}
+
+// openAt is OpenMount where the path is known.
+func (id MountID) openAt(path string) (*os.File, error) {
 	// First without opening it: what lies on top could be a device.
 	place, err := openat(AT_FDCWD, path, _O_PATH|syscall.O_NOFOLLOW)
 	if err != nil {
@@ -39,9 +45,9 @@ func OpenMount(id MountID) (*os.File, error) {
 	if err := id.verify(place, path); err != nil {
 		return nil, err
 	}
-	var st syscall.Stat_t
-	if err := syscall.Fstat(place, &st); err != nil {
-		return nil, &callError{call: "fstat", subject: path, errno: err.(syscall.Errno)}
+	st, errno := fstatAll(place)
+	if errno != 0 {
+		return nil, &callError{call: "fstat", subject: path, errno: errno}
 	}
 	var fd int
 	switch st.Mode & syscall.S_IFMT {
@@ -148,10 +154,14 @@ func openat(dirfd int, path string, flags int) (int, error) {
 	}
 }
 
-// A mount is what OpenMount needs of a line of mountinfo; see proc_pid_mountinfo(5).
+// A mount is what is needed of a line of mountinfo; see proc_pid_mountinfo(5).
 type mount struct {
-	id    MountID // of the reusable kind
-	point string
+	id       MountID // of the reusable kind
+	device   string  // major:minor
+	root     string  // the directory of the file system that is to be seen
+	point    string
+	readOnly bool
+	fsType   string
 }
 
 func readMountinfo() ([]mount, error) {
@@ -173,7 +183,14 @@ func parseMountinfo(text string) (mounts []mount) {
 		if err != nil {
 			continue
 		}
-		mounts = append(mounts, mount{MountID(id), unescapeMountinfo(fields[4])})
+		m := mount{id: MountID(id), device: fields[2], root: unescapeMountinfo(fields[3]), point: unescapeMountinfo(fields[4])}
+		options, _, _ := strings.Cut(fields[5], ",")
+		m.readOnly = options == "ro"
+		// Behind any number of optional fields.
+		if i := slices.Index(fields[6:], "-"); i >= 0 && 6+i+1 < len(fields) {
+			m.fsType = fields[6+i+1]
+		}
+		mounts = append(mounts, m)
 	}
 	return mounts
 }

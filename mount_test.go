@@ -3,7 +3,6 @@
 package sysfd
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,96 +10,24 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 )
 
-func TestFileHandleEncodings(t *testing.T) {
-	for _, test := range []struct {
-		typ    int32
-		data   []byte
-		text   string
-		binary string
-	}{
-		{0, nil, "0:", "\x00\x00\x00\x00"},
-		{FILEID_KERNFS, []byte{0x19, 0, 0, 0, 0, 0, 0, 0xff}, "fe:19000000000000ff", "\x00\x00\x00\xfe\x19\x00\x00\x00\x00\x00\x00\xff"},
-		{0x10002, []byte{0xab}, "10002:ab", "\x00\x01\x00\x02\xab"},
-		{-1, make([]byte, MAX_HANDLE_SZ), "ffffffff:" + strings.Repeat("00", MAX_HANDLE_SZ), "\xff\xff\xff\xff" + strings.Repeat("\x00", MAX_HANDLE_SZ)},
-	} {
-		h, err := NewFileHandle(test.typ, test.data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if parsed, err := ParseFileHandle(test.text); err != nil || parsed != h || h.String() != test.text {
-			t.Errorf("%s: %v, %v", test.text, parsed, err)
-		}
-		if !slices.Equal(h.Bytes(), test.data) {
-			t.Errorf("%v", h.Bytes())
-		}
-		binary, err := h.MarshalBinary()
-		var back FileHandle
-		if err != nil || string(binary) != test.binary || back.UnmarshalBinary(binary) != nil || back != h {
-			t.Errorf("%q, %v, %v", binary, err, back)
-		}
-		// A map key and a value of JSON.
-		text, err := json.Marshal(map[FileHandle]FileHandle{h: h})
-		var decoded map[FileHandle]FileHandle
-		if err != nil || json.Unmarshal(text, &decoded) != nil || decoded[h] != h {
-			t.Errorf("%s, %v, %v", text, err, decoded)
-		}
-	}
-	for _, text := range []string{"", ":", "fe", "fe:1", "fe:1g", "FE:19", "fe:AB", "0fe:19", "+fe:19", "fe: 19", "100000000:", "-1:", "fe:19:", "fe:" + strings.Repeat("00", MAX_HANDLE_SZ+1)} {
-		h, err := ParseFileHandle(text)
-		if !h.IsZero() {
-			t.Errorf("%q: %v", text, h)
-		}
-		matches(t, err, syscall.EINVAL)
-		if err != nil && !strings.Contains(err.Error(), strconv.Quote(text)) {
-			t.Errorf("%v does not name %q", err, text)
-		}
-	}
-	var h FileHandle
-	for _, n := range []int{0, 3, 4 + MAX_HANDLE_SZ + 1} {
-		matches(t, h.UnmarshalBinary(make([]byte, n)), syscall.EINVAL)
-	}
-}
-
-func FuzzParseFileHandle(f *testing.F) {
-	for _, s := range []string{"0:", "fe:1900000000000000", "10002:ab", "ffffffff:", "fe:1", "é:00"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		h, err := ParseFileHandle(s)
-		if err == nil && h.String() != s || err != nil && !errors.Is(err, syscall.EINVAL) {
-			t.Errorf("%q: %v, %v", s, h, err)
-		}
-	})
-}
-
-func FuzzFileHandleBinary(f *testing.F) {
-	f.Add([]byte("\x00\x00\x00\xfe\x19\x00\x00\x00\x00\x00\x00\x00"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var h FileHandle
-		if h.UnmarshalBinary(b) != nil {
-			return
-		}
-		if again, err := h.AppendBinary(nil); err != nil || string(again) != string(b) {
-			t.Errorf("%q: %q, %v", b, again, err)
-		}
-	})
-}
-
 func TestParseMountinfo(t *testing.T) {
 	const text = `36 35 98:0 /mnt1 /mnt/with\040space\134 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue
-40 36 0:35 / /proc rw - proc proc rw
+40 36 0:35 / /proc ro,noexec - proc proc rw
 
 41 36
 x 36 0:35 / /bad rw - proc proc rw
-42 36 0:36 / /short\04 rw
+42 36 0:36 / /short\04 rw -
 `
-	want := []mount{{36, `/mnt/with space\`}, {40, "/proc"}, {42, `/short\04`}}
+	want := []mount{
+		{36, "98:0", "/mnt1", `/mnt/with space\`, false, "ext3"},
+		{40, "0:35", "/", "/proc", true, "proc"},
+		{42, "0:36", "/", `/short\04`, false, ""},
+	}
 	if got := parseMountinfo(text); !slices.Equal(got, want) {
 		t.Errorf("%+v", got)
 	}
@@ -160,9 +87,7 @@ func TestOpenMount(t *testing.T) {
 			}
 			mountAt(t, "none", dir, "tmpfs", "size=1m")
 			name := filepath.Join(dir, "file")
-			if err := os.WriteFile(name, []byte("text"), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			writeFile(t, name, "text")
 			h, id, err := NameToHandleAt(AT_FDCWD, name, flags)
 			if err != nil {
 				t.Fatal(err)
@@ -173,18 +98,11 @@ func TestOpenMount(t *testing.T) {
 			}
 			defer m.Close()
 			f, err := OpenByHandleAt(int(m.Fd()), h, os.O_RDONLY)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			if text, err := io.ReadAll(f); err != nil || string(text) != "text" {
-				t.Errorf("%q, %v", text, err)
-			}
+			readsAs(t, f, err, "text")
 			if m.Name() != dir {
 				t.Errorf("name %q", m.Name())
 			}
 			m.Close()
-			f.Close()
 
 			// Another mount on top of it.
 			mountAt(t, "none", dir, "tmpfs", "size=1m")
@@ -208,67 +126,100 @@ func TestOpenMount(t *testing.T) {
 	matches(t, err, syscall.ENOENT, os.ErrNotExist)
 }
 
+// makeImage makes an image of a file system, where the kernel has it, with the file
+// "old" in it. It returns the options to mount it with.
+func makeImage(t *testing.T, fsType, image string) (options string) {
+	t.Helper()
+	if known, err := os.ReadFile("/proc/filesystems"); err != nil || !strings.Contains(string(known), "\t"+fsType+"\n") {
+		t.Skipf("this kernel has no %s", fsType)
+	}
+	tree := t.TempDir()
+	writeFile(t, filepath.Join(tree, "old"), "text")
+	var size int64
+	options = "loop"
+	var words []string
+	switch fsType {
+	case "ext4":
+		size, words = 16<<20, []string{"mkfs.ext4", "-q", "-F", "-d", tree, image}
+	case "xfs":
+		size, words = 320<<20, []string{"mkfs.xfs", "-q", image}
+	case "btrfs":
+		size, words = 128<<20, []string{"mkfs.btrfs", "-q", "--rootdir", tree, image}
+	case "squashfs":
+		options, words = "loop,ro", []string{"mksquashfs", tree, image, "-quiet", "-no-progress", "-noappend"}
+	case "erofs":
+		options, words = "loop,ro", []string{"mkfs.erofs", "-U", "00112233-4455-6677-8899-aabbccddeeff", image, tree}
+	}
+	if size > 0 {
+		writeFile(t, image, "")
+		if err := os.Truncate(image, size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runTool(t, words...)
+	return options
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// readsAs checks the content of a file that was opened, and closes it.
+func readsAs(t *testing.T, f *os.File, err error, want string) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if text, err := io.ReadAll(f); err != nil || string(text) != want {
+		t.Errorf("%q, %v; want %q", text, err, want)
+	}
+}
+
 // Each file system by its own tools: what its handles look like, and that what was
-// stored of one finds the file again after it was moved and mounted elsewhere.
+// stored of a file finds it again after it was moved and mounted elsewhere.
 func TestFileSystems(t *testing.T) {
 	needsRoot(t)
 	for _, test := range []struct {
 		fsType   string
-		size     int64
-		make     []string
-		readOnly bool
+		identity string // the kind of it
+		since    string // the kernel version of the identity
 	}{
-		{"ext4", 16 << 20, []string{"mkfs.ext4", "-q", "-F", "IMAGE"}, false},
-		{"xfs", 320 << 20, []string{"mkfs.xfs", "-q", "IMAGE"}, false},
-		{"btrfs", 128 << 20, []string{"mkfs.btrfs", "-q", "IMAGE"}, false},
-		{"squashfs", 0, []string{"mksquashfs", "TREE", "IMAGE", "-quiet", "-no-progress", "-noappend"}, true},
-		{"erofs", 0, []string{"mkfs.erofs", "-U", "00112233-4455-6677-8899-aabbccddeeff", "IMAGE", "TREE"}, true},
+		{"ext4", "uuid:", "6.9"},
+		{"xfs", "uuid:", "6.9"},
+		{"btrfs", "uuid:", "2.6.39"},
+		{"squashfs", "", ""},
+		{"erofs", "uuid:", "6.9"},
 	} {
 		t.Run(test.fsType, func(t *testing.T) {
 			keepsDescriptors(t)
-			if known, err := os.ReadFile("/proc/filesystems"); err != nil || !strings.Contains(string(known), "\t"+test.fsType+"\n") {
-				t.Skipf("this kernel has no %s", test.fsType)
-			}
 			dir := t.TempDir()
-			image, tree := filepath.Join(dir, "image"), filepath.Join(dir, "tree")
-			if err := os.Mkdir(tree, 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(tree, "old"), []byte("text"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if test.size > 0 {
-				if err := os.WriteFile(image, nil, 0o600); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.Truncate(image, test.size); err != nil {
-					t.Fatal(err)
-				}
-			}
-			words := slices.Clone(test.make)
-			for i, w := range words {
-				words[i] = strings.NewReplacer("IMAGE", image, "TREE", tree).Replace(w)
-			}
-			runTool(t, words...)
-			first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
-			options := "loop"
-			if test.readOnly {
-				options += ",ro"
-			}
+			image, first, second := filepath.Join(dir, "image"), filepath.Join(dir, "first"), filepath.Join(dir, "second")
+			options := makeImage(t, test.fsType, image)
+			readOnly := strings.HasSuffix(options, "ro")
 			mountAt(t, image, first, test.fsType, options)
 			old, moved := filepath.Join(first, "old"), filepath.Join(first, "sub", "new")
-			if !test.readOnly {
-				if err := os.WriteFile(old, []byte("text"), 0o600); err != nil {
-					t.Fatal(err)
-				}
+			if !readOnly {
+				writeFile(t, old, "text")
 			}
 			h, _, err := NameToHandleAt(AT_FDCWD, old, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("handle of type %#x, %d bytes", h.Type(), h.Len())
-			stored := h.String()
-			if !test.readOnly {
+			r, errRef := FileRefAt(AT_FDCWD, old, 0)
+			t.Logf("handle of type %#x, %d bytes; file system %v, %v", h.Type(), h.Len(), r.FS, errRef)
+			if errRef == nil && (r.Handle != h || test.identity == "") {
+				t.Errorf("FileRef %v, handle %v", r, h)
+			}
+			if asGood := olderThan(t, test.since) || os.Getenv(emulatorVar) != ""; errRef != nil && (test.identity == "" || asGood) {
+				matches(t, errRef, syscall.EOPNOTSUPP, errors.ErrUnsupported)
+			} else if !asGood && (errRef != nil || !strings.HasPrefix(r.FS.String(), test.identity)) {
+				t.Errorf("file system %v, %v", r.FS, errRef)
+			}
+			if !readOnly {
 				if err := os.Mkdir(filepath.Dir(moved), 0o700); err != nil {
 					t.Fatal(err)
 				}
@@ -277,10 +228,14 @@ func TestFileSystems(t *testing.T) {
 				}
 			}
 			unmount(t, first)
+			if errRef == nil {
+				_, err := r.Open(os.O_RDONLY)
+				matches(t, err, syscall.ENOENT, os.ErrNotExist)
+			}
 			mountAt(t, image, second, test.fsType, options)
-			again, err := ParseFileHandle(stored)
-			if err != nil || again != h {
-				t.Fatalf("%v, %v", again, err)
+			again, err := ParseFileHandle(h.String())
+			if err != nil {
+				t.Fatal(err)
 			}
 			root, err := os.Open(second)
 			if err != nil {
@@ -288,15 +243,23 @@ func TestFileSystems(t *testing.T) {
 			}
 			defer root.Close()
 			f, err := OpenByHandleAt(int(root.Fd()), again, os.O_RDONLY)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			if text, err := io.ReadAll(f); err != nil || string(text) != "text" {
-				t.Errorf("%q, %v", text, err)
-			}
-			f.Close()
+			readsAs(t, f, err, "text")
 			root.Close()
+			if errRef == nil {
+				stored, err := ParseFileRef(r.String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				f, err := stored.Open(os.O_RDONLY)
+				readsAs(t, f, err, "text")
+			}
+			if errRef == nil && !readOnly {
+				if err := os.RemoveAll(filepath.Join(second, "sub")); err != nil {
+					t.Fatal(err)
+				}
+				_, err := r.Open(os.O_RDONLY)
+				matches(t, err, syscall.ESTALE, os.ErrNotExist)
+			}
 			unmount(t, second)
 		})
 	}
@@ -315,9 +278,7 @@ func TestOverlayHandle(t *testing.T) {
 	target := filepath.Join(dir, "merged")
 	mountAt(t, "none", target, "overlay", fmt.Sprintf("index=on,nfs_export=on,lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", dir))
 	name := filepath.Join(target, "file")
-	if err := os.WriteFile(name, []byte("text"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	writeFile(t, name, "text")
 	h, id, err := NameToHandleAt(AT_FDCWD, name, 0)
 	if errors.Is(err, syscall.EOPNOTSUPP) {
 		t.Skip("the file system below does not do for nfs_export")

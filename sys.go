@@ -171,14 +171,41 @@ func dupAbove(fd, start int) (int, syscall.Errno) {
 
 // fstat returns the device and the inode number, of which a kernel of 32 bits has just the low half.
 func fstat(fd int) (dev, ino uint64, errno syscall.Errno) {
+	st, errno := fstatAll(fd)
+	return uint64(st.Dev), st.Ino, errno
+}
+
+func fstatAll(fd int) (st syscall.Stat_t, errno syscall.Errno) {
 	if !fits32(fd) {
-		return 0, 0, syscall.EBADF
+		return st, syscall.EBADF
 	}
-	var st syscall.Stat_t
 	for {
 		switch err := syscall.Fstat(fd, &st); err {
 		case nil:
-			return uint64(st.Dev), st.Ino, 0
+			return st, 0
+		case syscall.EINTR:
+		default:
+			return st, err.(syscall.Errno)
+		}
+	}
+}
+
+// fsMagic returns the type of the file system, as in linux/magic.h.
+func fsMagic(fd int) (uint32, syscall.Errno) {
+	magic, _, errno := fstatfs(fd)
+	return magic, errno
+}
+
+// fstatfs returns the type of the file system and its f_fsid.
+func fstatfs(fd int) (magic uint32, fsid uint64, errno syscall.Errno) {
+	if !fits32(fd) {
+		return 0, 0, syscall.EBADF
+	}
+	var st syscall.Statfs_t
+	for {
+		switch err := syscall.Fstatfs(fd, &st); err {
+		case nil:
+			return uint32(st.Type), uint64(uint32(st.Fsid.X__val[0])) | uint64(uint32(st.Fsid.X__val[1]))<<32, 0
 		case syscall.EINTR:
 		default:
 			return 0, 0, err.(syscall.Errno)
@@ -186,19 +213,29 @@ func fstat(fd int) (dev, ino uint64, errno syscall.Errno) {
 	}
 }
 
-// fsMagic returns the type of the file system, as in linux/magic.h.
-func fsMagic(fd int) (uint32, syscall.Errno) {
-	if !fits32(fd) {
-		return 0, syscall.EBADF
+// fsUUID returns the UUID of the file system and its length; it may be all zeros.
+// What fd refers to must not be a device.
+func fsUUID(fd int) (uuid [16]byte, n int, errno syscall.Errno) {
+	if magic, errno := fsMagic(fd); errno != 0 {
+		return uuid, 0, errno
+	} else if magic == _BTRFS_SUPER_MAGIC {
+		// It has no FS_IOC_GETFSUUID, as of Linux 6.18.
+		var info btrfsFSInfo
+		errno := ioctl(fd, _BTRFS_IOC_FS_INFO, unsafe.Pointer(&info))
+		return info.FSID, len(info.FSID), errno
 	}
-	var st syscall.Statfs_t
+	var u fsuuid2
+	errno = ioctl(fd, FS_IOC_GETFSUUID, unsafe.Pointer(&u))
+	n = min(int(u.Len), len(u.UUID))
+	copy(uuid[:], u.UUID[:n])
+	return uuid, n, errno
+}
+
+func ioctl(fd int, number uintptr, arg unsafe.Pointer) syscall.Errno {
 	for {
-		switch err := syscall.Fstatfs(fd, &st); err {
-		case nil:
-			return uint32(st.Type), 0
-		case syscall.EINTR:
-		default:
-			return 0, err.(syscall.Errno)
+		_, _, errno := syscall.Syscall(_SYS_IOCTL, uintptr(fd), number, uintptr(arg))
+		if errno != syscall.EINTR {
+			return errno
 		}
 	}
 }

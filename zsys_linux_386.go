@@ -143,10 +143,12 @@ const (
 
 // File system types as statfs(2) tells them: <linux/magic.h>.
 const (
-	CGROUP2_SUPER_MAGIC  = 0x63677270
-	NSFS_MAGIC           = 0x6e736673
-	PID_FS_MAGIC         = 0x50494446 // Linux 6.9
-	_ANON_INODE_FS_MAGIC = 0x9041934  // where a pidfd was before Linux 6.9
+	CGROUP2_SUPER_MAGIC    = 0x63677270
+	NSFS_MAGIC             = 0x6e736673
+	PID_FS_MAGIC           = 0x50494446 // Linux 6.9
+	_BTRFS_SUPER_MAGIC     = 0x9123683e
+	_OVERLAYFS_SUPER_MAGIC = 0x794c7630
+	_ANON_INODE_FS_MAGIC   = 0x9041934 // where a pidfd was before Linux 6.9
 )
 
 // ioctl(2)s on any file: <linux/fs.h>.
@@ -155,6 +157,11 @@ const (
 	FS_IOC32_GETVERSION = 0x80047601 // the same with 32 bits
 	FS_IOC64_GETVERSION = 0x80087601 // the same with 64 bits
 	FS_IOC_GETFSUUID    = 0x80111500 // the UUID of the file system; Linux 6.9
+)
+
+// ioctl(2)s on files of btrfs: <linux/btrfs.h>.
+const (
+	_BTRFS_IOC_FS_INFO = 0x8400941f // about the file system; Linux 2.6.39
 )
 
 // ID types of waitid(2): <linux/wait.h>.
@@ -269,6 +276,14 @@ type fsuuid2 struct {
 	UUID [16]uint8
 }
 
+// btrfsFSInfo is struct btrfs_ioctl_fs_info_args, the argument of BTRFS_IOC_FS_INFO; Linux 2.6.39: <linux/btrfs.h>.
+type btrfsFSInfo struct {
+	_    structs.HostLayout
+	_    [16]byte
+	FSID [16]uint8
+	_    [992]byte
+}
+
 // siginfo is siginfo_t, what waitid(2) writes: <asm/siginfo.h>.
 type siginfo struct {
 	_      structs.HostLayout
@@ -329,6 +344,8 @@ func _() {
 	_ = x[unsafe.Sizeof(fsuuid2{})-17]
 	_ = x[unsafe.Offsetof(fsuuid2{}.Len)-0]
 	_ = x[unsafe.Offsetof(fsuuid2{}.UUID)-1]
+	_ = x[unsafe.Sizeof(btrfsFSInfo{})-1024]
+	_ = x[unsafe.Offsetof(btrfsFSInfo{}.FSID)-16]
 	_ = x[unsafe.Sizeof(siginfo{})-128]
 	_ = x[unsafe.Offsetof(siginfo{}.Signo)-0]
 	_ = x[unsafe.Offsetof(siginfo{}.Errno)-4]

@@ -186,6 +186,8 @@ var groups = []group{
 		{Name: "CGROUP2_SUPER_MAGIC"},
 		{Name: "NSFS_MAGIC"},
 		{Name: "PID_FS_MAGIC", Doc: "Linux 6.9"},
+		{Name: "_BTRFS_SUPER_MAGIC"},
+		{Name: "_OVERLAYFS_SUPER_MAGIC"},
 		{Name: "_ANON_INODE_FS_MAGIC", Doc: "where a pidfd was before Linux 6.9"},
 	}},
 	{Header: "linux/fs.h", Doc: "ioctl(2)s on any file", Consts: []constant{
@@ -193,6 +195,9 @@ var groups = []group{
 		{Name: "FS_IOC32_GETVERSION", Doc: "the same with 32 bits"},
 		{Name: "FS_IOC64_GETVERSION", Doc: "the same with 64 bits", Expr: "_IOR('v', 1, __u64)"},
 		{Name: "FS_IOC_GETFSUUID", Doc: "the UUID of the file system; Linux 6.9"},
+	}},
+	{Header: "linux/btrfs.h", Doc: "ioctl(2)s on files of btrfs", Consts: []constant{
+		{Name: "_BTRFS_IOC_FS_INFO", Doc: "about the file system; Linux 2.6.39"},
 	}},
 	{Header: "linux/wait.h", Doc: "ID types of waitid(2)", Dec: true, Consts: []constant{
 		{Name: "P_PIDFD", Doc: "Linux 5.4"},
@@ -267,6 +272,11 @@ var structs = []cstruct{
 		Go: "fsuuid2", C: "struct fsuuid2", Header: "linux/fs.h",
 		Doc:    "the argument of FS_IOC_GETFSUUID; Linux 6.9",
 		Fields: []field{{C: "len"}, {C: "uuid", Go: "UUID", Array: true}},
+	},
+	{
+		Go: "btrfsFSInfo", C: "struct btrfs_ioctl_fs_info_args", Header: "linux/btrfs.h",
+		Doc:    "the argument of BTRFS_IOC_FS_INFO; Linux 2.6.39",
+		Fields: []field{{C: "fsid", Go: "FSID", Array: true}},
 	},
 	{
 		Go: "siginfo", C: "siginfo_t", Header: "asm/siginfo.h", XSys: "Siginfo",

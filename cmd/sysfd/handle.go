@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +20,7 @@ type handleInfo struct {
 	Handle  sysfd.FileHandle `json:"handle"`
 	Type    int32            `json:"type"`
 	MountID sysfd.MountID    `json:"mountId"`
+	Ref     *sysfd.FileRef   `json:"ref,omitempty"`
 }
 
 func handle(c *call) error {
@@ -30,6 +32,7 @@ func handle(c *call) error {
 	flag("fid", sysfd.AT_HANDLE_FID, "a handle to compare, not to open: nearly every file system has one")
 	flag("connectable", sysfd.AT_HANDLE_CONNECTABLE, "a handle that leads to a path")
 	flag("unique", sysfd.AT_HANDLE_MNT_ID_UNIQUE, "a mount ID that is not used again until the next boot")
+	asRef := c.Bool("ref", false, "print a name that holds beyond a reboot: the identity of the file system and the handle")
 	asJSON := c.Bool("json", false, "print a list of JSON objects")
 	if err := c.parse(); err != nil {
 		return err
@@ -37,20 +40,39 @@ func handle(c *call) error {
 	if c.NArg() == 0 {
 		return usageError("a PATH is missing")
 	}
+	if *asRef && flags&sysfd.AT_HANDLE_FID != 0 {
+		return usageError("-ref and -fid do not go together: it would name what cannot be opened")
+	}
+	refFlags := flags &^ sysfd.AT_HANDLE_MNT_ID_UNIQUE
 	list := []handleInfo{}
 	var failed error
 	for _, path := range c.Args() {
 		h, mount, err := sysfd.NameToHandleAt(sysfd.AT_FDCWD, path, flags)
+		var ref sysfd.FileRef
+		var errRef error
+		if *asRef || *asJSON {
+			ref, errRef = sysfd.FileRefAt(sysfd.AT_FDCWD, path, refFlags)
+		}
+		if err == nil && *asRef {
+			err = errRef
+		}
 		if err != nil {
 			fmt.Fprintf(c.err, "sysfd handle: %v\n", err)
 			failed = errSaid
 			continue
 		}
-		if !*asJSON {
+		switch {
+		case *asJSON:
+			info := handleInfo{Path: path, Handle: h, Type: h.Type(), MountID: mount}
+			if errRef == nil && ref.Handle == h { // else it has no ref, or is another file by now
+				info.Ref = &ref
+			}
+			list = append(list, info)
+		case *asRef:
+			fmt.Fprintf(c.out, "%v\t%s\n", ref, path)
+		default:
 			fmt.Fprintf(c.out, "%v\t%d\t%s\n", h, mount, path)
-			continue
 		}
-		list = append(list, handleInfo{Path: path, Handle: h, Type: h.Type(), MountID: mount})
 	}
 	if *asJSON {
 		if err := c.printJSON(list); err != nil {
@@ -66,39 +88,31 @@ type exitStatus int
 func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 func open(c *call) error {
-	mountPath := c.String("mount", ".", "a `PATH` on the file system of the handle")
+	mountPath := c.String("mount", "", "a `PATH` on the file system of the HANDLE; normally that is the working directory")
 	if err := c.parse(); err != nil {
 		return err
 	}
 	args := c.Args()
 	if len(args) == 0 {
-		return usageError("a HANDLE is missing")
+		return usageError("a HANDLE or REF is missing")
 	}
-	h, err := sysfd.ParseFileHandle(args[0])
+	openName, err := opener(args[0], *mountPath)
 	if err != nil {
 		return usageError(err.Error())
-	}
-	openHandle := func(flags int) (*os.File, error) {
-		mount, err := os.OpenFile(*mountPath, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
-		if err != nil {
-			return nil, err
-		}
-		defer mount.Close()
-		return sysfd.OpenByHandleAt(int(mount.Fd()), h, flags)
 	}
 	if args = args[1:]; len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
 	if len(args) == 0 {
 		const O_PATH = 0x200000 // its path is all that is asked for
-		f, err := openHandle(O_PATH)
+		f, err := openName(O_PATH)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
 		return c.printPath(f)
 	}
-	f, err := openHandle(os.O_RDONLY)
+	f, err := openName(os.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -113,11 +127,35 @@ func open(c *call) error {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		if status := exit.Sys().(syscall.WaitStatus); status.Signaled() {
-			return exitStatus(128 + int(status.Signal())) // as a shell has it
+			return exitStatus(128 + int(status.Signal()))
 		}
 		return exitStatus(exit.ExitCode())
 	}
-	return err
+	if err != nil {
+		fmt.Fprintf(c.err, "sysfd open: %v\n", err)
+		return exitStatus(127) // as a shell has it
+	}
+	return nil
+}
+
+// opener returns a function that opens the file with this name.
+func opener(name, mountPath string) (func(flags int) (*os.File, error), error) {
+	if strings.Contains(name, "/") {
+		ref, err := sysfd.ParseFileRef(name)
+		if err == nil && mountPath != "" {
+			err = errors.New("a REF says itself which file system it is on: -mount is for a HANDLE")
+		}
+		return ref.Open, err
+	}
+	h, err := sysfd.ParseFileHandle(name)
+	return func(flags int) (*os.File, error) {
+		mount, err := os.OpenFile(cmp.Or(mountPath, "."), os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer mount.Close()
+		return sysfd.OpenByHandleAt(int(mount.Fd()), h, flags)
+	}, err
 }
 
 func cgroup(c *call) error {

@@ -72,10 +72,10 @@ var errSaid = errors.New("")
 func commands() []command {
 	return []command{
 		{"probe", "[-json]", "Try on this machine what the library does, and print what works.", probe},
-		{"handle", "[-follow] [-fid] [-connectable] [-unique] [-json] PATH...",
+		{"handle", "[-follow] [-fid] [-connectable] [-unique] [-ref] [-json] PATH...",
 			"Print the handle of files, a name that stays theirs when they are moved, the ID of the mount, and the path.", handle},
-		{"open", "[-mount PATH] HANDLE [-- PROGRAM [ARGUMENT]...]",
-			"Print the path that the file with this handle has now, or run PROGRAM with the file as its descriptor 3; {} in an ARGUMENT is replaced by /dev/fd/3. It takes root.", open},
+		{"open", "[-mount PATH] HANDLE|REF [-- PROGRAM [ARGUMENT]...]",
+			"Print the path that the file with this handle (or with what handle -ref printed) has now, or run PROGRAM with the file as its descriptor 3; {} in an ARGUMENT is replaced by /dev/fd/3. It takes root.", open},
 		{"cgroup", "[-mount PATH] ID|PATH", "Print the ID of the cgroup with this path, or the path of the one with this ID, which takes root. A PATH of digits is written ./123.", cgroup},
 		{"id", "[-ref] PID|self ...", "Print the pidfd ID of processes: a number that, unlike the PID, is not used again.", id},
 		{"listen", "[-json]", "Print what this process was given by socket activation.", listen},

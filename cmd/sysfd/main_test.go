@@ -72,7 +72,10 @@ func TestBadUsage(t *testing.T) {
 		{"probe extra", `"extra"`},
 		{"id", "a PID is missing"},
 		{"handle", "a PATH is missing"},
-		{"open", "a HANDLE is missing"},
+		{"handle -ref -fid .", "-ref and -fid"},
+		{"open", "a HANDLE or REF is missing"},
+		{"open uuid:12/1", `"uuid:12/1" does not name a file`},
+		{"open -mount / uuid:12/1:", "-mount is for a HANDLE"},
 		{"open 12", `"12" is not a file handle`},
 		{"cgroup", "one ID or PATH"},
 		{"cgroup 18446744073709551616", "18446744073709551616"},
@@ -179,6 +182,22 @@ func TestHandleOpen(t *testing.T) {
 	out, errs, code = status(t, sysfdCommand("open", "-mount", dir, h, "--", "sh", "-c", "cat <&3; cat {}; exit 7"))
 	if code != 7 || out != "texttext" {
 		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+	out, errs, code = status(t, sysfdCommand("open", "-mount", dir, h, "--", filepath.Join(dir, "no-program")))
+	if code != 127 || !strings.Contains(errs, "no-program") {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+	if ref := list[0].Ref; ref == nil {
+		t.Logf("the file system of %s has no identity", dir)
+	} else {
+		out, errs, code = status(t, sysfdCommand("handle", "-ref", moved))
+		if code != 0 || out != ref.String()+"\t"+moved+"\n" {
+			t.Errorf("status %d, %q, %q", code, out, errs)
+		}
+		out, errs, code = status(t, sysfdCommand("open", ref.String(), "--", "cat", "{}"))
+		if code != 0 || out != "text" {
+			t.Errorf("status %d, %q, %q", code, out, errs)
+		}
 	}
 	if err := os.Remove(moved); err != nil {
 		t.Fatal(err)

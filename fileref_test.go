@@ -1,0 +1,312 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestParseFileRef(t *testing.T) {
+	for _, text := range []string{"uuid:00112233-4455-6677-8899-aabbccddeeff/fe:19", "uuid:0011aabb/1:", "fsid:ef53:8000000000000001/1:00", "fsid:0:1/1:", "/0:"} {
+		r, err := ParseFileRef(text)
+		if err != nil || r.String() != text {
+			t.Errorf("%q: %v, %v", text, r, err)
+		}
+		asJSON, err := json.Marshal(r)
+		fs, handle, _ := strings.Cut(text, "/")
+		if want := `{"fs":"` + fs + `","handle":"` + handle + `"}`; err != nil || string(asJSON) != want {
+			t.Errorf("%s, %v; want %s", asJSON, err, want)
+		}
+		var back FileRef
+		if err := json.Unmarshal(asJSON, &back); err != nil || back != r {
+			t.Errorf("%s: %v, %v", asJSON, back, err)
+		}
+		if names := (map[FileRef]bool{r: true}); !names[back] {
+			t.Errorf("%v is no key", r)
+		}
+	}
+	for _, text := range []string{"", "fe:19", "uuid:001122334455-6677-8899-aabbccddeeff/1:", "uuid:00112233-4455-6677-8899-AABBCCDDEEFF/1:", "uuid:/1:", "uuid:0000/1:",
+		"uuid:001/1:", "uuid:00112233445566778899aabbccddeeff00/1:", "fsid:1/1:", "fsid:1:0/1:", "fsid:01:1/1:", "uuid:0011/", "uuid:0011", "fsid:1:1:1/1:", "UUID:0011/1:"} {
+		r, err := ParseFileRef(text)
+		if r != (FileRef{}) {
+			t.Errorf("%q: %v", text, r)
+		}
+		matches(t, err, syscall.EINVAL)
+		if !strings.Contains(err.Error(), strconv.Quote(text)) {
+			t.Errorf("%v does not name %q", err, text)
+		}
+	}
+	_, err := FileRef{}.Open(0)
+	matches(t, err, syscall.EINVAL)
+}
+
+func FuzzParseFileRef(f *testing.F) {
+	for _, s := range []string{"uuid:00112233-4455-6677-8899-aabbccddeeff/fe:19", "uuid:0011/0:", "fsid:ef53:1234/1:00", "fsid:0:0/1:", "/1:", "uuid:/1:", "uuid:é/1:"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := ParseFileRef(s)
+		if err == nil && r.String() != s || err != nil && !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("%q: %v, %v", s, r, err)
+		}
+	})
+}
+
+func TestMountsToAsk(t *testing.T) {
+	mounts := parseMountinfo(`1 0 8:1 / / ro - ext4 /dev/a rw
+2 1 8:1 /part /home rw - ext4 /dev/a rw
+3 1 0:40 / /net rw - nfs4 server:/ rw
+4 3 8:2 / /net/disk rw - ext4 /dev/b rw
+5 1 8:2 / /network rw - ext4 /dev/b rw
+6 1 8:3 / /covered rw - ext4 /dev/c rw
+7 6 0:41 / /covered rw shared:3 - fuse.sshfs there rw
+8 1 8:2 /part /part ro - ext4 /dev/b rw
+9 1 0:42 / /auto rw - autofs systemd-1 rw
+10 9 8:4 / /auto rw - vfat /dev/d rw
+`)
+	var points []string
+	for _, m := range mountsToAsk(mounts) {
+		points = append(points, m.point)
+	}
+	if want := []string{"/network", "/", "/home", "/part"}; !slices.Equal(points, want) {
+		t.Errorf("%q", points)
+	}
+	if mounts[0].point != "/" {
+		t.Error("the caller's list has changed")
+	}
+	if left := mountsToAsk(parseMountinfo("1 0 0:1 / / rw - 9p host rw\n2 1 8:1 / /disk rw - ext4 /dev/a rw\n")); len(left) != 0 {
+		t.Errorf("%v below a network root", left)
+	}
+}
+
+func fileSystemIDAt(t *testing.T, path string) (FileSystemID, error) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return FileSystemIDOf(int(f.Fd()))
+}
+
+// Two file systems with one identity: it cannot be known which is meant.
+func TestFileSystemTwice(t *testing.T) {
+	needsRoot(t)
+	keepsDescriptors(t)
+	dir := t.TempDir()
+	image := filepath.Join(dir, "image")
+	options := makeImage(t, "ext4", image)
+	runTool(t, "cp", "--sparse=always", image, image+"2")
+	first, second, bound := filepath.Join(dir, "first"), filepath.Join(dir, "second"), filepath.Join(dir, "bound")
+	mountAt(t, image, first, "ext4", options)
+	mountAt(t, image+"2", second, "ext4", options)
+	// The same one at another place is no second one.
+	mountAt(t, first, bound, "none", "bind")
+	id, err := fileSystemIDAt(t, bound)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = OpenFileSystem(id)
+	matches(t, err, syscall.ENOTUNIQ)
+	unmount(t, second)
+	f, err := OpenFileSystem(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+}
+
+// The best mount of several, and the one that is left where others are covered.
+func TestOpenFileSystemPrefers(t *testing.T) {
+	needsRoot(t)
+	keepsDescriptors(t)
+	dir := t.TempDir()
+	image := filepath.Join(dir, "image")
+	options := makeImage(t, "ext4", image)
+	whole, part, readOnly := filepath.Join(dir, "whole"), filepath.Join(dir, "a-part"), filepath.Join(dir, "read-only")
+	mountAt(t, image, whole, "ext4", options)
+	if err := os.Mkdir(filepath.Join(whole, "sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	id, err := fileSystemIDAt(t, whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opensAt := func(want string) {
+		t.Helper()
+		f, err := OpenFileSystem(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if f.Name() != want {
+			t.Errorf("opened on %s, want %s", f.Name(), want)
+		}
+	}
+	mountAt(t, filepath.Join(whole, "sub"), part, "none", "bind")
+	mountAt(t, whole, readOnly, "none", "bind")
+	runTool(t, "mount", "-o", "remount,bind,ro", readOnly)
+	opensAt(whole)
+	unmount(t, whole)
+	opensAt(readOnly)
+	mountAt(t, "none", readOnly, "tmpfs", "size=1m") // covers it
+	opensAt(part)
+	// A file is enough.
+	file := filepath.Join(dir, "file")
+	writeFile(t, filepath.Join(part, "name"), "text")
+	writeFile(t, file, "")
+	runTool(t, "mount", "--bind", filepath.Join(part, "name"), file)
+	t.Cleanup(func() { syscall.Unmount(file, syscall.MNT_DETACH) })
+	unmount(t, part)
+	opensAt(file)
+}
+
+// On btrfs f_fsid is another one in each subvolume.
+func TestBtrfsSubvolume(t *testing.T) {
+	needsRoot(t)
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator passes on no ioctl that it does not know")
+	}
+	keepsDescriptors(t)
+	dir := t.TempDir()
+	image, top, alone := filepath.Join(dir, "image"), filepath.Join(dir, "top"), filepath.Join(dir, "alone")
+	options := makeImage(t, "btrfs", image)
+	mountAt(t, image, top, "btrfs", options)
+	runTool(t, "btrfs", "-q", "subvolume", "create", filepath.Join(top, "sub"))
+	writeFile(t, filepath.Join(top, "sub", "file"), "text")
+	outer, err := fileSystemIDAt(t, top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := FileRefAt(AT_FDCWD, filepath.Join(top, "sub", "file"), 0)
+	if err != nil || r.FS != outer || !strings.HasPrefix(outer.String(), "uuid:") {
+		t.Errorf("%v, %v in the subvolume, %v outside", r.FS, err, outer)
+	}
+	f, err := r.Open(os.O_RDONLY)
+	readsAs(t, f, err, "text")
+	outside, err := FileRefAt(AT_FDCWD, filepath.Join(top, "old"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unmount(t, top)
+	mountAt(t, image, alone, "btrfs", options+",subvol=sub")
+	for _, r := range []FileRef{r, outside} {
+		f, err := r.Open(os.O_RDONLY)
+		readsAs(t, f, err, "text")
+	}
+}
+
+func TestFileSystemIDOf(t *testing.T) {
+	keepsDescriptors(t)
+	// The number of a device is no identity, and a device has no file system.
+	for path, want := range map[string][]error{
+		"/proc":         {syscall.EOPNOTSUPP, errors.ErrUnsupported},
+		"/proc/version": {syscall.EOPNOTSUPP, errors.ErrUnsupported},
+		"/dev/null":     {syscall.EINVAL},
+	} {
+		id, err := fileSystemIDAt(t, path)
+		if !id.IsZero() {
+			t.Errorf("%s: %v", path, id)
+		}
+		matches(t, err, want...)
+	}
+	dir, err := openat(AT_FDCWD, "/", _O_PATH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(dir)
+	for _, fd := range []int{dir, -1, 99999} {
+		if fd == dir && os.Getenv(emulatorVar) != "" {
+			continue // it does not pass the ioctl on
+		}
+		_, err = FileSystemIDOf(fd)
+		matches(t, err, syscall.EBADF)
+	}
+	if is64bit {
+		_, err = FileSystemIDOf(dir + beyond32bits)
+		matches(t, err, syscall.EBADF)
+	}
+}
+
+func TestFileRefAt(t *testing.T) {
+	needsRoot(t)
+	keepsDescriptors(t)
+	dir := t.TempDir()
+	mounted := filepath.Join(dir, "mounted")
+	image := filepath.Join(dir, "image")
+	mountAt(t, image, mounted, "ext4", makeImage(t, "ext4", image))
+	name, link, fifo := filepath.Join(mounted, "old"), filepath.Join(mounted, "link"), filepath.Join(mounted, "fifo")
+	if err := os.Symlink("old", link); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := func(dirfd int, path string, flags int) FileRef {
+		t.Helper()
+		r, err := FileRefAt(dirfd, path, flags)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id, err := fileSystemIDAt(t, mounted); err != nil || r.FS != id {
+			t.Errorf("%s: %v, want %v, %v", path, r.FS, id, err)
+		}
+		return r
+	}
+	root, err := os.Open(mounted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	fd := int(root.Fd())
+	file := at(AT_FDCWD, name, 0)
+	if at(fd, "old", 0) != file || at(fd, "link", AT_SYMLINK_FOLLOW) != file || at(fd, "link", 0) == file || at(fd, "fifo", 0) == file {
+		t.Error("names of one file differ, or those of two do not")
+	}
+	if at(fd, "", AT_EMPTY_PATH) != at(AT_FDCWD, mounted, 0) {
+		t.Error("the directory by descriptor and by path differ")
+	}
+	t.Run("connectable", func(t *testing.T) {
+		needs(t, "AT_HANDLE_CONNECTABLE", "6.13")
+		r := at(fd, "old", AT_HANDLE_CONNECTABLE)
+		if r.Handle.Type()&FILEID_IS_CONNECTABLE == 0 {
+			t.Errorf("%v", r)
+		}
+		f, err := r.Open(os.O_RDONLY)
+		readsAs(t, f, err, "text")
+	})
+	for _, flags := range []int{AT_HANDLE_FID, AT_HANDLE_MNT_ID_UNIQUE, 1 << 20} {
+		_, err := FileRefAt(AT_FDCWD, name, flags)
+		matches(t, err, syscall.EINVAL)
+	}
+	_, err = FileRefAt(AT_FDCWD, filepath.Join(dir, "missing"), 0)
+	matches(t, err, syscall.ENOENT, os.ErrNotExist)
+	_, err = FileRefAt(AT_FDCWD, "", 0)
+	matches(t, err, syscall.ENOENT, os.ErrNotExist)
+	_, err = FileRefAt(AT_FDCWD, "a\x00b", 0)
+	matches(t, err, syscall.EINVAL)
+
+	// Neither of the two to be opened: covered. What is left is the second best, which
+	// finds the file nonetheless.
+	held, err := openat(AT_FDCWD, name, _O_PATH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(held)
+	mountAt(t, "none", mounted, "tmpfs", "size=1m")
+	r, err := FileRefAt(held, "", AT_EMPTY_PATH)
+	if err != nil || r.Handle != file.Handle || !strings.HasPrefix(r.FS.String(), "fsid:ef53:") {
+		t.Errorf("%v, %v", r, err)
+	}
+	unmount(t, mounted)
+	f, err := r.Open(os.O_RDONLY)
+	readsAs(t, f, err, "text")
+}
