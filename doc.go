@@ -6,7 +6,8 @@
 // gone round. The Linux kernel has better ones:
 //
 //   - For a file, a [FileHandle]. [NameToHandleAt] gives it, [OpenByHandleAt]
-//     opens the file again, wherever it was moved to.
+//     opens the file again, wherever it was moved to. A [FileRef] is one that is good
+//     after a reboot, too.
 //   - For a process, a [PidFDID]: the inode number of its pidfds, the descriptors
 //     that refer to a process. It has 64 bits and is not used again until the next
 //     boot. [OpenPidFD] and [PidFD.ID] give it, [OpenPidFDByID] finds the process.
