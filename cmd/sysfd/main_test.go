@@ -208,6 +208,51 @@ func TestHandleOpen(t *testing.T) {
 	}
 }
 
+// A file that no one has looked up by name since the file system was mounted is found
+// by its handle, but has no path.
+func TestOpenPathUnknown(t *testing.T) {
+	dir := t.TempDir()
+	image, mounted := filepath.Join(dir, "image"), filepath.Join(dir, "mounted")
+	tool := func(words ...string) {
+		t.Helper()
+		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatalf("%q: %v: %s", words, err, out)
+			}
+			t.Skipf("%q: %v: %s", words, err, out)
+		}
+	}
+	if err := os.Mkdir(mounted, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tool("truncate", "-s", "8M", image)
+	tool("mkfs.ext4", "-q", "-F", image)
+	mount := func() { tool("mount", "-o", "loop", image, mounted) }
+	mount()
+	defer syscall.Unmount(mounted, syscall.MNT_DETACH)
+	name := filepath.Join(mounted, "name")
+	if err := os.WriteFile(name, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h, _, err := sysfd.NameToHandleAt(sysfd.AT_FDCWD, name, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tool("umount", mounted)
+	mount()
+	out, errs, code := status(t, sysfdCommand("open", "-mount", mounted, h.String()))
+	if code != 1 || out != "" || !strings.Contains(errs, "the kernel does not know its path") {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+	if _, err := os.Stat(name); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code = status(t, sysfdCommand("open", "-mount", mounted, h.String()))
+	if code != 0 || out != name+"\n" {
+		t.Errorf("once looked up: status %d, %q, %q", code, out, errs)
+	}
+}
+
 func TestCgroup(t *testing.T) {
 	dir := t.TempDir()
 	_, errs, code := status(t, sysfdCommand("cgroup", dir))
