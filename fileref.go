@@ -16,8 +16,8 @@ import (
 // had, the second best: type and f_fsid of statfs(2). FileSystemIDs are values and
 // can be compared with ==. The zero one names nothing.
 //
-// A copy of a disk or of an image has the UUID of the original, and who may mount an
-// image can give it any.
+// A copy of a disk or of an image has the UUID of the original, and who makes a file
+// system can give it any.
 type FileSystemID struct {
 	uuid  [16]byte
 	n     uint8 // bytes of uuid, 0 = there is none
@@ -29,47 +29,46 @@ type FileSystemID struct {
 // a directory or of a regular file, and open for more than O_PATH.
 //
 // The UUID comes from the ioctl FS_IOC_GETFSUUID, Linux 6.9, and on btrfs from
-// BTRFS_IOC_FS_INFO, Linux 2.6.39. File systems in memory (tmpfs, cgroup2, sysfs) have
-// one that lasts until the unmount or the next boot. Without a UUID, f_fsid will do,
-// if it is not just the number of the device: that is given to another file system
-// sooner or later. So there is no identity for vfat and squashfs, and none for XFS
-// before Linux 6.9, while ext4 has had one since 2.6.17.
+// BTRFS_IOC_FS_INFO, Linux 3.0. File systems in memory (tmpfs, cgroup2, sysfs) have
+// one that lasts until the unmount or the next boot. The second best is there for ext2,
+// ext3 and ext4, which make f_fsid of their UUID. Others make it of the number of the
+// device, which comes to be another file system's.
 //
 // Errors: EOPNOTSUPP, which matches [errors.ErrUnsupported], for a file system that
-// has no identity. EBADF if fd is open for O_PATH only. EINVAL if it is of another
-// kind of file.
+// has no identity: vfat, squashfs and overlayfs among others, and XFS before Linux 6.9.
+// EBADF if fd is open for O_PATH only. EINVAL if it is of another kind of file.
 func FileSystemIDOf(fd int) (FileSystemID, error) {
+	return fileSystemID(fd, "descriptor "+strconv.Itoa(fd))
+}
+
+// fileSystemID is FileSystemIDOf with what errors are to name.
+func fileSystemID(fd int, what string) (FileSystemID, error) {
 	st, errno := fstatAll(fd)
 	if errno != 0 {
-		return FileSystemID{}, &callError{call: "fstat", subject: fdSubject(fd), errno: errno}
+		return FileSystemID{}, &callError{call: "fstat", subject: "of " + what, errno: errno}
 	}
 	// An ioctl that the kernel does not know goes to the driver of a device.
 	if kind := st.Mode & syscall.S_IFMT; kind != syscall.S_IFDIR && kind != syscall.S_IFREG {
-		return FileSystemID{}, &inputError{text: "descriptor " + strconv.Itoa(fd) + " is neither a directory nor a regular file", errno: syscall.EINVAL}
+		return FileSystemID{}, &inputError{text: what + " is neither a directory nor a regular file", errno: syscall.EINVAL}
 	}
 	uuid, n, errno := fsUUID(fd)
 	switch {
 	case errno == syscall.EBADF:
-		return FileSystemID{}, &callError{call: "ioctl", subject: "FS_IOC_GETFSUUID " + fdSubject(fd), errno: errno}
+		return FileSystemID{}, &callError{call: "ioctl", subject: "of " + what, errno: errno}
 	case errno == 0 && uuid != [16]byte{}: // some tools that make images leave it at zero
 		return FileSystemID{uuid: uuid, n: uint8(n)}, nil
 	}
-	return statfsID(fd)
+	return statfsID(fd, what)
 }
 
 // statfsID returns the second best, also for a descriptor that is open for O_PATH only.
-func statfsID(fd int) (FileSystemID, error) {
+func statfsID(fd int, what string) (FileSystemID, error) {
 	magic, fsid, errno := fstatfs(fd)
 	if errno != 0 {
-		return FileSystemID{}, &callError{call: "fstatfs", subject: fdSubject(fd), errno: errno}
+		return FileSystemID{}, &callError{call: "fstatfs", subject: "of " + what, errno: errno}
 	}
-	dev, _, errno := fstat(fd)
-	if errno != 0 {
-		return FileSystemID{}, &callError{call: "fstat", subject: fdSubject(fd), errno: errno}
-	}
-	// Overlayfs without a UUID has the f_fsid of what is below it.
-	if fsid == 0 || fsid == dev || magic == _OVERLAYFS_SUPER_MAGIC {
-		return FileSystemID{}, &inputError{text: "the file system of descriptor " + strconv.Itoa(fd) + " has no identity that lasts", errno: syscall.EOPNOTSUPP}
+	if magic != _EXT4_SUPER_MAGIC || fsid == 0 {
+		return FileSystemID{}, &inputError{text: "the file system of " + what + " has no identity that lasts", errno: syscall.EOPNOTSUPP}
 	}
 	return FileSystemID{magic: magic, fsid: fsid}, nil
 }
@@ -140,17 +139,19 @@ func (id *FileSystemID) UnmarshalText(text []byte) (err error) {
 
 // OpenFileSystem opens a directory or a file from which [OpenByHandleAt] opens the
 // handles of this file system, wherever it is mounted now, in the mount namespace of
-// the caller. If it is mounted several times, a mount that shows all of it and can be
-// written to is preferred.
+// the caller. If it is mounted several times, a mount that can be written to is preferred,
+// and of these one that shows all of it.
 //
 // It asks each file system in /proc/thread-self/mountinfo, at the place where it is
-// mounted. Network file systems, FUSE and autofs, which might not answer, it leaves
-// alone, with all that is mounted below them or covered by them.
+// mounted. It leaves alone those of a type that it does not know to answer by itself,
+// such as network file systems, FUSE and what is stacked on others, and what is mounted
+// below them, but for the root directory.
 //
-// Errors: ENOENT, which matches [os.ErrNotExist], if it is not mounted where the
-// caller may read. ENOTUNIQ if two file systems have this identity, as a disk and a
-// copy of it have: which one is meant cannot be known. EINVAL for the zero
-// FileSystemID. Those of open(2) for /proc/thread-self/mountinfo.
+// Errors: ENODEV if it is not mounted where the caller may open it. That is no news
+// about its files and does not match [os.ErrNotExist]. ENOTUNIQ if two of those that
+// were asked have this identity, as a disk and a copy of it have: which one is meant
+// cannot be known. EINVAL for the zero FileSystemID. One that matches
+// [errors.ErrUnsupported] without /proc. EMFILE and the like.
 func OpenFileSystem(id FileSystemID) (*os.File, error) {
 	if id.IsZero() {
 		return nil, &inputError{text: "the zero FileSystemID names nothing", errno: syscall.EINVAL}
@@ -166,13 +167,19 @@ func OpenFileSystem(id FileSystemID) (*os.File, error) {
 			continue
 		}
 		f, err := m.id.openAt(m.point)
-		if err != nil {
+		switch {
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOMEM):
+			if found != nil {
+				found.Close()
+			}
+			return nil, err
+		case err != nil:
 			continue // covered, or not for the caller: perhaps it is mounted elsewhere, too
 		}
 		asked[m.device] = true
-		is, err := FileSystemIDOf(int(f.Fd()))
+		is, err := fileSystemID(int(f.Fd()), m.point)
 		if id.n == 0 {
-			is, err = statfsID(int(f.Fd())) // the UUID may not have been to be had at the time
+			is, err = statfsID(int(f.Fd()), m.point) // the UUID may not have been to be had at the time
 		}
 		switch {
 		case err != nil || is != id:
@@ -186,7 +193,7 @@ func OpenFileSystem(id FileSystemID) (*os.File, error) {
 		}
 	}
 	if found == nil {
-		return nil, &inputError{text: "the file system " + id.String() + " is not mounted where it can be opened", errno: syscall.ENOENT}
+		return nil, &inputError{text: "the file system " + id.String() + " is not mounted where it can be opened", errno: syscall.ENODEV}
 	}
 	return found, nil
 }
@@ -195,18 +202,20 @@ func OpenFileSystem(id FileSystemID) (*os.File, error) {
 func mountsToAsk(mounts []mount) []mount {
 	var silent []string
 	for _, m := range mounts {
-		if mayBeSilent(m.fsType) {
-			silent = append(silent, strings.TrimSuffix(m.point, "/")+"/")
+		// What is mounted on an autofs is found without it. Without the root directory
+		// nothing goes, not even this program.
+		if !answers(m.fsType) && m.fsType != "autofs" && m.point != "/" {
+			silent = append(silent, m.point+"/")
 		}
 	}
 	answer := slices.DeleteFunc(slices.Clone(mounts), func(m mount) bool {
-		return slices.ContainsFunc(silent, func(dir string) bool { return strings.HasPrefix(m.point+"/", dir) })
+		return !answers(m.fsType) || slices.ContainsFunc(silent, func(dir string) bool { return strings.HasPrefix(m.point+"/", dir) })
 	})
 	rank := func(m mount) (n int) {
-		if m.root != "/" { // a part of it, which may even be a single file
+		if m.readOnly {
 			n += 2
 		}
-		if m.readOnly {
+		if m.root != "/" { // a part of it, which may even be a single file
 			n++
 		}
 		return n
@@ -215,12 +224,13 @@ func mountsToAsk(mounts []mount) []mount {
 	return answer
 }
 
-// mayBeSilent tells whether the file system may wait for another machine or process.
-func mayBeSilent(fsType string) bool {
-	for _, prefix := range []string{"autofs", "nfs", "cifs", "smb", "fuse", "9p", "ceph", "afs", "virtiofs", "vboxsf", "lustre", "beegfs", "gpfs", "orangefs", "coda", "ocfs2", "gfs2"} {
-		if strings.HasPrefix(fsType, prefix) {
-			return true
-		}
+// answers tells whether file systems of this type wait for no other machine, process or
+// file system.
+func answers(fsType string) bool {
+	switch fsType {
+	case "bcachefs", "btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "iso9660", "jfs", "nilfs2", "ntfs3", "squashfs", "ubifs", "udf", "vfat", "xfs",
+		"cgroup", "cgroup2", "debugfs", "devpts", "devtmpfs", "mqueue", "proc", "ramfs", "rootfs", "securityfs", "sysfs", "tmpfs", "tracefs":
+		return true
 	}
 	return false
 }
@@ -228,73 +238,63 @@ func mayBeSilent(fsType string) bool {
 // A FileRef names a file beyond a reboot, wherever its file system is mounted then.
 // FileRefs are values and can be compared with ==. In JSON it is
 // {"fs":"uuid:…","handle":"1:…"}.
+//
+// A handle made with [AT_HANDLE_CONNECTABLE] does not go well with it: the kernel opens it
+// only from a mount that shows the file.
 type FileRef struct {
 	FS     FileSystemID `json:"fs"`
 	Handle FileHandle   `json:"handle"`
 }
 
 // FileRefAt returns the FileRef of the file at path. dirfd, path and flags are those of
-// [NameToHandleAt]; the flags are [AT_EMPTY_PATH], [AT_SYMLINK_FOLLOW] and
-// [AT_HANDLE_CONNECTABLE].
+// [NameToHandleAt]; the flags are [AT_EMPTY_PATH] and [AT_SYMLINK_FOLLOW].
 //
 // It asks the directory, or else the mount of the file, for the identity of the file
-// system. Where neither can be opened it takes the second best of [FileSystemID], so
-// that the FileRef of one file can differ by who asks. Who names many files of one
-// file system makes their FileRefs of [FileSystemIDOf] and NameToHandleAt at less cost.
+// system. Where neither can be opened it takes the second best, so that the FileRef of
+// one file can differ by who asks. Who names many files of one file system makes their
+// FileRefs of [FileSystemIDOf] and NameToHandleAt at less cost.
 //
-// Errors: those of [NameToHandleAt] and [FileSystemIDOf]. ESTALE if path came to mean
-// another file meanwhile.
+// Errors: those of [NameToHandleAt] and [FileSystemIDOf].
 func FileRefAt(dirfd int, path string, flags int) (FileRef, error) {
-	if flags&^(AT_EMPTY_PATH|AT_SYMLINK_FOLLOW|AT_HANDLE_CONNECTABLE) != 0 {
-		return FileRef{}, &inputError{text: "flags " + strconv.FormatInt(int64(flags), 16) + " do not go with a FileRef", errno: syscall.EINVAL}
+	if flags&^(AT_EMPTY_PATH|AT_SYMLINK_FOLLOW) != 0 {
+		return FileRef{}, &inputError{text: "flags 0x" + strconv.FormatInt(int64(flags), 16) + " do not go with a FileRef", errno: syscall.EINVAL}
 	}
-	fd := dirfd
-	if path != "" || flags&AT_EMPTY_PATH == 0 {
-		open := _O_PATH
+	// While it is held, the file keeps its handle, and its mount its ID.
+	fd, what := dirfd, "descriptor "+strconv.Itoa(dirfd)
+	if path != "" || flags&AT_EMPTY_PATH == 0 || dirfd == AT_FDCWD {
+		name, open := path, _O_PATH
+		if path == "" && flags&AT_EMPTY_PATH != 0 {
+			name = "."
+		}
 		if flags&AT_SYMLINK_FOLLOW == 0 {
 			open |= syscall.O_NOFOLLOW
 		}
 		var err error
-		if fd, err = openat(dirfd, path, open); err != nil {
+		if fd, err = openat(dirfd, name, open); err != nil {
 			return FileRef{}, err
 		}
 		defer syscall.Close(fd)
+		what = strconv.Quote(name)
 	}
-	var h FileHandle
+	var r FileRef
+	if _, errno := nameToHandleAt(fd, "", &r.Handle.h, AT_EMPTY_PATH); errno != 0 {
+		return FileRef{}, &callError{call: "name_to_handle_at", subject: "of " + what, errno: errno}
+	}
 	var err error
-	if flags&AT_HANDLE_CONNECTABLE == 0 {
-		h, _, err = NameToHandleAt(fd, "", AT_EMPTY_PATH)
-	} else {
-		h, err = connectableHandle(dirfd, path, flags, fd)
-	}
-	if err != nil {
+	if r.FS, err = fileSystemIDOfAny(fd, what); err != nil {
 		return FileRef{}, err
 	}
-	id, err := fileSystemIDOfFile(fd)
-	return FileRef{id, h}, err
+	return r, nil
 }
 
-// connectableHandle is for the kind of handle that takes a path: it makes sure that
-// the file has remained on the mount of fd.
-func connectableHandle(dirfd int, path string, flags, fd int) (FileHandle, error) {
-	h, mount, err := NameToHandleAt(dirfd, path, flags)
-	if err != nil {
-		return h, err
-	}
-	is, err := mountIDOf(fd, false)
-	if err == nil && is != mount {
-		err = &inputError{text: path + " was moved", errno: syscall.ESTALE, means: os.ErrNotExist}
-	}
-	return h, err
-}
-
-// fileSystemIDOfFile returns the identity of the file system that any descriptor is
+// fileSystemIDOfAny returns the identity of the file system that any descriptor is
 // on, even if it is open for O_PATH only.
-func fileSystemIDOfFile(fd int) (FileSystemID, error) {
+func fileSystemIDOfAny(fd int, what string) (FileSystemID, error) {
 	if dir, err := openat(fd, ".", syscall.O_DIRECTORY); err == nil {
 		defer syscall.Close(dir)
-		return FileSystemIDOf(dir)
+		return fileSystemID(dir, what)
 	}
+	// With a unique ID it takes no /proc. The other kind is for Linux before 6.12.
 	for _, unique := range []bool{true, false} {
 		mount, err := mountIDOf(fd, unique)
 		if err != nil {
@@ -302,10 +302,10 @@ func fileSystemIDOfFile(fd int) (FileSystemID, error) {
 		}
 		if f, err := OpenMount(mount); err == nil {
 			defer f.Close()
-			return FileSystemIDOf(int(f.Fd()))
+			return fileSystemID(int(f.Fd()), what)
 		}
 	}
-	return statfsID(fd)
+	return statfsID(fd, what)
 }
 
 // String returns the two identities with a slash between them. [ParseFileRef] is the
@@ -324,9 +324,11 @@ func ParseFileRef(text string) (FileRef, error) {
 	return FileRef{id, h}, nil
 }
 
-// Open opens the file: it is [OpenFileSystem] and [OpenByHandleAt], and takes what
-// they take. Their errors that match [os.ErrNotExist] differ: ENOENT if the file
-// system is not mounted, ESTALE if it is there and the file is gone.
+// Open opens the file: it is [OpenFileSystem], which is the larger part of the work and
+// better done once for many files, and [OpenByHandleAt].
+//
+// Errors: theirs. ESTALE, which matches [os.ErrNotExist], if the file system is there and
+// the file is gone.
 func (r FileRef) Open(flags int) (*os.File, error) {
 	fs, err := OpenFileSystem(r.FS)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -71,19 +72,24 @@ func TestMountsToAsk(t *testing.T) {
 8 1 8:2 /part /part ro - ext4 /dev/b rw
 9 1 0:42 / /auto rw - autofs systemd-1 rw
 10 9 8:4 / /auto rw - vfat /dev/d rw
+11 1 0:43 / /stacked rw - overlay overlay rw,lowerdir=/net
+12 1 0:44 / /new rw - newfs newfs rw
 `)
-	var points []string
-	for _, m := range mountsToAsk(mounts) {
-		points = append(points, m.point)
+	points := func(mounts []mount) (points []string) {
+		for _, m := range mountsToAsk(mounts) {
+			points = append(points, m.point)
+		}
+		return points
 	}
-	if want := []string{"/network", "/", "/home", "/part"}; !slices.Equal(points, want) {
-		t.Errorf("%q", points)
+	if got, want := points(mounts), []string{"/network", "/auto", "/home", "/", "/part"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 	if mounts[0].point != "/" {
 		t.Error("the caller's list has changed")
 	}
-	if left := mountsToAsk(parseMountinfo("1 0 0:1 / / rw - 9p host rw\n2 1 8:1 / /disk rw - ext4 /dev/a rw\n")); len(left) != 0 {
-		t.Errorf("%v below a network root", left)
+	mounts = parseMountinfo("1 0 0:1 / / rw - 9p host rw\n2 1 8:1 / /disk rw - ext4 /dev/a rw\n")
+	if got, want := points(mounts), []string{"/disk"}; !slices.Equal(got, want) {
+		t.Errorf("below a network root: %q, want %q", got, want)
 	}
 }
 
@@ -156,9 +162,11 @@ func TestOpenFileSystemPrefers(t *testing.T) {
 	runTool(t, "mount", "-o", "remount,bind,ro", readOnly)
 	opensAt(whole)
 	unmount(t, whole)
-	opensAt(readOnly)
-	mountAt(t, "none", readOnly, "tmpfs", "size=1m") // covers it
 	opensAt(part)
+	mountAt(t, "none", part, "tmpfs", "size=1m") // covers it
+	opensAt(readOnly)
+	unmount(t, part)
+	unmount(t, readOnly)
 	// A file is enough.
 	file := filepath.Join(dir, "file")
 	writeFile(t, filepath.Join(part, "name"), "text")
@@ -167,6 +175,45 @@ func TestOpenFileSystemPrefers(t *testing.T) {
 	t.Cleanup(func() { syscall.Unmount(file, syscall.MNT_DETACH) })
 	unmount(t, part)
 	opensAt(file)
+}
+
+// A copy that is mounted beside the original has another UUID for the moment.
+func TestBtrfsTwice(t *testing.T) {
+	needsRoot(t)
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator passes on no ioctl that it does not know")
+	}
+	keepsDescriptors(t)
+	dir := t.TempDir()
+	image, first, second := filepath.Join(dir, "image"), filepath.Join(dir, "first"), filepath.Join(dir, "second")
+	options := makeImage(t, "btrfs", image)
+	runTool(t, "cp", "--sparse=always", image, image+"2")
+	mountAt(t, image, first, "btrfs", options)
+	id, err := fileSystemIDAt(t, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(second, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mount", "-o", options, image+"2", second).CombinedOutput(); err != nil {
+		if olderThan(t, "6.7") {
+			t.Skipf("both at once: %s", out)
+		}
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Cleanup(func() { syscall.Unmount(second, syscall.MNT_DETACH) })
+	if other, err := fileSystemIDAt(t, second); err != nil || other != id {
+		t.Errorf("the copy is %v, %v, the original %v", other, err, id)
+	}
+	_, err = OpenFileSystem(id)
+	matches(t, err, syscall.ENOTUNIQ)
+	unmount(t, first)
+	f, err := OpenFileSystem(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
 }
 
 // On btrfs f_fsid is another one in each subvolume.
@@ -274,16 +321,12 @@ func TestFileRefAt(t *testing.T) {
 	if at(fd, "", AT_EMPTY_PATH) != at(AT_FDCWD, mounted, 0) {
 		t.Error("the directory by descriptor and by path differ")
 	}
-	t.Run("connectable", func(t *testing.T) {
-		needs(t, "AT_HANDLE_CONNECTABLE", "6.13")
-		r := at(fd, "old", AT_HANDLE_CONNECTABLE)
-		if r.Handle.Type()&FILEID_IS_CONNECTABLE == 0 {
-			t.Errorf("%v", r)
-		}
-		f, err := r.Open(os.O_RDONLY)
-		readsAs(t, f, err, "text")
-	})
-	for _, flags := range []int{AT_HANDLE_FID, AT_HANDLE_MNT_ID_UNIQUE, 1 << 20} {
+	t.Chdir(mounted)
+	if at(AT_FDCWD, "", AT_EMPTY_PATH) != at(AT_FDCWD, mounted, 0) {
+		t.Error("the working directory has another name")
+	}
+	t.Chdir("/")
+	for _, flags := range []int{AT_HANDLE_FID, AT_HANDLE_MNT_ID_UNIQUE, AT_HANDLE_CONNECTABLE, 1 << 20} {
 		_, err := FileRefAt(AT_FDCWD, name, flags)
 		matches(t, err, syscall.EINVAL)
 	}
@@ -293,6 +336,11 @@ func TestFileRefAt(t *testing.T) {
 	matches(t, err, syscall.ENOENT, os.ErrNotExist)
 	_, err = FileRefAt(AT_FDCWD, "a\x00b", 0)
 	matches(t, err, syscall.EINVAL)
+	_, err = FileRefAt(AT_FDCWD, "/proc/version", 0)
+	matches(t, err, syscall.EOPNOTSUPP, errors.ErrUnsupported)
+	if !strings.Contains(err.Error(), `"/proc/version"`) {
+		t.Errorf("%v does not name the file", err)
+	}
 
 	// Neither of the two to be opened: covered. What is left is the second best, which
 	// finds the file nonetheless.

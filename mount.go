@@ -23,7 +23,7 @@ import (
 // mount namespace of the caller, or none below its root directory. ESTALE, which
 // matches it too, if the mount is there but covered by another one. One that
 // matches [errors.ErrUnsupported] where the kernel lacks statmount or handles to
-// verify with. EINVAL for a mount of a file that is neither a directory nor a
+// verify with, or /proc is missing. EINVAL for a mount of a file that is neither a directory nor a
 // regular file. EPERM for a unique ID of a mount that exists but is not below the
 // root directory of an unprivileged caller. Those of open(2) for the place.
 func OpenMount(id MountID) (*os.File, error) {
@@ -165,7 +165,12 @@ type mount struct {
 }
 
 func readMountinfo() ([]mount, error) {
-	text, err := os.ReadFile("/proc/thread-self/mountinfo") // Linux 3.17; a thread can have a mount namespace of its own
+	const name = "/proc/thread-self/mountinfo" // Linux 3.17; a thread can have a mount namespace of its own
+	text, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		// Not to be taken for news about a mount.
+		return nil, &inputError{text: "the mounts are not known: there is no " + name, errno: syscall.ENOSYS, means: errors.ErrUnsupported}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -230,7 +230,7 @@ func TestFileSystems(t *testing.T) {
 			unmount(t, first)
 			if errRef == nil {
 				_, err := r.Open(os.O_RDONLY)
-				matches(t, err, syscall.ENOENT, os.ErrNotExist)
+				matches(t, err, syscall.ENODEV) // no news about the file
 			}
 			mountAt(t, image, second, test.fsType, options)
 			again, err := ParseFileHandle(h.String())
@@ -287,6 +287,8 @@ func TestOverlayHandle(t *testing.T) {
 		t.Fatalf("%v, %v", h, err)
 	}
 	t.Logf("handle of type %#x, %d bytes", h.Type(), h.Len())
+	_, err = fileSystemIDAt(t, target)
+	matches(t, err, syscall.EOPNOTSUPP, errors.ErrUnsupported)
 	m, err := OpenMount(id)
 	if err != nil {
 		t.Fatal(err)

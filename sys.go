@@ -216,12 +216,20 @@ func fstatfs(fd int) (magic uint32, fsid uint64, errno syscall.Errno) {
 // fsUUID returns the UUID of the file system and its length; it may be all zeros.
 // What fd refers to must not be a device.
 func fsUUID(fd int) (uuid [16]byte, n int, errno syscall.Errno) {
-	if magic, errno := fsMagic(fd); errno != 0 {
+	magic, errno := fsMagic(fd)
+	switch {
+	case errno != 0:
 		return uuid, 0, errno
-	} else if magic == _BTRFS_SUPER_MAGIC {
-		// It has no FS_IOC_GETFSUUID, as of Linux 6.18.
-		var info btrfsFSInfo
+	case magic == _OVERLAYFS_SUPER_MAGIC:
+		return uuid, 0, syscall.EOPNOTSUPP // OpenFileSystem does not ask what is stacked on others
+	case magic == _BTRFS_SUPER_MAGIC:
+		// It has no FS_IOC_GETFSUUID, as of Linux 6.18. If a copy is mounted while the
+		// original is, FSID is a number of the moment (since Linux 6.7).
+		info := btrfsFSInfo{Flags: _BTRFS_FS_INFO_FLAG_METADATA_UUID}
 		errno := ioctl(fd, _BTRFS_IOC_FS_INFO, unsafe.Pointer(&info))
+		if info.Flags&_BTRFS_FS_INFO_FLAG_METADATA_UUID != 0 {
+			info.FSID = info.MetadataUUID
+		}
 		return info.FSID, len(info.FSID), errno
 	}
 	var u fsuuid2

@@ -147,6 +147,7 @@ const (
 	NSFS_MAGIC             = 0x6e736673
 	PID_FS_MAGIC           = 0x50494446 // Linux 6.9
 	_BTRFS_SUPER_MAGIC     = 0x9123683e
+	_EXT4_SUPER_MAGIC      = 0xef53 // ext2 and ext3, too
 	_OVERLAYFS_SUPER_MAGIC = 0x794c7630
 	_ANON_INODE_FS_MAGIC   = 0x9041934 // where a pidfd was before Linux 6.9
 )
@@ -161,7 +162,8 @@ const (
 
 // ioctl(2)s on files of btrfs: <linux/btrfs.h>.
 const (
-	_BTRFS_IOC_FS_INFO = 0x8400941f // about the file system; Linux 2.6.39
+	_BTRFS_IOC_FS_INFO                = 0x8400941f // about the file system; Linux 3.0
+	_BTRFS_FS_INFO_FLAG_METADATA_UUID = 0x4        // asks for one member of it; Linux 5.10
 )
 
 // ID types of waitid(2): <linux/wait.h>.
@@ -276,12 +278,16 @@ type fsuuid2 struct {
 	UUID [16]uint8
 }
 
-// btrfsFSInfo is struct btrfs_ioctl_fs_info_args, the argument of BTRFS_IOC_FS_INFO; Linux 2.6.39: <linux/btrfs.h>.
+// btrfsFSInfo is struct btrfs_ioctl_fs_info_args, the argument of BTRFS_IOC_FS_INFO; Linux 3.0: <linux/btrfs.h>.
 type btrfsFSInfo struct {
-	_    structs.HostLayout
-	_    [16]byte
-	FSID [16]uint8
-	_    [992]byte
+	_            structs.HostLayout
+	_            [16]byte
+	FSID         [16]uint8
+	_            [16]byte
+	Flags        uint64
+	_            [8]byte
+	MetadataUUID [16]uint8
+	_            [944]byte
 }
 
 // siginfo is siginfo_t, what waitid(2) writes: <asm/siginfo.h>.
@@ -347,6 +353,8 @@ func _() {
 	_ = x[unsafe.Offsetof(fsuuid2{}.UUID)-1]
 	_ = x[unsafe.Sizeof(btrfsFSInfo{})-1024]
 	_ = x[unsafe.Offsetof(btrfsFSInfo{}.FSID)-16]
+	_ = x[unsafe.Offsetof(btrfsFSInfo{}.Flags)-48]
+	_ = x[unsafe.Offsetof(btrfsFSInfo{}.MetadataUUID)-64]
 	_ = x[unsafe.Sizeof(siginfo{})-128]
 	_ = x[unsafe.Offsetof(siginfo{}.Signo)-0]
 	_ = x[unsafe.Offsetof(siginfo{}.Errno)-4]

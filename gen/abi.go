@@ -187,6 +187,7 @@ var groups = []group{
 		{Name: "NSFS_MAGIC"},
 		{Name: "PID_FS_MAGIC", Doc: "Linux 6.9"},
 		{Name: "_BTRFS_SUPER_MAGIC"},
+		{Name: "_EXT4_SUPER_MAGIC", Doc: "ext2 and ext3, too"},
 		{Name: "_OVERLAYFS_SUPER_MAGIC"},
 		{Name: "_ANON_INODE_FS_MAGIC", Doc: "where a pidfd was before Linux 6.9"},
 	}},
@@ -197,7 +198,8 @@ var groups = []group{
 		{Name: "FS_IOC_GETFSUUID", Doc: "the UUID of the file system; Linux 6.9"},
 	}},
 	{Header: "linux/btrfs.h", Doc: "ioctl(2)s on files of btrfs", Consts: []constant{
-		{Name: "_BTRFS_IOC_FS_INFO", Doc: "about the file system; Linux 2.6.39"},
+		{Name: "_BTRFS_IOC_FS_INFO", Doc: "about the file system; Linux 3.0"},
+		{Name: "_BTRFS_FS_INFO_FLAG_METADATA_UUID", Doc: "asks for one member of it; Linux 5.10"},
 	}},
 	{Header: "linux/wait.h", Doc: "ID types of waitid(2)", Dec: true, Consts: []constant{
 		{Name: "P_PIDFD", Doc: "Linux 5.4"},
@@ -275,8 +277,8 @@ var structs = []cstruct{
 	},
 	{
 		Go: "btrfsFSInfo", C: "struct btrfs_ioctl_fs_info_args", Header: "linux/btrfs.h",
-		Doc:    "the argument of BTRFS_IOC_FS_INFO; Linux 2.6.39",
-		Fields: []field{{C: "fsid", Go: "FSID", Array: true}},
+		Doc:    "the argument of BTRFS_IOC_FS_INFO; Linux 3.0",
+		Fields: []field{{C: "fsid", Go: "FSID", Array: true}, {C: "flags"}, {C: "metadata_uuid", Go: "MetadataUUID", Array: true}},
 	},
 	{
 		Go: "siginfo", C: "siginfo_t", Header: "asm/siginfo.h", XSys: "Siginfo",

@@ -40,36 +40,39 @@ func handle(c *call) error {
 	if c.NArg() == 0 {
 		return usageError("a PATH is missing")
 	}
-	if *asRef && flags&sysfd.AT_HANDLE_FID != 0 {
-		return usageError("-ref and -fid do not go together: it would name what cannot be opened")
+	refFlags := flags & sysfd.AT_SYMLINK_FOLLOW
+	if *asRef && (flags != refFlags || *asJSON) {
+		return usageError("-ref goes with -follow alone")
 	}
-	refFlags := flags &^ sysfd.AT_HANDLE_MNT_ID_UNIQUE
 	list := []handleInfo{}
 	var failed error
 	for _, path := range c.Args() {
-		h, mount, err := sysfd.NameToHandleAt(sysfd.AT_FDCWD, path, flags)
+		var h sysfd.FileHandle
+		var mount sysfd.MountID
+		var err error
+		if !*asRef {
+			h, mount, err = sysfd.NameToHandleAt(sysfd.AT_FDCWD, path, flags)
+		}
 		var ref sysfd.FileRef
 		var errRef error
 		if *asRef || *asJSON {
 			ref, errRef = sysfd.FileRefAt(sysfd.AT_FDCWD, path, refFlags)
 		}
-		if err == nil && *asRef {
+		if *asRef {
 			err = errRef
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			fmt.Fprintf(c.err, "sysfd handle: %v\n", err)
 			failed = errSaid
-			continue
-		}
-		switch {
+		case *asRef:
+			fmt.Fprintf(c.out, "%v\t%s\n", ref, path)
 		case *asJSON:
 			info := handleInfo{Path: path, Handle: h, Type: h.Type(), MountID: mount}
 			if errRef == nil && ref.Handle == h { // else it has no ref, or is another file by now
 				info.Ref = &ref
 			}
 			list = append(list, info)
-		case *asRef:
-			fmt.Fprintf(c.out, "%v\t%s\n", ref, path)
 		default:
 			fmt.Fprintf(c.out, "%v\t%d\t%s\n", h, mount, path)
 		}

@@ -72,7 +72,7 @@ func TestBadUsage(t *testing.T) {
 		{"probe extra", `"extra"`},
 		{"id", "a PID is missing"},
 		{"handle", "a PATH is missing"},
-		{"handle -ref -fid .", "-ref and -fid"},
+		{"handle -ref -fid .", "-ref goes with -follow alone"},
 		{"open", "a HANDLE or REF is missing"},
 		{"open uuid:12/1", `"uuid:12/1" does not name a file`},
 		{"open -mount / uuid:12/1:", "-mount is for a HANDLE"},
