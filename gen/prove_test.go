@@ -148,7 +148,7 @@ func TestProve(t *testing.T) {
 		}},
 		{name: "types of fields", edits: []edit{
 			{"ExitCode int32", "ExitCode uint32"},
-			{"UUID [16]uint8", "UUID [8][2]uint8"},
+			{"\tUUID [16]uint8", "UUID [8][2]uint8"},
 		}, want: []string{
 			"pidfdInfo.ExitCode is 1 of 4 bytes unsigned at 60, in C it is 1 of 4 bytes signed at 60",
 			"fsuuid2.UUID is 8 of 2 bytes unsigned at 1, in C it is 16 of 1 bytes unsigned at 1",
