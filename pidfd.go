@@ -129,6 +129,10 @@ func provePidfs(fd int) error {
 		// Before Linux 6.9: all pidfds share one inode.
 		return &callError{call: "fstatfs", subject: fdSubject(fd), errno: syscall.EOPNOTSUPP, means: errors.ErrUnsupported}
 	}
+	return notAPidFD(fd)
+}
+
+func notAPidFD(fd int) error {
 	return &inputError{"descriptor " + strconv.Itoa(fd) + " is not a pidfd", syscall.EBADF, ErrNotPidFD}
 }
 
@@ -197,6 +201,50 @@ func (p *PidFD) SyscallConn() (syscall.RawConn, error) {
 	}
 	defer p.release()
 	return p.file.SyscallConn()
+}
+
+// NewPidFD makes a PidFD of the descriptor fd, which from then on is the PidFD's to
+// close, and makes it close-on-exec. Whether it is in blocking mode is left as it is:
+// duplicates share that.
+//
+// Errors, with which fd stays the caller's: one that matches [ErrNotPidFD] and EBADF
+// if fd is something else. EBADF if it is not open. No IDs are needed: it works with
+// pidfds of any kernel.
+func NewPidFD(fd int) (*PidFD, error) {
+	err := provePidfs(fd)
+	if err == nil && pidfdProbe(fd) == syscall.EBADF {
+		err = notAPidFD(fd) // it was opened with O_PATH
+	}
+	// Before Linux 6.9 a pidfd is one without an ID.
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return nil, err
+	}
+	if _, errno := fcntl(fd, syscall.F_SETFD, syscall.FD_CLOEXEC); errno != 0 {
+		return nil, &callError{call: "fcntl", subject: "F_SETFD " + fdSubject(fd), errno: errno}
+	}
+	return newPidFD(fd, "descriptor "+strconv.Itoa(fd)), nil
+}
+
+// TakePidFD takes the pidfd of the process that was started with attr: the
+// descriptor that [os.StartProcess] or [syscall.StartProcess] left in *attr.PidFD,
+// where it then puts -1. An [os.Process] of that process has a duplicate, which shares
+// the blocking mode; see [PidFDOf] for one that does not.
+//
+// Errors: EINVAL if attr.PidFD is nil. One that matches [errors.ErrUnsupported] if
+// *attr.PidFD is -1, because the kernel is older than 5.2, or the pidfd was taken
+// before. Those of [NewPidFD], with which *attr.PidFD is left as it is.
+func TakePidFD(attr *syscall.SysProcAttr) (*PidFD, error) {
+	if attr == nil || attr.PidFD == nil {
+		return nil, &inputError{text: "SysProcAttr.PidFD is nil: no pidfd was asked for", errno: syscall.EINVAL}
+	}
+	if *attr.PidFD == -1 {
+		return nil, &inputError{"SysProcAttr.PidFD is -1: the kernel gave no pidfd, or it was taken", syscall.EOPNOTSUPP, errors.ErrUnsupported}
+	}
+	p, err := NewPidFD(*attr.PidFD)
+	if err == nil {
+		*attr.PidFD = -1
+	}
+	return p, err
 }
 
 // OpenPidFD returns a pidfd of the process with this PID. It is pidfd_open(2),

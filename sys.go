@@ -62,6 +62,12 @@ func native64(b []byte) (n uint64) {
 	return n
 }
 
+// native32 is the same with 32 bits.
+func native32(b []byte) (n uint32) {
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&n)), 4), b)
+	return n
+}
+
 // nsfs reads the inside of a handle of a namespace.
 func nsfs(b []byte) (n nsfsFileHandle) {
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&n)), unsafe.Sizeof(n)), b)

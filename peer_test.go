@@ -1,0 +1,632 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func init() {
+	features["SO_PEERPIDFD"] = func(t *testing.T) error {
+		a, _ := socketpair(t, syscall.SOCK_STREAM)
+		p, err := PeerPidFD(a)
+		if err == nil {
+			p.Close()
+		}
+		return err
+	}
+	features["SO_PASSPIDFD"] = func(t *testing.T) error {
+		a, _ := socketpair(t, syscall.SOCK_STREAM)
+		return SetPassPidFD(a, true)
+	}
+	emulatorLacks = append(emulatorLacks, "SO_PASSPIDFD")
+
+	// dial NETWORK ADDRESS: connects, says its ID, and sends each line of stdin. With
+	// the line "rights" go two descriptors.
+	children["dial"] = func(args []string) error {
+		id, err := selfID()
+		if err != nil {
+			return err
+		}
+		conn, err := net.DialUnix(args[0], nil, &net.UnixAddr{Net: args[0], Name: args[1]})
+		if err != nil {
+			return err
+		}
+		fmt.Println(uint64(id))
+		for {
+			var text string
+			if _, err := fmt.Scanln(&text); err != nil {
+				return nil
+			}
+			var rights []byte
+			if text == "rights" {
+				rights = syscall.UnixRights(0, 1)
+			}
+			// Not WriteMsgUnix, which does not like connected datagram sockets.
+			raw, err := conn.SyscallConn()
+			if err != nil {
+				return err
+			}
+			var errSend error
+			err = raw.Write(func(fd uintptr) bool {
+				errSend = syscall.Sendmsg(int(fd), []byte(text), rights, nil, 0)
+				return errSend != syscall.EAGAIN
+			})
+			if err := errors.Join(err, errSend); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// A dialer is another process that is connected to a socket.
+type dialer struct {
+	id    PidFDID
+	stdin io.WriteCloser
+	wait  func() error
+	end   func()
+}
+
+func dial(t *testing.T, network, address string) dialer {
+	t.Helper()
+	cmd := child("dial", network, address)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	d := dialer{stdin: stdin, wait: cmd.Wait, end: func() { reap(cmd) }}
+	t.Cleanup(d.end)
+	if _, err := fmt.Fscan(stdout, &d.id); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func (d dialer) send(t *testing.T, text string) {
+	t.Helper()
+	if _, err := fmt.Fprintln(d.stdin, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unixConn makes a *net.UnixConn of a socket.
+func unixConn(t *testing.T, fd int) *net.UnixConn {
+	t.Helper()
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close()
+	conn, err := net.FileConn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn.(*net.UnixConn)
+}
+
+func socketpair(t *testing.T, typ int) (a, b *net.UnixConn) {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, typ|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return unixConn(t, fds[0]), unixConn(t, fds[1])
+}
+
+// addresses are a path and an abstract name.
+func addresses(t *testing.T) []string {
+	return []string{filepath.Join(t.TempDir(), "s"), fmt.Sprintf("@sysfd-test-%d-%s", os.Getpid(), strings.ReplaceAll(t.Name(), "/", "-"))}
+}
+
+func listenUnix(t *testing.T, network, address string) *net.UnixListener {
+	t.Helper()
+	l, err := net.ListenUnix(network, &net.UnixAddr{Net: network, Name: address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func accept(t *testing.T, l *net.UnixListener) *net.UnixConn {
+	t.Helper()
+	conn, err := l.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// isPeer checks that the pidfd of conn's peer is one of the process with this ID.
+func isPeer(t *testing.T, conn syscall.Conn, id PidFDID) {
+	t.Helper()
+	p, err := PeerPidFD(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if idOf(t, p) != id {
+		t.Errorf("ID %d, want %d", idOf(t, p), id)
+	}
+	if flags, errno := fcntl(p.fd, syscall.F_GETFD, 0); errno != 0 || flags&syscall.FD_CLOEXEC == 0 {
+		t.Errorf("descriptor flags %#x, %v", flags, errno)
+	}
+}
+
+func mySelf(t *testing.T) PidFDID {
+	t.Helper()
+	id, err := selfID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func TestPeerPidFD(t *testing.T) {
+	needs(t, "pidfs", idSince)
+	needs(t, "SO_PEERPIDFD", "6.5")
+	keepsDescriptors(t)
+	for _, network := range []string{"unix", "unixpacket"} {
+		for _, address := range addresses(t) {
+			l := listenUnix(t, network, address)
+			isPeer(t, l, mySelf(t))
+			d := dial(t, network, address)
+			conn := accept(t, l)
+			isPeer(t, conn, d.id)
+
+			// The socket may go to another process, which does not become the peer.
+			conn2, err := net.DialUnix(network, nil, &net.UnixAddr{Net: network, Name: address})
+			if err != nil {
+				t.Fatal(err)
+			}
+			served := accept(t, l)
+			isPeer(t, conn2, mySelf(t))
+			f, err := conn2.File()
+			if err != nil {
+				t.Fatal(err)
+			}
+			holder := child("sleep")
+			holder.Stdin = f
+			if err := holder.Start(); err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			conn2.Close()
+			isPeer(t, served, mySelf(t))
+			reap(holder)
+		}
+	}
+	for _, typ := range []int{syscall.SOCK_STREAM, syscall.SOCK_DGRAM, syscall.SOCK_SEQPACKET} {
+		a, b := socketpair(t, typ)
+		isPeer(t, a, mySelf(t))
+		isPeer(t, b, mySelf(t))
+	}
+}
+
+func TestPeerPidFDReaped(t *testing.T) {
+	needs(t, "pidfs", idSince)
+	needs(t, "SO_PEERPIDFD", "6.5")
+	keepsDescriptors(t)
+	l := listenUnix(t, "unix", addresses(t)[1])
+	d := dial(t, "unix", l.Addr().String())
+	conn := accept(t, l)
+	d.end()
+	p, err := PeerPidFD(conn)
+	if err != nil && olderThan(t, "6.16") {
+		matches(t, err, os.ErrProcessDone)
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if idOf(t, p) != d.id {
+		t.Errorf("ID %d, want %d", idOf(t, p), d.id)
+	}
+	_, err = p.PID()
+	matches(t, err, os.ErrProcessDone, syscall.ESRCH)
+}
+
+func TestPeerPidFDNone(t *testing.T) {
+	needs(t, "SO_PEERPIDFD", "6.5")
+	keepsDescriptors(t)
+	for _, typ := range []int{syscall.SOCK_STREAM, syscall.SOCK_DGRAM, syscall.SOCK_SEQPACKET} {
+		fd, err := syscall.Socket(syscall.AF_UNIX, typ|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = PeerPidFD(unixConn(t, fd))
+		matches(t, err, syscall.ENODATA)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	tcp, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	_, err = PeerPidFD(tcp.(*net.TCPConn))
+	matches(t, err, syscall.ENODATA)
+	f, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	_, err = PeerPidFD(f)
+	matches(t, err, syscall.ENOTSOCK)
+	a, _ := socketpair(t, syscall.SOCK_STREAM)
+	a.Close()
+	if _, err := PeerPidFD(a); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+func TestSetPassPidFDErrors(t *testing.T) {
+	needs(t, "SO_PASSPIDFD", "6.5")
+	keepsDescriptors(t)
+	f, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	matches(t, SetPassPidFD(f, true), syscall.ENOTSOCK)
+	a, _ := socketpair(t, syscall.SOCK_DGRAM)
+	a.Close()
+	if err := SetPassPidFD(a, true); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+// A message that was sent before anyone asked for pidfds comes without.
+func TestParsePidFDTooEarly(t *testing.T) {
+	needs(t, "SO_PASSPIDFD", "6.5")
+	keepsDescriptors(t)
+	a, b := socketpair(t, syscall.SOCK_SEQPACKET)
+	for _, text := range []string{"before", "after"} {
+		if text == "after" {
+			if err := SetPassPidFD(b, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := a.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text, control, _ := receive(t, b, PidFDControlSize); text != "before" || len(control) != 0 {
+		t.Errorf("%q: %x", text, control)
+	}
+	_, control, _ := receive(t, b, PidFDControlSize)
+	isSender(t, control, mySelf(t))
+}
+
+// What kernels answer that are older than this one.
+func TestPeerErrors(t *testing.T) {
+	conn := openPidFD(t, os.Getpid()) // anything with a descriptor
+	ask := func(errno syscall.Errno) error {
+		return sockopt(conn, "getsockopt", "SO_PEERPIDFD", func(int) error { return errno })
+	}
+	matches(t, ask(syscall.ENOPROTOOPT), errors.ErrUnsupported, syscall.ENOPROTOOPT)
+	matches(t, ask(syscall.EINVAL), syscall.EINVAL)
+	for _, errno := range []syscall.Errno{syscall.EINVAL, syscall.ESRCH} {
+		matches(t, ask(errno).(*callError).orReaped(), os.ErrProcessDone, errno)
+	}
+	for _, errno := range []syscall.Errno{syscall.ENODATA, syscall.EMFILE} {
+		matches(t, ask(errno).(*callError).orReaped(), errno)
+	}
+}
+
+func TestPeerPidFDOutOfDescriptors(t *testing.T) {
+	needs(t, "SO_PEERPIDFD", "6.5")
+	keepsDescriptors(t)
+	a, _ := socketpair(t, syscall.SOCK_STREAM)
+	var old syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	low := old
+	low.Cur = 3
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	_, err := PeerPidFD(a)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	matches(t, err, syscall.EMFILE)
+}
+
+func TestPidFDControlSize(t *testing.T) {
+	if PidFDControlSize != syscall.CmsgSpace(4) {
+		t.Errorf("%d, want %d", PidFDControlSize, syscall.CmsgSpace(4))
+	}
+}
+
+// receive receives a message, and its control messages in a buffer of the given size.
+func receive(t *testing.T, conn *net.UnixConn, size int) (text string, control []byte, flags int) {
+	t.Helper()
+	data, oob := make([]byte, 100), make([]byte, size)
+	n, oobn, flags, _, err := conn.ReadMsgUnix(data, oob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data[:n]), oob[:oobn], flags
+}
+
+func isSender(t *testing.T, control []byte, id PidFDID) {
+	t.Helper()
+	p, err := ParsePidFD(control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if idOf(t, p) != id {
+		t.Errorf("ID %d, want %d", idOf(t, p), id)
+	}
+	if flags, errno := fcntl(p.fd, syscall.F_GETFD, 0); errno != 0 || flags&syscall.FD_CLOEXEC == 0 {
+		t.Errorf("descriptor flags %#x, %v", flags, errno)
+	}
+}
+
+// rightsIn returns the descriptors in SCM_RIGHTS.
+func rightsIn(t *testing.T, control []byte) (fds []int) {
+	t.Helper()
+	messages, err := syscall.ParseSocketControlMessage(control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range messages {
+		if m.Header.Type == syscall.SCM_RIGHTS {
+			if fds, err = syscall.ParseUnixRights(&m); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return fds
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		syscall.Close(fd)
+	}
+}
+
+func TestParsePidFD(t *testing.T) {
+	needs(t, "pidfs", idSince)
+	needs(t, "SO_PASSPIDFD", "6.5")
+	keepsDescriptors(t)
+	all := PidFDControlSize + syscall.CmsgSpace(2*4) + syscall.CmsgSpace(syscall.SizeofUcred)
+	for _, network := range []string{"unix", "unixpacket", "unixgram"} {
+		for _, address := range addresses(t) {
+			var conn *net.UnixConn
+			var d dialer
+			if network == "unixgram" {
+				var err error
+				if conn, err = net.ListenUnixgram(network, &net.UnixAddr{Net: network, Name: address}); err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				d = dial(t, network, address)
+			} else {
+				l := listenUnix(t, network, address)
+				d = dial(t, network, address)
+				conn = accept(t, l)
+			}
+			if err := SetPassPidFD(conn, true); err != nil {
+				t.Fatal(err)
+			}
+			d.send(t, "hello")
+			text, control, flags := receive(t, conn, PidFDControlSize)
+			if text != "hello" || len(control) != PidFDControlSize || flags&syscall.MSG_CTRUNC != 0 {
+				t.Errorf("%s %s: %q, %d bytes, flags %#x", network, address, text, len(control), flags)
+			}
+			isSender(t, control, d.id)
+
+			// With descriptors beside it.
+			d.send(t, "rights")
+			_, control, flags = receive(t, conn, all)
+			if fds := rightsIn(t, control); len(fds) != 2 || flags&syscall.MSG_CTRUNC != 0 {
+				t.Errorf("%v, flags %#x", fds, flags)
+			}
+			isSender(t, control, d.id)
+			closeAll(rightsIn(t, control)) // they are still open, or keepsDescriptors would not agree
+
+			// And credentials.
+			raw, err := conn.SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_PASSCRED, 1) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.send(t, "rights")
+			_, control, _ = receive(t, conn, all)
+			if messages, _ := syscall.ParseSocketControlMessage(control); len(messages) != 3 {
+				t.Errorf("%d messages", len(messages))
+			}
+			isSender(t, control, d.id)
+			closeAll(rightsIn(t, control))
+
+			// No room: what the peer sent comes first.
+			raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_PASSCRED, 0) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.send(t, "rights")
+			_, control, flags = receive(t, conn, PidFDControlSize)
+			_, err = ParsePidFD(control)
+			matches(t, err, syscall.ENODATA)
+			if flags&syscall.MSG_CTRUNC == 0 {
+				t.Errorf("flags %#x", flags)
+			}
+			closeAll(rightsIn(t, control))
+
+			if err := SetPassPidFD(conn, false); err != nil {
+				t.Fatal(err)
+			}
+			d.send(t, "again")
+			_, control, _ = receive(t, conn, all)
+			_, err = ParsePidFD(control)
+			matches(t, err, syscall.ENODATA)
+
+			// The message of a process that was reaped since.
+			if err := SetPassPidFD(conn, true); err != nil {
+				t.Fatal(err)
+			}
+			d.send(t, "farewell")
+			if err := d.stdin.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.wait(); err != nil {
+				t.Fatal(err)
+			}
+			text, control, _ = receive(t, conn, PidFDControlSize)
+			if text != "farewell" {
+				t.Errorf("%q", text)
+			}
+			if p, err := ParsePidFD(control); err != nil && olderThan(t, "6.17") {
+				matches(t, err, os.ErrProcessDone)
+			} else if err != nil {
+				t.Error(err)
+			} else {
+				_, err := p.PID()
+				matches(t, err, os.ErrProcessDone, syscall.ESRCH)
+				p.Close()
+			}
+		}
+	}
+}
+
+// cmsg spells a control message, whose header may lie about its length.
+func cmsg(level, typ, length int, data ...byte) []byte {
+	word := func(n, size int) (b []byte) {
+		b = make([]byte, size)
+		for i := range b {
+			at := i
+			if bigEndian {
+				at = size - 1 - i
+			}
+			b[at] = byte(uint64(n) >> (8 * i))
+		}
+		return b
+	}
+	size := 4
+	if is64bit {
+		size = 8
+	}
+	b := append(word(length, size), word(level, 4)...)
+	b = append(append(b, word(typ, 4)...), data...)
+	for len(b)%size != 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+func pidfdMessage(fd int) []byte {
+	b := bytes64(uint64(uint32(fd)))
+	data := b[:4]
+	if bigEndian {
+		data = b[4:8]
+	}
+	return cmsg(syscall.SOL_SOCKET, SCM_PIDFD, syscall.CmsgLen(4), data...)
+}
+
+func TestFindPidFD(t *testing.T) {
+	join := func(parts ...[]byte) (all []byte) {
+		for _, p := range parts {
+			all = append(all, p...)
+		}
+		return all
+	}
+	rights := cmsg(syscall.SOL_SOCKET, syscall.SCM_RIGHTS, syscall.CmsgLen(8), 1, 2, 3, 4, 5, 6, 7, 8)
+	for name, control := range map[string][]byte{
+		"alone":            pidfdMessage(0x12345),
+		"first":            join(pidfdMessage(0x12345), rights),
+		"last":             join(rights, pidfdMessage(0x12345)),
+		"cut off":          append(rights, pidfdMessage(0x12345)[:syscall.CmsgLen(4)]...),
+		"zeros behind":     append(pidfdMessage(0x12345), 0, 0, 0),
+		"of another level": join(cmsg(syscall.SOL_SOCKET+1, SCM_PIDFD, syscall.CmsgLen(4), 9, 9, 9, 9), pidfdMessage(0x12345)),
+	} {
+		if fd, err := findPidFD(control); err != nil || fd != 0x12345 {
+			t.Errorf("%s: %#x, %v", name, fd, err)
+		}
+	}
+	for name, control := range map[string][]byte{
+		"empty": nil, "zeros but few": make([]byte, 3), "only others": rights,
+	} {
+		if _, err := findPidFD(control); !errors.Is(err, syscall.ENODATA) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, control := range map[string][]byte{
+		"zeros":        make([]byte, 64),
+		"twice":        join(pidfdMessage(5), pidfdMessage(6)),
+		"no number":    cmsg(syscall.SOL_SOCKET, SCM_PIDFD, syscall.CmsgLen(0)),
+		"half of one":  cmsg(syscall.SOL_SOCKET, SCM_PIDFD, syscall.CmsgLen(2), 1, 2),
+		"two of them":  cmsg(syscall.SOL_SOCKET, SCM_PIDFD, syscall.CmsgLen(8), 1, 2, 3, 4, 5, 6, 7, 8),
+		"beyond":       cmsg(syscall.SOL_SOCKET, SCM_PIDFD, syscall.CmsgLen(400), 1, 2, 3, 4),
+		"far beyond":   cmsg(syscall.SOL_SOCKET, SCM_PIDFD, -1, 1, 2, 3, 4),
+		"too short":    cmsg(syscall.SOL_SOCKET, SCM_PIDFD, 3, 1, 2, 3, 4),
+		"liar between": join(rights, cmsg(syscall.SOL_SOCKET, 77, 1<<30), pidfdMessage(5)),
+	} {
+		if _, err := findPidFD(control); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzFindPidFD(f *testing.F) {
+	f.Add(pidfdMessage(5))
+	f.Add(append(cmsg(syscall.SOL_SOCKET, syscall.SCM_RIGHTS, syscall.CmsgLen(8), 1, 2, 3, 4, 5, 6, 7, 8), pidfdMessage(-int(syscall.ENOENT))...))
+	f.Add(cmsg(1, 4, -1))
+	f.Fuzz(func(t *testing.T, control []byte) {
+		before := string(control)
+		fd, err := findPidFD(control)
+		if string(control) != before {
+			t.Error("written to")
+		}
+		if err == nil && !strings.Contains(before, string(pidfdMessage(fd)[syscall.CmsgLen(0):syscall.CmsgLen(4)])) {
+			t.Errorf("%d is not in it", fd)
+		}
+	})
+}
+
+func TestParsePidFDLies(t *testing.T) {
+	keepsDescriptors(t)
+	f, err := os.Open(tempFile(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	_, err = ParsePidFD(pidfdMessage(int(f.Fd())))
+	matches(t, err, ErrNotPidFD, syscall.EBADF)
+	if _, err := f.Stat(); err != nil {
+		t.Error(err)
+	}
+	_, err = ParsePidFD(pidfdMessage(99999))
+	matches(t, err, syscall.EBADF)
+	// The kernel's answers if it cannot make a pidfd.
+	for errno, want := range map[syscall.Errno]error{syscall.EINVAL: os.ErrProcessDone, syscall.ESRCH: os.ErrProcessDone, syscall.EMFILE: syscall.EMFILE} {
+		_, err = ParsePidFD(pidfdMessage(-int(errno)))
+		matches(t, err, want, errno)
+	}
+	ParsePidFD(pidfdMessage(-1 << 31))
+}

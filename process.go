@@ -1,0 +1,595 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// A BootID names one run of the kernel, from boot to shutdown: 16 random bytes.
+// The zero BootID is none.
+type BootID [16]byte
+
+// ThisBootID returns the boot ID of this machine, from
+// /proc/sys/kernel/random/boot_id. Container managers can put another file there, so
+// that a container has a boot ID of its own.
+//
+// Errors: one that matches [errors.ErrUnsupported] if there is no such file, which is
+// so where /proc is not mounted.
+func ThisBootID() (BootID, error) {
+	const name = "/proc/sys/kernel/random/boot_id"
+	text, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return BootID{}, &inputError{"the boot ID is not known: there is no " + name, syscall.ENOENT, errors.ErrUnsupported}
+	}
+	if err != nil {
+		return BootID{}, err
+	}
+	return ParseBootID(strings.TrimSuffix(string(text), "\n"))
+}
+
+// String returns the ID as the kernel writes it, such as
+// "e4852dac-db69-430a-8f3f-f227f27ae0a2".
+func (b BootID) String() string {
+	s := b.plain()
+	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+}
+
+// plain returns the ID as systemd writes it.
+func (b BootID) plain() string {
+	text := make([]byte, 0, 32)
+	for _, c := range b {
+		text = appendHex(text, c)
+	}
+	return string(text)
+}
+
+// ParseBootID reads a boot ID as the kernel writes it, or as systemd does: 32
+// digits with nothing between them. The digits are hexadecimal, in upper or lower
+// case. What is neither is an error that matches EINVAL.
+func ParseBootID(text string) (b BootID, err error) {
+	digits := text
+	if len(text) == 36 && text[8] == '-' && text[13] == '-' && text[18] == '-' && text[23] == '-' {
+		digits = text[:8] + text[9:13] + text[14:18] + text[19:23] + text[24:]
+	}
+	ok := len(digits) == 2*len(b)
+	for i := 0; ok && i < len(digits); i++ {
+		ok = digit(digits[i]) < 16
+	}
+	if !ok {
+		return BootID{}, &inputError{text: strconv.Quote(text) + " is not a boot ID, which looks like e4852dac-db69-430a-8f3f-f227f27ae0a2", errno: syscall.EINVAL}
+	}
+	parseHex(b[:], digits)
+	return b, nil
+}
+
+// A ProcessRef is a name of a process that can be stored and sent: the process
+// that [ProcessRef.Open] opens is that one, or there is an error.
+//
+// The PID is for the reader, and for kernels that cannot open a process by its ID.
+// It is that of the pid namespace in which the ProcessRef was made.
+//
+// IDs start anew with each boot, from small numbers. A ProcessRef with the zero
+// BootID is taken for one of this boot. As long as it is not kept until the next,
+// nothing is lost; after that it can be the name of another process, also of one with
+// the same PID.
+//
+// ProcessRefs are values: they can be compared with == and be the keys of a map.
+// The zero ProcessRef names nothing.
+type ProcessRef struct {
+	PID    int
+	ID     PidFDID
+	BootID BootID
+}
+
+// SelfRef returns the name of this process. Where there is no boot ID (see
+// [ThisBootID]) it is without.
+//
+// Errors: those of [PidFDGetID].
+func SelfRef() (ProcessRef, error) {
+	id, err := selfID()
+	if err != nil {
+		return ProcessRef{}, err
+	}
+	return newProcessRef(syscall.Getpid(), id)
+}
+
+func newProcessRef(pid int, id PidFDID) (ProcessRef, error) {
+	boot, err := ThisBootID()
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return ProcessRef{}, err
+	}
+	return ProcessRef{pid, id, boot}, nil
+}
+
+// Ref returns the name of the process. Where there is no boot ID (see
+// [ThisBootID]) it is without.
+//
+// Errors: those of [PidFD.ID] and [PidFD.PID]. So there is no name for a process that
+// was reaped or that has no PID in the pid namespace of the caller, nor could it be
+// opened from there.
+func (p *PidFD) Ref() (ProcessRef, error) {
+	id, err := p.ID()
+	if err != nil {
+		return ProcessRef{}, err
+	}
+	pid, err := p.PID()
+	if err != nil {
+		return ProcessRef{}, err
+	}
+	return newProcessRef(pid, id)
+}
+
+// Open returns a pidfd of the process, never one of another. Since Linux 6.14 it
+// opens the process by its ID and does not look at the PID, so that it finds a
+// process whose name was made in another pid namespace. Where that cannot be, because the
+// kernel is older or a seccomp filter forbids open_by_handle_at(2), it opens the
+// process by its PID, which must then be that of the caller's pid namespace, and
+// compares the ID.
+//
+// Errors: one that matches [os.ErrProcessDone] if the process was reaped, if another
+// process has its PID now, if the BootID is not that of this machine (or container, see
+// [ThisBootID]), or if the process is in a pid namespace that the caller does not see. EINVAL if the ID is zero. One that
+// matches [errors.ErrUnsupported] where the kernel has no IDs to compare (see
+// [PidFDGetID]), or where the boot ID is to be compared and cannot be known.
+func (r ProcessRef) Open() (*PidFD, error) {
+	if r.ID == 0 {
+		return nil, &inputError{text: "process " + strconv.Itoa(r.PID) + " cannot be opened: its pidfd ID is not known", errno: syscall.EINVAL}
+	}
+	if r.BootID != (BootID{}) {
+		boot, err := ThisBootID()
+		if err != nil {
+			return nil, err
+		}
+		if boot != r.BootID {
+			return nil, r.gone("is of boot " + r.BootID.String() + ", this is boot " + boot.String())
+		}
+	}
+	p, err := OpenPidFDByID(r.ID)
+	switch {
+	case errors.Is(err, os.ErrProcessDone):
+		return nil, r.gone("was reaped, or is in a pid namespace out of sight")
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, os.ErrPermission):
+		return r.openByPID()
+	}
+	return p, err
+}
+
+// openByPID is for kernels before 6.14 and for seccomp filters.
+func (r ProcessRef) openByPID() (*PidFD, error) {
+	p, err := OpenPidFD(r.PID, 0)
+	if err != nil {
+		if errors.Is(err, os.ErrProcessDone) {
+			err = r.gone("was reaped: no process has its PID")
+		}
+		return nil, err
+	}
+	id, err := p.ID()
+	if err == nil && id != r.ID {
+		err = r.gone("is gone: its PID is that of the process with pidfd ID " + id.String())
+	}
+	if err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (r ProcessRef) gone(why string) error {
+	return &inputError{"process " + r.String() + " " + why, syscall.ESRCH, os.ErrProcessDone}
+}
+
+// PidFDOf returns a pidfd of p that is independent of p: it stays open when p is
+// waited for or released, and nothing done to it, such as making it
+// non-blocking, has an effect on p.
+//
+// Errors: one that matches [os.ErrProcessDone] if the process was waited for. EINVAL
+// if p was released. One that matches [errors.ErrUnsupported] if p has no handle (see
+// [os.Process.WithHandle]), without which it is not certain that the process
+// with its PID is p.
+func PidFDOf(p *os.Process) (*PidFD, error) {
+	if p == nil {
+		return nil, os.ErrInvalid
+	}
+	var q *PidFD
+	var err error
+	pid := p.Pid
+	errHandle := p.WithHandle(func(handle uintptr) { q, err = reopen(int(handle), pid) })
+	if errHandle == os.ErrNoHandle {
+		// Also the answer of a Process that os.FindProcess did not find.
+		errHandle = p.Signal(syscall.Signal(0))
+		if errHandle != os.ErrProcessDone {
+			return nil, &inputError{"process " + strconv.Itoa(pid) + " has no handle", syscall.ENOSYS, errors.ErrUnsupported}
+		}
+	}
+	switch errHandle {
+	case nil:
+		return q, err
+	case os.ErrProcessDone:
+		return nil, &inputError{"process " + strconv.Itoa(pid) + " was waited for", syscall.ESRCH, os.ErrProcessDone}
+	}
+	return nil, &inputError{text: errHandle.Error(), errno: syscall.EINVAL}
+}
+
+// reopen opens the process of the pidfd fd once more; a duplicate would share
+// the blocking mode.
+func reopen(fd, pid int) (*PidFD, error) {
+	id, err := PidFDGetID(fd)
+	if err == nil {
+		return ProcessRef{PID: pid, ID: id}.Open()
+	}
+	if !errors.Is(err, errors.ErrUnsupported) {
+		return nil, err
+	}
+	return reopenByPID(fd, pid)
+}
+
+// reopenByPID is for kernels before 6.9, or before 6.14 with 32 bits. The PID was
+// that of the process when it was opened if the process is not reaped afterwards.
+func reopenByPID(fd, pid int) (*PidFD, error) {
+	p, err := OpenPidFD(pid, 0)
+	if err == nil && pidfdProbe(fd) == syscall.ESRCH {
+		p.Close()
+		return nil, &inputError{"process " + strconv.Itoa(pid) + " was reaped", syscall.ESRCH, os.ErrProcessDone}
+	}
+	return p, err
+}
+
+// String returns PID and ID as util-linux writes them, such as "4711:25". That is
+// without the BootID, for the eye and for tools; see [ProcessRef.AppendText].
+func (r ProcessRef) String() string { return strconv.Itoa(r.PID) + ":" + r.ID.String() }
+
+// ParseProcessRef reads what [ProcessRef.String] and [ProcessRef.AppendText]
+// write, and nothing else. PID and ID must not be zero. What is not one is an error
+// that matches EINVAL.
+func ParseProcessRef(text string) (ProcessRef, error) {
+	pid, rest, _ := strings.Cut(text, ":")
+	id, boot, full := strings.Cut(rest, "@")
+	n, ok := parseDecimal(pid, 31)
+	i, okID := parseDecimal(id, 64)
+	r := ProcessRef{PID: int(n), ID: PidFDID(i)}
+	if full {
+		var err error
+		r.BootID, err = ParseBootID(boot)
+		ok = ok && err == nil && r.BootID != BootID{} && r.BootID.String() == boot
+	}
+	if !ok || !okID || n == 0 || i == 0 {
+		return ProcessRef{}, notAProcess(strconv.Quote(text))
+	}
+	return r, nil
+}
+
+func notAProcess(text string) error {
+	return &inputError{text: text + " is not the name of a process, which looks like 4711:25", errno: syscall.EINVAL}
+}
+
+// parseDecimal reads a number in the one form that strconv writes.
+func parseDecimal(s string, bits int) (uint64, bool) {
+	n, err := strconv.ParseUint(s, 10, bits)
+	return n, err == nil && (s[0] != '0' || s == "0")
+}
+
+// AppendText implements [encoding.TextAppender]. The text is that of
+// [ProcessRef.String], and "@" and the BootID behind it if that is not zero:
+// "4711:25@e4852dac-db69-430a-8f3f-f227f27ae0a2". A ProcessRef without a PID or ID is
+// an error that matches EINVAL.
+func (r ProcessRef) AppendText(b []byte) ([]byte, error) {
+	if r.PID < 1 || !fits32(r.PID) || r.ID == 0 {
+		return b, notAProcess(r.String())
+	}
+	b = append(b, r.String()...)
+	if r.BootID != (BootID{}) {
+		b = append(append(b, '@'), r.BootID.String()...)
+	}
+	return b, nil
+}
+
+// MarshalText implements [encoding.TextMarshaler]; see [ProcessRef.AppendText].
+func (r ProcessRef) MarshalText() ([]byte, error) { return r.AppendText(nil) }
+
+// UnmarshalText implements [encoding.TextUnmarshaler]; see [ParseProcessRef].
+func (r *ProcessRef) UnmarshalText(text []byte) (err error) {
+	*r, err = ParseProcessRef(string(text))
+	return err
+}
+
+// MarshalJSON implements [json.Marshaler] as systemd writes a process in
+// Varlink, the type ProcessId (src/libsystemd/sd-json/json-util.c,
+// json_variant_new_pidref):
+//
+//	{"pid":4711,"pidfdId":25,"bootId":"e4852dacdb69430a8f3ff227f27ae0a2"}
+//
+// Without an ID there is just the PID, without a BootID no bootId, and the zero
+// ProcessRef is null. What has no PID otherwise is an error that matches EINVAL.
+//
+// [json.Marshaler]: https://pkg.go.dev/encoding/json#Marshaler
+func (r ProcessRef) MarshalJSON() ([]byte, error) {
+	switch {
+	case r == ProcessRef{}:
+		return []byte("null"), nil
+	case r.PID < 1 || !fits32(r.PID):
+		return nil, notAProcess(r.String())
+	}
+	s := `{"pid":` + strconv.Itoa(r.PID)
+	if r.ID != 0 {
+		s += `,"pidfdId":` + r.ID.String()
+		if r.BootID != (BootID{}) {
+			s += `,"bootId":"` + r.BootID.plain() + `"`
+		}
+	}
+	return []byte(s + "}"), nil
+}
+
+// UnmarshalJSON implements [json.Unmarshaler]. As systemd does
+// (json_dispatch_pidref), it takes the object of [ProcessRef.MarshalJSON] or the PID
+// alone, numbers that stand in strings, and either form of a boot ID. Numbers must be
+// plain decimal integers. A pidfdId or bootId that is missing, zero or null is not known;
+// without a pidfdId the ProcessRef cannot be opened. null is the zero ProcessRef. Other
+// keys are ignored, which systemd does only where it is told to; pid, pidfdId or
+// bootId twice is an error. Errors match EINVAL and leave r as it is.
+//
+// [json.Unmarshaler]: https://pkg.go.dev/encoding/json#Unmarshaler
+func (r *ProcessRef) UnmarshalJSON(data []byte) error {
+	d := jsonReader{rest: string(data)}
+	ref := d.process()
+	if d.next() != 0 || d.rest != "" {
+		d.fail("more than one value")
+	}
+	if d.err != "" {
+		return &inputError{text: "not a process in JSON: " + d.err, errno: syscall.EINVAL}
+	}
+	*r = ref
+	return nil
+}
+
+// A jsonReader takes JSON (RFC 8259) apart from the front.
+type jsonReader struct {
+	rest string
+	err  string // what was wrong first; once there is something, rest is empty
+}
+
+func (d *jsonReader) fail(text string) {
+	if d.err == "" {
+		d.rest, d.err = "", text
+	}
+}
+
+// process reads a ProcessRef.
+func (d *jsonReader) process() (r ProcessRef) {
+	switch d.next() {
+	case 'n':
+		d.word("null")
+	case '{':
+		seen := ""
+		d.members(func(key string) {
+			if key == "pid" || key == "pidfdId" || key == "bootId" {
+				if strings.Contains(seen, key+" ") {
+					d.fail(key + " twice")
+				}
+				seen += key + " "
+			}
+			switch {
+			case key == "pid":
+				r.PID = d.pid()
+			case key == "pidfdId" && d.next() != 'n':
+				r.ID = PidFDID(d.number64(key))
+			case key == "bootId" && d.next() != 'n':
+				boot, err := ParseBootID(d.str())
+				if err != nil {
+					d.fail(err.Error())
+				}
+				r.BootID = boot
+			default:
+				d.skip(1)
+			}
+		})
+		if r.PID == 0 {
+			d.fail("no pid")
+		}
+	default:
+		r.PID = d.pid()
+	}
+	return r
+}
+
+func (d *jsonReader) pid() int {
+	n := d.number64("pid")
+	if n == 0 || n > 1<<31-1 {
+		d.fail("pid is out of range")
+	}
+	return int(n)
+}
+
+// number64 reads an unsigned number, which may stand in a string.
+func (d *jsonReader) number64(what string) uint64 {
+	var s string
+	if d.next() == '"' {
+		s = d.str()
+	} else {
+		s = d.number()
+	}
+	n, ok := parseDecimal(s, 64)
+	if !ok {
+		d.fail(what + " is not an unsigned number")
+	}
+	return n
+}
+
+// next returns the first character that is not white space, 0 = the end.
+func (d *jsonReader) next() byte {
+	d.rest = strings.TrimLeft(d.rest, " \t\n\r")
+	if d.rest == "" {
+		return 0
+	}
+	return d.rest[0]
+}
+
+// take takes the character c, and tells whether it was there.
+func (d *jsonReader) take(c byte) bool {
+	ok := d.next() == c
+	if ok {
+		d.rest = d.rest[1:]
+	}
+	return ok
+}
+
+func (d *jsonReader) word(word string) {
+	rest, ok := strings.CutPrefix(d.rest, word)
+	if !ok {
+		d.fail("a value is missing")
+		return
+	}
+	d.rest = rest
+}
+
+// members reads an object; value has to read the value of each key.
+func (d *jsonReader) members(value func(key string)) {
+	d.take('{')
+	if d.take('}') {
+		return
+	}
+	for d.err == "" {
+		key := d.str()
+		if !d.take(':') {
+			d.fail("a colon is missing")
+			return
+		}
+		value(key)
+		if d.take('}') {
+			return
+		}
+		if !d.take(',') {
+			d.fail("an object has no end")
+		}
+	}
+}
+
+// skip reads any value.
+func (d *jsonReader) skip(depth int) {
+	if depth > 1000 {
+		d.fail("values within values too deep")
+		return
+	}
+	switch d.next() {
+	case '{':
+		d.members(func(string) { d.skip(depth + 1) })
+	case '[':
+		d.take('[')
+		if d.take(']') {
+			return
+		}
+		for d.err == "" {
+			d.skip(depth + 1)
+			if d.take(']') {
+				return
+			}
+			if !d.take(',') {
+				d.fail("an array has no end")
+			}
+		}
+	case '"':
+		d.str()
+	case 'n':
+		d.word("null")
+	case 't':
+		d.word("true")
+	case 'f':
+		d.word("false")
+	default:
+		d.number()
+	}
+}
+
+// number reads a number and returns it as it stands.
+func (d *jsonReader) number() string {
+	s := d.rest
+	i := 0
+	one := func(chars string) bool {
+		ok := i < len(s) && strings.IndexByte(chars, s[i]) >= 0
+		if ok {
+			i++
+		}
+		return ok
+	}
+	digits := func() bool {
+		start := i
+		for one("0123456789") {
+		}
+		return i > start
+	}
+	one("-")
+	ok := one("0") || digits()
+	if ok && one(".") {
+		ok = digits()
+	}
+	if ok && one("eE") {
+		one("+-")
+		ok = digits()
+	}
+	if !ok {
+		d.fail("a value is missing")
+		return ""
+	}
+	d.rest = s[i:]
+	return s[:i]
+}
+
+// str reads a string. Escaped characters beyond ASCII come out as '?', for
+// nothing that is looked for has any.
+func (d *jsonReader) str() string {
+	if !d.take('"') {
+		d.fail("a string is missing")
+		return ""
+	}
+	var out []byte
+	for i := 0; i < len(d.rest); i++ {
+		switch c := d.rest[i]; {
+		case c == '"':
+			d.rest = d.rest[i+1:]
+			return string(out)
+		case c < ' ':
+			d.fail("a control character in a string")
+			return ""
+		case c != '\\':
+			out = append(out, c)
+		default:
+			char, n := unescapeJSON(d.rest[i+1:])
+			if n == 0 {
+				d.fail("a bad escape in a string")
+				return ""
+			}
+			out = append(out, char)
+			i += n
+		}
+	}
+	d.fail("a string has no end")
+	return ""
+}
+
+// unescapeJSON reads what stands behind a backslash, of n characters; 0 = nothing good.
+func unescapeJSON(s string) (char byte, n int) {
+	if s == "" {
+		return 0, 0
+	}
+	if i := strings.IndexByte(`"\/bfnrt`, s[0]); i >= 0 {
+		return "\"\\/\b\f\n\r\t"[i], 1
+	}
+	if s[0] != 'u' || len(s) < 5 {
+		return 0, 0
+	}
+	code := uint64(0)
+	for _, c := range []byte(s[1:5]) {
+		if digit(c) >= 16 {
+			return 0, 0
+		}
+		code = code<<4 | digit(c)
+	}
+	if code >= 1<<7 {
+		code = '?'
+	}
+	return byte(code), 5
+}
