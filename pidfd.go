@@ -356,52 +356,101 @@ func (p *PidFD) PID() (int, error) {
 		return 0, err
 	}
 	defer p.release()
+	return p.pid()
+}
+
+// pid is PID for a caller who has acquired p.
+func (p *PidFD) pid() (int, error) {
 	info := pidfdInfo{Mask: PIDFD_INFO_PID}
-	errno := pidfdGetInfo(p.fd, &info)
-	if errno == 0 && info.Mask&PIDFD_INFO_PID != 0 {
+	err := p.getInfo(&info)
+	switch {
+	case err == nil:
 		return int(info.PID), nil
-	}
-	err := &callError{call: "ioctl", subject: "PIDFD_GET_INFO " + fdSubject(p.fd), errno: errno}
-	switch errno {
-	case syscall.ESRCH:
-		// Before Linux 6.18 also for a process that has no PID here. A signal to it is
-		// EINVAL, one to a process that was reaped is ESRCH.
-		if pidfdProbe(p.fd) == syscall.EINVAL {
-			err.errno = syscall.EREMOTE
-		} else {
-			err.means = os.ErrProcessDone
-		}
+	case errors.Is(err, os.ErrProcessDone), errors.Is(err, syscall.EREMOTE):
 		return 0, err
-	case 0, syscall.EINVAL, syscall.ENOTTY, syscall.ENOSYS:
-		// Before Linux 6.13: EINVAL, before 6.9: ENOTTY.
-		err.errno, err.means = syscall.ENOTTY, errors.ErrUnsupported
+	case errors.Is(err, syscall.ESRCH), errors.Is(err, errors.ErrUnsupported):
 		return p.fdinfoPID(err)
 	}
 	return 0, err
 }
 
+// getInfo asks for the fields in info.Mask. After an error info means nothing: the
+// kernel leaves the request in its mask.
+func (p *PidFD) getInfo(info *pidfdInfo) error {
+	errno := pidfdGetInfo(p.fd, info)
+	if errno == 0 && info.Mask&(PIDFD_INFO_PID|PIDFD_INFO_EXIT) != 0 {
+		return nil
+	}
+	err := &callError{call: "ioctl", subject: "PIDFD_GET_INFO " + fdSubject(p.fd), errno: errno}
+	switch errno {
+	case syscall.ESRCH:
+		// Before Linux 6.18 also for a process that has no PID here, and for one whose
+		// parent has none here.
+		switch reaped(p.fd) {
+		case 0:
+		case syscall.EREMOTE:
+			err.errno = syscall.EREMOTE
+		default:
+			err.means = os.ErrProcessDone
+		}
+	case 0, syscall.EINVAL, syscall.ENOTTY, syscall.ENOSYS:
+		// Before Linux 6.13: EINVAL, before 6.9: ENOTTY.
+		err.errno, err.means = syscall.ENOTTY, errors.ErrUnsupported
+	}
+	return err
+}
+
+// reaped tells whether a process was reaped: ESRCH if so, 0 if not. EREMOTE is one
+// that has no PID in the pid namespace of the caller; of it, and with any other errno,
+// that is not known.
+func reaped(fd int) syscall.Errno {
+	switch errno := pidfdProbe(fd); errno {
+	case syscall.EINVAL:
+		return syscall.EREMOTE
+	case syscall.EPERM:
+		// A process that may not be signalled, unless a seccomp filter says so of all.
+		if pidfdProbe(-1) != syscall.EPERM {
+			return 0
+		}
+		return errno
+	default:
+		return errno
+	}
+}
+
 // fdinfoPID is for kernels without PIDFD_GET_INFO, which answered unsupported.
 func (p *PidFD) fdinfoPID(unsupported error) (int, error) {
-	name := "/proc/self/fdinfo/" + strconv.Itoa(p.fd)
+	pids, err := p.fdinfoPIDs("Pid:", unsupported)
+	switch {
+	case err == nil && len(pids) == 1 && procIsOurs():
+		return pids[0], nil
+	case err == nil, errors.Is(err, syscall.EREMOTE) && !procIsOurs():
+		return 0, unsupported
+	}
+	return 0, err
+}
+
+// fdinfoPIDs returns the PIDs in a line of fdinfo, or unsupported if there are none.
+func (p *PidFD) fdinfoPIDs(key string, unsupported error) ([]int, error) {
+	// The descriptor is that of a thread, which can have a table of its own; Linux 3.17.
+	name := "/proc/thread-self/fdinfo/" + strconv.Itoa(p.fd)
 	text, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
-		return 0, unsupported
+		return nil, unsupported
 	}
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	pid, ok := parseFdinfoPID(string(text))
+	pids := parseFdinfoPIDs(string(text), key)
 	switch {
-	case !ok:
-		return 0, unsupported
-	case pid < 0:
-		return 0, &callError{call: "read", subject: name, errno: syscall.ESRCH, means: os.ErrProcessDone}
-	case !procIsOurs():
-		return 0, unsupported
-	case pid == 0:
-		return 0, &callError{call: "read", subject: name, errno: syscall.EREMOTE}
+	case len(pids) == 0:
+		return nil, unsupported
+	case pids[0] < 0:
+		return nil, &callError{call: "read", subject: name, errno: syscall.ESRCH, means: os.ErrProcessDone}
+	case pids[0] == 0:
+		return nil, &callError{call: "read", subject: name, errno: syscall.EREMOTE}
 	}
-	return pid, nil
+	return pids, nil
 }
 
 // procIsOurs tells whether /proc is that of the caller's pid namespace. It may be
@@ -412,16 +461,21 @@ func procIsOurs() bool {
 	return err == nil && len(procFields(string(status), "NSpid:")) <= 1
 }
 
-// parseFdinfoPID finds the line "Pid:" in /proc/self/fdinfo/FD of a pidfd. 0 is a
-// process that has no PID in the reader's namespace, -1 one that was reaped
-// (kernel/fork.c, pidfd_show_fdinfo).
-func parseFdinfoPID(text string) (pid int, ok bool) {
-	fields := procFields(text, "Pid:")
-	if len(fields) != 1 {
-		return 0, false
+// parseFdinfoPIDs finds the line "Pid:" or "NSpid:" in fdinfo of a pidfd. The first
+// PID is 0 for a process that has none in the reader's namespace, -1 for one that was
+// reaped (fs/pidfs.c, pidfd_show_fdinfo), and then it is the only one. Of anything else
+// it makes nothing.
+func parseFdinfoPIDs(text, key string) []int {
+	fields := procFields(text, key)
+	pids := make([]int, len(fields))
+	for i, field := range fields {
+		n, err := strconv.ParseInt(field, 10, 32)
+		if err != nil || n < -1 || n <= 0 && len(fields) > 1 {
+			return nil
+		}
+		pids[i] = int(n)
 	}
-	n, err := strconv.ParseInt(fields[0], 10, 32)
-	return int(n), err == nil && n >= -1
+	return pids
 }
 
 // procFields returns what stands behind key in a file of lines "key: fields".

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -509,37 +510,46 @@ func TestPidFDPIDInNamespace(t *testing.T) {
 	}
 }
 
-func TestParseFdinfoPID(t *testing.T) {
+func TestParseFdinfoPIDs(t *testing.T) {
 	for _, test := range []struct {
-		text string
-		pid  int
-		ok   bool
+		text, key string
+		want      []int
 	}{
-		{"pos:\t0\nflags:\t02000002\nmnt_id:\t15\nino:\t2051\nPid:\t4711\nNSpid:\t4711\t1\n", 4711, true},
-		{"Pid:\t0\nNSpid:\t0\n", 0, true},
-		{"Pid:\t-1\nNSpid:\t-1\n", -1, true},
-		{"NSpid:\t4711\n", 0, false},
-		{"pos:\t0\n", 0, false},
-		{"", 0, false},
-		{"Pid:", 0, false},
-		{"Pid:\tx\n", 0, false},
-		{"Pid:\t-2\n", -2, false},
-		{"Pid:\t4294967297\n", 0, false},
+		{"pos:\t0\nflags:\t02000002\nmnt_id:\t15\nino:\t2051\nPid:\t4711\nNSpid:\t4711\t1\n", "Pid:", []int{4711}},
+		{"pos:\t0\nflags:\t02000002\nmnt_id:\t15\nino:\t2051\nPid:\t4711\nNSpid:\t4711\t12\t1\n", "NSpid:", []int{4711, 12, 1}},
+		{"Pid:\t0\nNSpid:\t0\n", "Pid:", []int{0}},
+		{"Pid:\t0\nNSpid:\t0\n", "NSpid:", []int{0}},
+		{"Pid:\t-1\nNSpid:\t-1\n", "Pid:", []int{-1}},
+		{"Pid:\t-1\nNSpid:\t-1\n", "NSpid:", []int{-1}},
+		{"NSpid:\t4711\n", "Pid:", nil},
+		{"Pid:\t4711\n", "NSpid:", nil},
+		{"pos:\t0\n", "Pid:", nil},
+		{"", "Pid:", nil},
+		{"Pid:", "Pid:", nil},
+		{"Pid:\tx\n", "Pid:", nil},
+		{"Pid:\t-2\n", "Pid:", nil},
+		{"Pid:\t4294967297\n", "Pid:", nil},
+		{"NSpid:\t4711\t0\n", "NSpid:", nil},
+		{"NSpid:\t0\t1\n", "NSpid:", nil},
+		{"NSpid:\t-1\t-1\n", "NSpid:", nil},
+		{"NSpid:\t1\tx\n", "NSpid:", nil},
 	} {
-		pid, ok := parseFdinfoPID(test.text)
-		if ok != test.ok || ok && pid != test.pid {
-			t.Errorf("%q: %d, %v", test.text, pid, ok)
+		if got := parseFdinfoPIDs(test.text, test.key); !slices.Equal(got, test.want) {
+			t.Errorf("%s %q: %d, want %d", test.key, test.text, got, test.want)
 		}
 	}
 }
 
-func FuzzParseFdinfoPID(f *testing.F) {
-	f.Add("pos:\t0\nPid:\t4711\nNSpid:\t4711\t1\n")
-	f.Add("Pid:\t-1\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		pid, ok := parseFdinfoPID(text)
-		if ok && (pid < -1 || pid > 1<<31-1 || !strings.Contains(text, "Pid:")) {
-			t.Errorf("%q: %d", text, pid)
+func FuzzParseFdinfoPIDs(f *testing.F) {
+	f.Add("pos:\t0\nPid:\t4711\nNSpid:\t4711\t1\n", true)
+	f.Add("Pid:\t-1\nNSpid:\t-1\n", false)
+	f.Fuzz(func(t *testing.T, text string, inner bool) {
+		key := map[bool]string{true: "NSpid:", false: "Pid:"}[inner]
+		pids := parseFdinfoPIDs(text, key)
+		for _, pid := range pids {
+			if pid < -1 || pid > 1<<31-1 || pid <= 0 && len(pids) > 1 || !strings.Contains(text, key) {
+				t.Errorf("%q: %d", text, pids)
+			}
 		}
 	})
 }
@@ -568,6 +578,28 @@ func TestPidFDClosed(t *testing.T) {
 		matches(t, err, want)
 		_, err = p.SyscallConn()
 		matches(t, err, want)
+		_, err = p.Info(PIDFD_INFO_PID)
+		matches(t, err, want)
+		_, err = p.NSPIDs()
+		matches(t, err, want)
+		_, err = p.GetXattr("trusted.x")
+		matches(t, err, want)
+		matches(t, p.SetXattr("trusted.x", nil, 0), want)
+		matches(t, p.RemoveXattr("trusted.x"), want)
+		_, err = p.ListXattrs()
+		matches(t, err, want)
+		matches(t, p.SendSignal(0), want)
+		matches(t, p.SendSignalTo(0, 0), want)
+		matches(t, p.QueueSignal(0, 0), want)
+		matches(t, p.Verify(func() error { t.Error("called"); return nil }), want)
+		_, err = p.GetFD(0)
+		matches(t, err, want)
+		_, err = p.Madvise(MADV_COLD)
+		matches(t, err, want)
+		matches(t, p.Mrelease(), want)
+		_, err = p.Namespace(NetNamespace)
+		matches(t, err, want)
+		matches(t, p.Setns(syscall.CLONE_NEWNET), want)
 		matches(t, p.Close(), want)
 	}
 	use(p, os.ErrClosed)

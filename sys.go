@@ -147,15 +147,79 @@ func pidfdOpen(pid, flags int) (fd int, errno syscall.Errno) {
 	return int(r), 0
 }
 
-// pidfdProbe sends no signal: it asks whether one could be sent. It cannot block.
-func pidfdProbe(fd int) syscall.Errno {
-	_, _, errno := syscall.RawSyscall6(_SYS_PIDFD_SEND_SIGNAL, uintptr(fd), 0, 0, 0, 0, 0)
+// pidfdProbe sends no signal: it asks whether one could be sent.
+func pidfdProbe(fd int) syscall.Errno { return pidfdSendSignal(fd, 0, nil, 0) }
+
+// pidfdSendSignal sends a signal as kill(2) does, or with info as sigqueue(3) does. It cannot block.
+func pidfdSendSignal(fd int, sig syscall.Signal, info *sigqueueInfo, flags int) syscall.Errno {
+	_, _, errno := syscall.RawSyscall6(_SYS_PIDFD_SEND_SIGNAL, uintptr(fd), uintptr(sig), uintptr(unsafe.Pointer(info)), uintptr(flags), 0, 0)
 	return errno
 }
 
 // pidfdGetInfo asks for the fields in info.Mask. It must be given a pidfd, and then it cannot block.
 func pidfdGetInfo(fd int, info *pidfdInfo) syscall.Errno {
 	_, _, errno := syscall.RawSyscall(_SYS_IOCTL, uintptr(fd), PIDFD_GET_INFO, uintptr(unsafe.Pointer(info)))
+	return errno
+}
+
+// supportedMask619 is the supported_mask of Linux 6.19 and 7.0, where 7.1 has coredump_code.
+func (info *pidfdInfo) supportedMask619() uint64 {
+	return *(*uint64)(unsafe.Pointer(&info.CoredumpCode))
+}
+
+// pidfdGetNamespace returns a close-on-exec descriptor. request is one of PIDFD_GET_*_NAMESPACE.
+func pidfdGetNamespace(fd int, request NamespaceKind) (int, syscall.Errno) {
+	r, _, errno := syscall.Syscall(_SYS_IOCTL, uintptr(fd), uintptr(request), 0)
+	return int(r), errno
+}
+
+// pidfdGetFD returns a close-on-exec descriptor. It can wait for the process, which
+// may be in the middle of execve(2).
+func pidfdGetFD(fd, target int) (int, syscall.Errno) {
+	r, _, errno := syscall.Syscall(_SYS_PIDFD_GETFD, uintptr(fd), uintptr(target), 0)
+	return int(r), errno
+}
+
+// setns moves the calling thread.
+func setns(fd, flags int) syscall.Errno {
+	_, _, errno := syscall.Syscall(_SYS_SETNS, uintptr(fd), uintptr(flags), 0)
+	return errno
+}
+
+// A MemoryRange is a struct iovec.
+const _ = -(unsafe.Sizeof(MemoryRange{}) ^ unsafe.Sizeof(syscall.Iovec{}))
+
+// processMadvise returns how many bytes were advised.
+func processMadvise(fd int, ranges []MemoryRange, advice int) (int, syscall.Errno) {
+	r, _, errno := syscall.Syscall6(_SYS_PROCESS_MADVISE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(ranges))),
+		uintptr(len(ranges)), uintptr(advice), 0, 0)
+	return int(r), errno
+}
+
+func processMrelease(fd int) syscall.Errno {
+	_, _, errno := syscall.Syscall(_SYS_PROCESS_MRELEASE, uintptr(fd), 0, 0)
+	return errno
+}
+
+// fgetxattr reads a value, and the list of all names if name is nil. It returns the length.
+func fgetxattr(fd int, name *byte, buf []byte) (int, syscall.Errno) {
+	if name == nil {
+		r, _, errno := syscall.Syscall(_SYS_FLISTXATTR, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)))
+		return int(r), errno
+	}
+	r, _, errno := syscall.Syscall6(_SYS_FGETXATTR, uintptr(fd), uintptr(unsafe.Pointer(name)),
+		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), 0, 0)
+	return int(r), errno
+}
+
+func fsetxattr(fd int, name *byte, value []byte, flags int) syscall.Errno {
+	_, _, errno := syscall.Syscall6(_SYS_FSETXATTR, uintptr(fd), uintptr(unsafe.Pointer(name)),
+		uintptr(unsafe.Pointer(unsafe.SliceData(value))), uintptr(len(value)), uintptr(flags), 0)
+	return errno
+}
+
+func fremovexattr(fd int, name *byte) syscall.Errno {
+	_, _, errno := syscall.Syscall(_SYS_FREMOVEXATTR, uintptr(fd), uintptr(unsafe.Pointer(name)), 0)
 	return errno
 }
 

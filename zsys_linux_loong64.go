@@ -141,6 +141,14 @@ const (
 	PIDFD_GET_UTS_NAMESPACE               = 0xff0a // Linux 6.11
 )
 
+// What process_madvise(2) can advise to another process: <asm/mman.h>.
+const (
+	MADV_WILLNEED = 3  // read it in
+	MADV_COLD     = 20 // reclaim it first; Linux 5.10
+	MADV_PAGEOUT  = 21 // reclaim it now; Linux 5.10
+	MADV_COLLAPSE = 25 // make huge pages of it; Linux 6.1
+)
+
 // File system types as statfs(2) tells them: <linux/magic.h>.
 const (
 	CGROUP2_SUPER_MAGIC    = 0x63677270
@@ -189,6 +197,22 @@ const (
 	_SIGSET_SIZE = 8 // bytes
 )
 
+// Who sent a signal: <asm/siginfo.h>.
+const (
+	_SI_QUEUE = -1 // sigqueue(3)
+)
+
+// How large extended attributes can be: <linux/limits.h>.
+const (
+	_XATTR_SIZE_MAX = 65536 // bytes of a value, and of all names
+)
+
+// Flags of fsetxattr(2): <linux/xattr.h>.
+const (
+	XATTR_CREATE  = 0x1 // fail if there is such an attribute
+	XATTR_REPLACE = 0x2 // fail if there is none
+)
+
 // For statmount(2) and listmount(2): <linux/mount.h>.
 const (
 	_STATMOUNT_SB_BASIC  = 0x1                // Linux 6.8
@@ -231,7 +255,7 @@ type pidfdInfo struct {
 	CoredumpMask   uint32
 	CoredumpSignal uint32
 	CoredumpCode   uint32
-	_              [4]byte
+	CoredumpPad    uint32
 	SupportedMask  uint64
 }
 
@@ -303,6 +327,19 @@ type siginfo struct {
 	_      [100]byte
 }
 
+// sigqueueInfo is siginfo_t, what pidfd_send_signal(2) reads for SI_QUEUE: <asm/siginfo.h>.
+type sigqueueInfo struct {
+	_     structs.HostLayout
+	Signo int32
+	Errno int32
+	Code  int32
+	_     [4]byte
+	PID   int32
+	UID   uint32
+	Value int32
+	_     [100]byte
+}
+
 // A line that does not compile is a struct that Go and C do not see alike.
 func _() {
 	var x [1]struct{}
@@ -328,6 +365,7 @@ func _() {
 	_ = x[unsafe.Offsetof(pidfdInfo{}.CoredumpMask)-64]
 	_ = x[unsafe.Offsetof(pidfdInfo{}.CoredumpSignal)-68]
 	_ = x[unsafe.Offsetof(pidfdInfo{}.CoredumpCode)-72]
+	_ = x[unsafe.Offsetof(pidfdInfo{}.CoredumpPad)-76]
 	_ = x[unsafe.Offsetof(pidfdInfo{}.SupportedMask)-80]
 	_ = x[unsafe.Sizeof(nsfsFileHandle{})-16]
 	_ = x[unsafe.Offsetof(nsfsFileHandle{}.NSID)-0]
@@ -362,4 +400,11 @@ func _() {
 	_ = x[unsafe.Offsetof(siginfo{}.PID)-16]
 	_ = x[unsafe.Offsetof(siginfo{}.UID)-20]
 	_ = x[unsafe.Offsetof(siginfo{}.Status)-24]
+	_ = x[unsafe.Sizeof(sigqueueInfo{})-128]
+	_ = x[unsafe.Offsetof(sigqueueInfo{}.Signo)-0]
+	_ = x[unsafe.Offsetof(sigqueueInfo{}.Errno)-4]
+	_ = x[unsafe.Offsetof(sigqueueInfo{}.Code)-8]
+	_ = x[unsafe.Offsetof(sigqueueInfo{}.PID)-16]
+	_ = x[unsafe.Offsetof(sigqueueInfo{}.UID)-20]
+	_ = x[unsafe.Offsetof(sigqueueInfo{}.Value)-24]
 }

@@ -182,6 +182,12 @@ var groups = []group{
 		{Name: "PIDFD_GET_USER_NAMESPACE", Doc: "Linux 6.11"},
 		{Name: "PIDFD_GET_UTS_NAMESPACE", Doc: "Linux 6.11"},
 	}},
+	{Header: "asm/mman.h", Doc: "What process_madvise(2) can advise to another process", Dec: true, Consts: []constant{
+		{Name: "MADV_WILLNEED", Doc: "read it in"},
+		{Name: "MADV_COLD", Doc: "reclaim it first; Linux 5.10"},
+		{Name: "MADV_PAGEOUT", Doc: "reclaim it now; Linux 5.10"},
+		{Name: "MADV_COLLAPSE", Doc: "make huge pages of it; Linux 6.1"},
+	}},
 	{Header: "linux/magic.h", Doc: "File system types as statfs(2) tells them", Consts: []constant{
 		{Name: "CGROUP2_SUPER_MAGIC"},
 		{Name: "NSFS_MAGIC"},
@@ -217,6 +223,16 @@ var groups = []group{
 		// The header's own type is the old one, of 32 bits, on some architectures.
 		{Name: "_SIGSET_SIZE", Doc: "bytes", Expr: "sizeof(sigset_t) < 8 ? 8 : sizeof(sigset_t)"},
 	}},
+	{Header: "asm/siginfo.h", Doc: "Who sent a signal", Dec: true, Consts: []constant{
+		{Name: "_SI_QUEUE", Doc: "sigqueue(3)"},
+	}},
+	{Header: "linux/limits.h", Doc: "How large extended attributes can be", Dec: true, Consts: []constant{
+		{Name: "_XATTR_SIZE_MAX", Doc: "bytes of a value, and of all names"},
+	}},
+	{Header: "linux/xattr.h", Doc: "Flags of fsetxattr(2)", Consts: []constant{
+		{Name: "XATTR_CREATE", Doc: "fail if there is such an attribute"},
+		{Name: "XATTR_REPLACE", Doc: "fail if there is none"},
+	}},
 	{Header: "linux/mount.h", Doc: "For statmount(2) and listmount(2)", Consts: []constant{
 		{Name: "_STATMOUNT_SB_BASIC", Doc: "Linux 6.8"},
 		{Name: "_STATMOUNT_MNT_BASIC", Doc: "Linux 6.8"},
@@ -246,7 +262,7 @@ var structs = []cstruct{
 			{C: "mask"}, {C: "cgroupid", Go: "CgroupID"}, {C: "pid", Go: "PID"}, {C: "tgid", Go: "TGID"}, {C: "ppid", Go: "PPID"},
 			{C: "ruid", Go: "RUID"}, {C: "rgid", Go: "RGID"}, {C: "euid", Go: "EUID"}, {C: "egid", Go: "EGID"},
 			{C: "suid", Go: "SUID"}, {C: "sgid", Go: "SGID"}, {C: "fsuid", Go: "FSUID"}, {C: "fsgid", Go: "FSGID"},
-			{C: "exit_code"}, {C: "coredump_mask"}, {C: "coredump_signal"}, {C: "coredump_code"}, {C: "supported_mask"},
+			{C: "exit_code"}, {C: "coredump_mask"}, {C: "coredump_signal"}, {C: "coredump_code"}, {C: "coredump_pad"}, {C: "supported_mask"},
 		},
 	},
 	{
@@ -287,6 +303,15 @@ var structs = []cstruct{
 			{C: "si_signo", Go: "Signo"}, {C: "si_errno", Go: "Errno"}, {C: "si_code", Go: "Code"},
 			{C: "_sifields._sigchld._pid", Go: "PID"}, {C: "_sifields._sigchld._uid", Go: "UID"},
 			{C: "_sifields._sigchld._status", Go: "Status"},
+		},
+	},
+	{
+		Go: "sigqueueInfo", C: "siginfo_t", Header: "asm/siginfo.h",
+		Doc: "what pidfd_send_signal(2) reads for SI_QUEUE",
+		Fields: []field{
+			{C: "si_signo", Go: "Signo"}, {C: "si_errno", Go: "Errno"}, {C: "si_code", Go: "Code"},
+			{C: "_sifields._rt._pid", Go: "PID"}, {C: "_sifields._rt._uid", Go: "UID"},
+			{C: "_sifields._rt._sigval.sival_int", Go: "Value"},
 		},
 	},
 }

@@ -155,7 +155,7 @@ func TestProve(t *testing.T) {
 		}},
 		{name: "places of fields", edits: []edit{
 			{"NSInum uint32", "NSInum uint64"},
-			{"Signo int32\n Errno int32", "Errno int32\n Signo int32"},
+			{"type siginfo struct {\n _ structs.HostLayout\n Signo int32\n Errno int32", "type siginfo struct {\n _ structs.HostLayout\n Errno int32\n Signo int32"},
 			{"Size uint32\n _ [4]byte\n MntID", "Size uint32\n _ [12]byte\n MntID"},
 		}, want: []string{
 			"zsys_linux_amd64.go:", "invalid argument: index 8 out of bounds",

@@ -1,0 +1,138 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// A NamespaceKind is one of the namespaces that each process is in; see namespaces(7).
+type NamespaceKind uint32
+
+// The kinds of namespaces. Those "for children" are what the children to come will be
+// in; see pid_namespaces(7) and time_namespaces(7).
+const (
+	CgroupNamespace          NamespaceKind = PIDFD_GET_CGROUP_NAMESPACE
+	IPCNamespace             NamespaceKind = PIDFD_GET_IPC_NAMESPACE
+	MntNamespace             NamespaceKind = PIDFD_GET_MNT_NAMESPACE
+	NetNamespace             NamespaceKind = PIDFD_GET_NET_NAMESPACE
+	PIDNamespace             NamespaceKind = PIDFD_GET_PID_NAMESPACE
+	PIDForChildrenNamespace  NamespaceKind = PIDFD_GET_PID_FOR_CHILDREN_NAMESPACE
+	TimeNamespace            NamespaceKind = PIDFD_GET_TIME_NAMESPACE
+	TimeForChildrenNamespace NamespaceKind = PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE
+	UserNamespace            NamespaceKind = PIDFD_GET_USER_NAMESPACE
+	UTSNamespace             NamespaceKind = PIDFD_GET_UTS_NAMESPACE
+)
+
+// String returns the name of the kind in /proc/PID/ns, such as "net" or
+// "pid_for_children", and "" for what is no kind.
+func (k NamespaceKind) String() string {
+	switch k {
+	case CgroupNamespace:
+		return "cgroup"
+	case IPCNamespace:
+		return "ipc"
+	case MntNamespace:
+		return "mnt"
+	case NetNamespace:
+		return "net"
+	case PIDNamespace:
+		return "pid"
+	case PIDForChildrenNamespace:
+		return "pid_for_children"
+	case TimeNamespace:
+		return "time"
+	case TimeForChildrenNamespace:
+		return "time_for_children"
+	case UserNamespace:
+		return "user"
+	case UTSNamespace:
+		return "uts"
+	}
+	return ""
+}
+
+// Namespace opens a namespace that the process is in: a file to compare with
+// [os.SameFile], to take the handle of (see [FileHandle.Namespace]), and to give to
+// setns(2). It keeps the namespace from going away. It is an ioctl on the pidfd, Linux
+// 6.11. From older kernels it is the file in /proc/PID/ns, opened as [PidFD.Verify] says.
+//
+// Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped or is a
+// zombie. EACCES if the caller may not look at the process (PTRACE_MODE_READ_FSCREDS;
+// see ptrace(2)). One that matches [errors.ErrUnsupported] if the kernel was built without
+// this kind, or is older and the /proc of the caller's pid namespace is not mounted; with
+// /proc it is ENOENT for a zombie or a kind that the kernel was built without. EINVAL if
+// there is no such kind.
+func (p *PidFD) Namespace(kind NamespaceKind) (*os.File, error) {
+	if err := p.acquire(); err != nil {
+		return nil, err
+	}
+	defer p.release()
+	if kind.String() == "" {
+		return nil, &inputError{text: strconv.FormatUint(uint64(kind), 10) + " is not a kind of namespace", errno: syscall.EINVAL}
+	}
+	fd, errno := pidfdGetNamespace(p.fd, kind)
+	switch errno {
+	case 0:
+	case syscall.EINVAL, syscall.ENOTTY, syscall.ENOSYS:
+		// Before Linux 6.11: EINVAL, before 6.9: ENOTTY.
+		pid, err := p.pid()
+		if err != nil {
+			return nil, err
+		}
+		if fd, err = p.procNamespace(pid, kind); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, processError("ioctl", "for the "+kind.String()+" namespace "+fdSubject(p.fd), errno)
+	}
+	return os.NewFile(uintptr(fd), p.file.Name()+"/ns/"+kind.String()), nil
+}
+
+// procNamespace is for kernels without the ioctl. pid is the process's.
+func (p *PidFD) procNamespace(pid int, kind NamespaceKind) (int, error) {
+	fd := -1
+	err := p.verify(func() (err error) {
+		fd, err = openat(AT_FDCWD, "/proc/"+strconv.Itoa(pid)+"/ns/"+kind.String(), 0)
+		return err
+	})
+	if err != nil && fd >= 0 {
+		syscall.Close(fd)
+	}
+	return fd, err
+}
+
+// Setns moves the calling thread into namespaces of the process, all of them or none.
+// flags says which: [syscall.CLONE_NEWNET] and the like. It is setns(2), with a pidfd
+// since Linux 5.8.
+//
+// It is the thread that moves, not the goroutine: call [runtime.LockOSThread] before, and
+// do not unlock after, so that the runtime ends the thread with the goroutine and
+// nothing else comes to run in there. With CLONE_NEWPID the thread stays where it is, but
+// the processes that it starts are moved.
+//
+// What a Go program cannot enter, because it has several threads: a user namespace, and a
+// time namespace. A mount namespace takes a working directory of the thread's
+// own: syscall.Unshare(syscall.CLONE_FS) before.
+//
+// Errors: EPERM without the capability CAP_SYS_ADMIN in the namespaces, or if the caller
+// may not look at the process (PTRACE_MODE_READ_REALCREDS). ESRCH, which matches
+// [os.ErrProcessDone], if the process was reaped or is a zombie. EINVAL if flags are 0
+// or unknown, for a user namespace, for a mount namespace with a working directory that is
+// shared, and from kernels before Linux 5.8. EUSERS for a time namespace.
+func (p *PidFD) Setns(flags int) error {
+	if err := p.acquire(); err != nil {
+		return err
+	}
+	defer p.release()
+	errno := syscall.EINVAL
+	if fits32(flags) {
+		errno = setns(p.fd, flags)
+	}
+	if errno != 0 {
+		return processError("setns", "0x"+strconv.FormatUint(uint64(flags), 16)+" "+fdSubject(p.fd), errno)
+	}
+	return nil
+}

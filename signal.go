@@ -1,0 +1,203 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// SendSignal sends a signal to the process. 0 sends none, and makes sure that one
+// could be sent. It is pidfd_send_signal(2), Linux 5.1. A signal to a zombie is
+// lost without an error. To a pidfd opened with [PIDFD_THREAD] it goes to that thread
+// alone.
+//
+// Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped. EPERM if
+// the caller may not; the process then exists. EINVAL if there is no such signal, or if
+// the process has no PID in the caller's pid namespace. One that matches
+// [errors.ErrUnsupported] where the kernel lacks the call.
+func (p *PidFD) SendSignal(sig syscall.Signal) error { return p.sendSignal(sig, nil, 0) }
+
+// SendSignalTo sends a signal to one of
+//   - [PIDFD_SIGNAL_THREAD]: the thread of a pidfd opened with [PIDFD_THREAD], the main
+//     thread of another;
+//   - [PIDFD_SIGNAL_THREAD_GROUP]: the process, also if the pidfd is one of a thread;
+//   - [PIDFD_SIGNAL_PROCESS_GROUP]: the process group whose ID is the PID of the
+//     process. It may have been reaped.
+//
+// They are flags of pidfd_send_signal(2), Linux 6.9. With 0 it is [PidFD.SendSignal].
+//
+// Errors: those of SendSignal. ESRCH if there is no such process group, which matches
+// [os.ErrProcessDone] only if the process was reaped too. EINVAL for another
+// flag or more than one, and from kernels that do not know the flag, where it matches
+// [errors.ErrUnsupported].
+func (p *PidFD) SendSignalTo(sig syscall.Signal, flag int) error { return p.sendSignal(sig, nil, flag) }
+
+// QueueSignal sends a signal with a value, as sigqueue(3) does: who receives it finds
+// SI_QUEUE in si_code, the value in si_value.sival_int, and the PID and the real user ID
+// of the caller. Real-time signals (32 and up) queue up, each with its value; of the
+// others a second one is lost while the first is pending. It is pidfd_send_signal(2)
+// with a siginfo_t, Linux 5.1.
+//
+// Errors: those of [PidFD.SendSignal]. EAGAIN if too many signals are queued
+// (RLIMIT_SIGPENDING).
+func (p *PidFD) QueueSignal(sig syscall.Signal, value int32) error {
+	return p.sendSignal(sig, &sigqueueInfo{
+		Signo: int32(sig),
+		Code:  _SI_QUEUE,
+		PID:   int32(syscall.Getpid()),
+		UID:   uint32(syscall.Getuid()),
+		Value: value,
+	}, 0)
+}
+
+func (p *PidFD) sendSignal(sig syscall.Signal, info *sigqueueInfo, flag int) error {
+	if err := p.acquire(); err != nil {
+		return err
+	}
+	defer p.release()
+	errno := syscall.EINVAL
+	if fits32(int(sig)) && fits32(flag) {
+		errno = pidfdSendSignal(p.fd, sig, info, flag)
+	}
+	if errno == 0 {
+		return nil
+	}
+	err := &callError{call: "pidfd_send_signal", subject: strconv.Itoa(int(sig)) + " to descriptor " + strconv.Itoa(p.fd), errno: errno}
+	switch errno {
+	case syscall.ESRCH:
+		if flag != PIDFD_SIGNAL_PROCESS_GROUP || reaped(p.fd) == syscall.ESRCH {
+			err.means = os.ErrProcessDone
+		}
+	case syscall.EINVAL:
+		switch flag {
+		case PIDFD_SIGNAL_THREAD, PIDFD_SIGNAL_THREAD_GROUP, PIDFD_SIGNAL_PROCESS_GROUP:
+			// A kernel that knows the flag goes on to the descriptor, and says EBADF.
+			if pidfdSendSignal(-1, 0, nil, flag) == syscall.EINVAL {
+				err.means = errors.ErrUnsupported
+			}
+		}
+	}
+	return err
+}
+
+// Verify runs f, and makes sure that the process was not reaped before f returned. For f
+// is to read what there is no pidfd for: /proc by PID, for example. As long as a
+// process is not reaped, its PID is not given to another one.
+//
+//	pid, err := p.PID()
+//	…
+//	err = p.Verify(func() error {
+//		status, err = os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+//		return err
+//	})
+//
+// If Verify returns nil, what f found is about this process (which may have become a
+// zombie). Otherwise it may be about another one, even if f itself returned nil.
+//
+// Errors: the one of f, if the process was not reaped. Else ESRCH, which matches
+// [os.ErrProcessDone]. EREMOTE if the process has no PID in the caller's pid
+// namespace: there is none that f could use, and no telling whether it was reaped.
+// EPERM if a seccomp filter forbids pidfd_send_signal(2), which is how
+// Verify asks (Linux 5.1); to be forbidden to send signals to that process is no
+// hindrance.
+func (p *PidFD) Verify(f func() error) error {
+	if err := p.acquire(); err != nil {
+		return err
+	}
+	defer p.release()
+	return p.verify(f)
+}
+
+// verify is Verify for a caller who has acquired p.
+func (p *PidFD) verify(f func() error) error {
+	err := f()
+	errno := reaped(p.fd)
+	if errno == 0 {
+		return err
+	}
+	return processError("pidfd_send_signal", "0 to descriptor "+strconv.Itoa(p.fd), errno)
+}
+
+// processError is for calls of which ESRCH says that the process is done.
+func processError(call, subject string, errno syscall.Errno) error {
+	err := &callError{call: call, subject: subject, errno: errno}
+	if errno == syscall.ESRCH {
+		err.means = os.ErrProcessDone
+	}
+	return err
+}
+
+// GetFD returns a duplicate of the process's descriptor targetFD: the same open file,
+// with the same offset and flags, as if it had been passed over a socket. It is
+// pidfd_getfd(2), Linux 5.6, and close-on-exec.
+//
+// Errors: EBADF if targetFD is not open there. EPERM if the caller may not trace the
+// process (PTRACE_MODE_ATTACH_REALCREDS; see ptrace(2)). ESRCH, which matches
+// [os.ErrProcessDone], if the process was reaped or is a zombie; of a zombie EBADF from
+// older kernels.
+func (p *PidFD) GetFD(targetFD int) (*os.File, error) {
+	if err := p.acquire(); err != nil {
+		return nil, err
+	}
+	defer p.release()
+	fd, errno := -1, syscall.EBADF
+	if fits32(targetFD) {
+		fd, errno = pidfdGetFD(p.fd, targetFD)
+	}
+	if errno != 0 {
+		return nil, processError("pidfd_getfd", fdSubject(targetFD)+" in "+p.file.Name(), errno)
+	}
+	return os.NewFile(uintptr(fd), p.file.Name()+"/fd/"+strconv.Itoa(targetFD)), nil
+}
+
+// A MemoryRange is a part of the address space of a process: bytes from an address on.
+type MemoryRange struct{ Start, Size uintptr }
+
+// Madvise gives the kernel advice about memory of the process: [MADV_COLD],
+// [MADV_PAGEOUT], [MADV_WILLNEED] or [MADV_COLLAPSE]. A range starts at the beginning
+// of a page; there can be 1024 of them. It returns how many bytes were advised: it stops
+// where it cannot go on, and that is an error only if nothing was advised. It is
+// process_madvise(2), Linux 5.10. A 32-bit program cannot name addresses beyond its own
+// reach.
+//
+// Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped or is a
+// zombie. EACCES if the caller may not read its memory (PTRACE_MODE_READ_FSCREDS),
+// EPERM without the capability CAP_SYS_NICE. EINVAL for an advice that this kernel
+// does not give to other processes, and for ranges that make no sense. ENOMEM for ranges
+// that are not mapped. One that matches [errors.ErrUnsupported] where the kernel lacks
+// the call.
+func (p *PidFD) Madvise(advice int, ranges ...MemoryRange) (int, error) {
+	if err := p.acquire(); err != nil {
+		return 0, err
+	}
+	defer p.release()
+	n, errno := 0, syscall.EINVAL
+	if fits32(advice) {
+		n, errno = processMadvise(p.fd, ranges, advice)
+	}
+	if errno != 0 {
+		return 0, processError("process_madvise", strconv.Itoa(advice)+" "+fdSubject(p.fd), errno)
+	}
+	return n, nil
+}
+
+// Mrelease frees memory of a process that was killed and has not ended yet, without
+// waiting for it. It is process_mrelease(2), Linux 5.15.
+//
+// Errors: EINVAL if the process is not about to die. ESRCH, which matches
+// [os.ErrProcessDone], if it has no memory left, is a zombie or was reaped. EAGAIN
+// if the memory is in use by the kernel just now. One that matches [errors.ErrUnsupported]
+// where the kernel lacks the call.
+func (p *PidFD) Mrelease() error {
+	if err := p.acquire(); err != nil {
+		return err
+	}
+	defer p.release()
+	if errno := processMrelease(p.fd); errno != 0 {
+		return processError("process_mrelease", fdSubject(p.fd), errno)
+	}
+	return nil
+}
