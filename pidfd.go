@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 )
@@ -144,6 +145,10 @@ type PidFD struct {
 	file *os.File     // closes the descriptor, even of a PidFD that was forgotten
 	fd   int          // that of file
 	uses atomic.Int32 // 1 for the owner and 1 for each call under way; plus closing once the owner is gone
+
+	parking atomic.Pointer[parking] // where Wait parks, once it had to
+	mu      sync.Mutex              // from a look at the process until what it told is in ended
+	ended   *WaitResult             // once the status is known; Reaped if no one can reap it any more
 }
 
 const closing = -1 << 31
@@ -172,14 +177,23 @@ func (p *PidFD) acquire() error {
 
 func (p *PidFD) release() error {
 	if p.uses.Add(-1) == closing {
-		return p.file.Close()
+		return p.closeFiles()
 	}
 	return nil
 }
 
-// Close closes the pidfd. It does not wait for the calls that are under way: the
-// descriptor itself is closed when the last of them returns. A second Close returns
-// [os.ErrClosed].
+// closeFiles waits for who is parked. It is not for a function that a parking calls.
+func (p *PidFD) closeFiles() error {
+	if w := p.parking.Load(); w != nil && w.file != p.file {
+		w.file.Close()
+	}
+	return p.file.Close()
+}
+
+// Close closes the pidfd. [PidFD.Wait] returns [os.ErrClosed] then. Close does not
+// wait for other calls that are under way, nor for a [WaitSet] that p is in: the
+// descriptor itself is closed when the last of them is done with it. A second Close
+// returns [os.ErrClosed].
 func (p *PidFD) Close() error {
 	if err := p.acquire(); err != nil {
 		return err
@@ -187,6 +201,9 @@ func (p *PidFD) Close() error {
 	if p.uses.Or(closing)&closing != 0 {
 		p.release()
 		return os.ErrClosed
+	}
+	if w := p.parking.Load(); w != nil {
+		w.interrupt()
 	}
 	p.uses.Add(-1) // the owner
 	return p.release()
@@ -252,8 +269,8 @@ func TakePidFD(attr *syscall.SysProcAttr) (*PidFD, error) {
 // caller learnt it is not known: compare [PidFD.ID] where that matters. A
 // zombie can be opened.
 //
-// The flags are [PIDFD_NONBLOCK] (Linux 5.10) and [PIDFD_THREAD] (Linux 6.9,
-// pid is then that of any thread).
+// The flags are [PIDFD_NONBLOCK] (Linux 5.10), which spares [PidFD.Wait] a second
+// descriptor, and [PIDFD_THREAD] (Linux 6.9, pid is then that of any thread).
 //
 // Errors: ESRCH if there is no such process, which matches [os.ErrProcessDone].
 // One that matches [errors.ErrUnsupported] where the kernel lacks the call or a

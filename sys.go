@@ -223,6 +223,22 @@ func fremovexattr(fd int, name *byte) syscall.Errno {
 	return errno
 }
 
+// waitPidFD is waitid(2). The options must have WNOHANG, and info.Signo remains 0 if
+// the process has not ended. To reap one takes the kernel a while, so it is not raw.
+func waitPidFD(fd, options int, info *siginfo, rusage *syscall.Rusage) syscall.Errno {
+	_, _, errno := syscall.Syscall6(_SYS_WAITID, P_PIDFD, uintptr(fd), uintptr(unsafe.Pointer(info)),
+		uintptr(options), uintptr(unsafe.Pointer(rusage)), 0)
+	return errno
+}
+
+// pollNow returns what ppoll(2) tells of a descriptor right now.
+func pollNow(fd int) (revents int16, errno syscall.Errno) {
+	poll := pollFD{FD: int32(fd), Events: _POLLIN}
+	var now [2]int64 // a timespec of any size
+	_, _, errno = syscall.RawSyscall6(_SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	return poll.Revents, errno
+}
+
 // fcntl is for commands that cannot block.
 func fcntl(fd, cmd, arg int) (int, syscall.Errno) {
 	r, _, errno := syscall.RawSyscall(_SYS_FCNTL, uintptr(fd), uintptr(cmd), uintptr(arg))

@@ -22,6 +22,7 @@ const (
 	_SYS_PIDFD_GETFD       = 438 // Linux 5.6
 	_SYS_PIDFD_OPEN        = 434 // Linux 5.3
 	_SYS_PIDFD_SEND_SIGNAL = 424 // Linux 5.1
+	_SYS_PPOLL             = 281
 	_SYS_PROCESS_MADVISE   = 440 // Linux 5.10
 	_SYS_PROCESS_MRELEASE  = 448 // Linux 5.15
 	_SYS_SETNS             = 350 // with a pidfd since Linux 5.8
@@ -177,6 +178,19 @@ const (
 // ID types of waitid(2): <linux/wait.h>.
 const (
 	P_PIDFD = 3 // Linux 5.4
+)
+
+// What waitid(2) tells of a process that has ended: <asm/siginfo.h>.
+const (
+	_CLD_EXITED = 1
+	_CLD_KILLED = 2 // by a signal
+	_CLD_DUMPED = 3 // by a signal, and dumped core
+)
+
+// What ppoll(2) tells of a pidfd: <asm/poll.h>.
+const (
+	_POLLIN  = 0x1  // it has ended
+	_POLLHUP = 0x10 // and was reaped; Linux 6.9
 )
 
 // Socket options and control messages about the peer's pidfd: <asm/socket.h>, the kernel's include/linux/socket.h.
@@ -340,6 +354,14 @@ type sigqueueInfo struct {
 	_     [100]byte
 }
 
+// pollFD is struct pollfd, what ppoll(2) reads and writes: <asm/poll.h>.
+type pollFD struct {
+	_       structs.HostLayout
+	FD      int32
+	Events  int16
+	Revents int16
+}
+
 // A line that does not compile is a struct that Go and C do not see alike.
 func _() {
 	var x [1]struct{}
@@ -407,4 +429,8 @@ func _() {
 	_ = x[unsafe.Offsetof(sigqueueInfo{}.PID)-16]
 	_ = x[unsafe.Offsetof(sigqueueInfo{}.UID)-20]
 	_ = x[unsafe.Offsetof(sigqueueInfo{}.Value)-24]
+	_ = x[unsafe.Sizeof(pollFD{})-8]
+	_ = x[unsafe.Offsetof(pollFD{}.FD)-0]
+	_ = x[unsafe.Offsetof(pollFD{}.Events)-4]
+	_ = x[unsafe.Offsetof(pollFD{}.Revents)-6]
 }

@@ -82,6 +82,7 @@ var syscalls = []constant{
 	{Name: "pidfd_getfd", Doc: "Linux 5.6"},
 	{Name: "pidfd_open", Doc: "Linux 5.3"},
 	{Name: "pidfd_send_signal", Doc: "Linux 5.1"},
+	{Name: "ppoll"},
 	{Name: "process_madvise", Doc: "Linux 5.10"},
 	{Name: "process_mrelease", Doc: "Linux 5.15"},
 	{Name: "setns", Doc: "with a pidfd since Linux 5.8"},
@@ -210,6 +211,15 @@ var groups = []group{
 	{Header: "linux/wait.h", Doc: "ID types of waitid(2)", Dec: true, Consts: []constant{
 		{Name: "P_PIDFD", Doc: "Linux 5.4"},
 	}},
+	{Header: "asm/siginfo.h", Doc: "What waitid(2) tells of a process that has ended", Dec: true, Consts: []constant{
+		{Name: "_CLD_EXITED"},
+		{Name: "_CLD_KILLED", Doc: "by a signal"},
+		{Name: "_CLD_DUMPED", Doc: "by a signal, and dumped core"},
+	}},
+	{Header: "asm/poll.h", Doc: "What ppoll(2) tells of a pidfd", Consts: []constant{
+		{Name: "_POLLIN", Doc: "it has ended"},
+		{Name: "_POLLHUP", Doc: "and was reaped; Linux 6.9"},
+	}},
 	{Header: "asm/socket.h", Doc: "Socket options and control messages about the peer's pidfd", Dec: true, Consts: []constant{
 		{Name: "SO_PASSPIDFD", Doc: "Linux 6.5"},
 		{Name: "SO_PEERPIDFD", Doc: "Linux 6.5"},
@@ -313,5 +323,10 @@ var structs = []cstruct{
 			{C: "_sifields._rt._pid", Go: "PID"}, {C: "_sifields._rt._uid", Go: "UID"},
 			{C: "_sifields._rt._sigval.sival_int", Go: "Value"},
 		},
+	},
+	{
+		Go: "pollFD", C: "struct pollfd", Header: "asm/poll.h", XSys: "PollFd",
+		Doc:    "what ppoll(2) reads and writes",
+		Fields: []field{{C: "fd", Go: "FD"}, {C: "events"}, {C: "revents"}},
 	},
 }

@@ -1,0 +1,551 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A WaitOption changes what [PidFD.Wait], [PidFD.TryWait] and a [WaitSet] do. Options
+// can be combined.
+type WaitOption int
+
+const (
+	// WaitNoReap leaves a child that has ended a zombie: WNOWAIT of waitid(2). It keeps
+	// its PID until someone waits for it again without this option.
+	WaitNoReap WaitOption = 1 << iota
+
+	// WaitExited takes it for enough that the process has ended, even though its
+	// status cannot be known before its parent has reaped it. It makes no difference for
+	// a child.
+	WaitExited
+)
+
+func joinOptions(options []WaitOption) (how WaitOption) {
+	for _, o := range options {
+		how |= o
+	}
+	return how
+}
+
+// A WaitResult tells how a process ended.
+type WaitResult struct {
+	// Exited tells that the process has ended: its last thread is gone. If it is false,
+	// so is all the rest.
+	Exited bool
+
+	// Status tells how it ended, if Unknown is nil. Otherwise it is a value that is
+	// neither Exited nor Signaled, and its ExitStatus is -1.
+	Status syscall.WaitStatus
+
+	// Unknown tells why Status is not known, or is nil. It matches
+	//   - [errors.ErrUnsupported] where the kernel tells the status of a process to its
+	//     parent alone: before Linux 6.15;
+	//   - EAGAIN for a zombie that its parent has not reaped, which only
+	//     [WaitExited] brings up;
+	//   - EREMOTE for a process that is not in the caller's pid namespace.
+	Unknown error
+
+	// Reaped tells that this very call has reaped the process, a child.
+	Reaped bool
+
+	// Rusage is what a child and those of its children that it has waited for have
+	// used. It is nil for another process, and for a child that was reaped without p.
+	Rusage *syscall.Rusage
+}
+
+// statusUnknown is WIFCONTINUED: something other than an end.
+const statusUnknown = 0xffff
+
+var errNotReaped = &inputError{text: "a zombie that its parent has not reaped", errno: syscall.EAGAIN}
+
+// Wait waits until the process has ended, and tells how. It holds no thread while it
+// waits, and no timer. If the process has ended already, that is told even if ctx is
+// done.
+//
+// A child (of any thread of this program, whatever signal it was to send) is waited
+// for with waitid(2), Linux 5.4, and reaped, unless [WaitNoReap] says otherwise. That it
+// was stopped or continued does not count. Another process, and a child that someone else
+// reaps or that is reaped without anybody waiting because SIGCHLD is ignored, has ended
+// for Wait when it was reaped: only then the kernel tells its status, with
+// [PIDFD_INFO_EXIT] (Linux 6.15). On Linux 6.9 to 6.14 the status is then unknown. Before
+// Linux 6.9 a pidfd does not tell when the process was reaped, and Wait returns when it
+// is a zombie. With [WaitExited] it does so everywhere.
+//
+// All callers of Wait and [PidFD.TryWait] on one PidFD get the same status, one of
+// them with Reaped set.
+//
+// On Linux 6.15 the status from PIDFD_INFO_EXIT can be that of the main thread, if it
+// has ended before the process (kernel/exit.c, release_task, commit 9133607de37a).
+//
+// A pidfd of a thread ([PIDFD_THREAD]) waits for that thread, as for a process that
+// is not a child. The main thread stands for its process if that is a child.
+//
+// A goroutine in Wait takes about 5 KiB of memory, most of it its stack. For thousands of
+// processes there is [WaitSet].
+//
+// Wait parks on the pidfd itself if it was opened with [PIDFD_NONBLOCK]. If not, the first
+// Wait that has to park makes a second descriptor (an epoll instance), which stays open
+// until Close; the flags of the pidfd, which others may share, remain as they are.
+//
+// A goroutine that is woken still has to get a turn: where more goroutines compute than
+// there are processors ([runtime.GOMAXPROCS]) that takes milliseconds.
+//
+// Errors: that of ctx ([context.Cause]), and then nothing was reaped; [os.ErrClosed] when
+// p is closed; one that matches [errors.ErrUnsupported] before Linux 5.4; EMFILE and
+// ENFILE if there is no descriptor left to park on, and ENOSPC beyond
+// /proc/sys/fs/epoll/max_user_watches.
+func (p *PidFD) Wait(ctx context.Context, options ...WaitOption) (r WaitResult, err error) {
+	how := joinOptions(options)
+	if r, err = p.tryWait(how); err != nil || r.Exited {
+		return r, err
+	}
+	if ctx.Err() != nil {
+		return r, context.Cause(ctx)
+	}
+	w, err := p.park()
+	if err != nil {
+		return r, err
+	}
+	var zombie <-chan struct{}
+	if how&WaitExited != 0 {
+		zombie = w.zombie
+	}
+	last := false
+	errPark := w.wait(ctx, zombie, func() bool {
+		// While it is parked it must not keep Close from closing.
+		if err = p.acquire(); err != nil {
+			return true
+		}
+		r, err = p.look(how)
+		last = p.uses.Add(-1) == closing
+		return last || err != nil || r.Exited
+	})
+	if last {
+		p.closeFiles()
+	}
+	switch {
+	case err != nil || r.Exited:
+		return r, err
+	case last:
+		return r, os.ErrClosed
+	}
+	return r, errPark
+}
+
+// TryWait tells what [PidFD.Wait] would without waiting. Exited is false if Wait would
+// wait: while the process runs and, for one that is not a child, until its parent has
+// reaped it; see [WaitExited]. For a process that runs it is one system call if it
+// is a child and two if it is not, and no allocation.
+//
+// Errors: as those of Wait that are not about waiting.
+func (p *PidFD) TryWait(options ...WaitOption) (WaitResult, error) {
+	return p.tryWait(joinOptions(options))
+}
+
+func (p *PidFD) tryWait(how WaitOption) (WaitResult, error) {
+	if err := p.acquire(); err != nil {
+		return WaitResult{}, err
+	}
+	defer p.release()
+	return p.look(how)
+}
+
+// look is for who has acquired p. It tells what has become of the process.
+func (p *PidFD) look(how WaitOption) (r WaitResult, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended != nil && p.ended.Reaped {
+		r = *p.ended
+		r.Reaped = false
+		return r, nil
+	}
+	options := syscall.WEXITED | syscall.WNOHANG | syscall.WALL
+	if how&WaitNoReap != 0 {
+		options |= syscall.WNOWAIT
+	}
+	var info siginfo
+	var rusage syscall.Rusage
+	switch errno := waitPidFD(p.fd, options, &info, &rusage); {
+	case errno == syscall.ECHILD && p.ended != nil:
+		r = *p.ended // someone else has reaped it since
+		return r, nil
+	case errno == syscall.ECHILD:
+		return p.lookAtOther(how)
+	case errno != 0:
+		err := &callError{call: "waitid", subject: fdSubject(p.fd), errno: errno}
+		if errno == syscall.EINVAL {
+			err.means = errors.ErrUnsupported // before Linux 5.4
+		}
+		return r, err
+	case info.Signo == 0:
+		return r, nil
+	}
+	used := rusage // on the heap, now that it is worth it
+	r = WaitResult{Exited: true, Status: info.waitStatus(), Reaped: how&WaitNoReap == 0, Rusage: &used}
+	p.keep(r, r.Reaped)
+	return r, nil
+}
+
+func (p *PidFD) keep(r WaitResult, reaped bool) {
+	r.Reaped = reaped
+	p.ended = &r
+}
+
+// waitStatus puts together again what waitid(2) takes apart.
+func (info *siginfo) waitStatus() syscall.WaitStatus {
+	status := syscall.WaitStatus(info.Status)
+	switch info.Code {
+	case _CLD_EXITED:
+		return status & 0xff << 8
+	case _CLD_DUMPED:
+		return status | 0x80
+	}
+	return status
+}
+
+// lookAtOther is for a process that is not a child, or not one any more.
+func (p *PidFD) lookAtOther(how WaitOption) (r WaitResult, err error) {
+	revents, errno := pollNow(p.fd)
+	switch {
+	case errno != 0:
+		return r, &callError{call: "ppoll", subject: fdSubject(p.fd), errno: errno}
+	case revents == 0:
+		return r, nil
+	case revents&_POLLHUP != 0:
+		r = WaitResult{Exited: true}
+		if r.Status, r.Unknown = exitStatus(p.fd); r.Unknown == nil {
+			p.keep(r, true)
+		}
+		return r, nil
+	case provePidfs(p.fd) != nil:
+		// Before Linux 6.9 there is no POLLHUP to wait for.
+		return WaitResult{Exited: true, Status: statusUnknown, Unknown: noExitInfo(p.fd, syscall.EOPNOTSUPP)}, nil
+	case how&WaitExited != 0:
+		return WaitResult{Exited: true, Status: statusUnknown, Unknown: errNotReaped}, nil
+	}
+	// Whoever is parked has got the event, but others may be content with a zombie.
+	if w := p.parking.Load(); w != nil {
+		w.sawZombie.Do(func() { close(w.zombie) })
+	}
+	return r, nil
+}
+
+// exitStatus returns the status of a process that was reaped.
+func exitStatus(fd int) (syscall.WaitStatus, error) {
+	info := pidfdInfo{Mask: PIDFD_INFO_EXIT}
+	errno := pidfdGetInfo(fd, &info)
+	if errno == 0 && info.Mask&PIDFD_INFO_EXIT != 0 {
+		return syscall.WaitStatus(info.ExitCode), nil
+	}
+	if errno == syscall.ESRCH && pidfdProbe(fd) == syscall.EINVAL {
+		errno = syscall.EREMOTE // as in PID
+	}
+	return statusUnknown, noExitInfo(fd, errno)
+}
+
+func noExitInfo(fd int, errno syscall.Errno) error {
+	err := &callError{call: "ioctl", subject: "PIDFD_INFO_EXIT " + fdSubject(fd), errno: errno}
+	switch errno {
+	case 0, syscall.ESRCH, syscall.EINVAL, syscall.ENOTTY, syscall.ENOSYS, syscall.EOPNOTSUPP:
+		// Before Linux 6.15: ESRCH. Before 6.13: EINVAL, before 6.9: ENOTTY.
+		err.errno, err.means = syscall.EOPNOTSUPP, errors.ErrUnsupported
+	}
+	return err
+}
+
+// A parking is where goroutines wait for events of a file that is in the runtime's
+// poller.
+type parking struct {
+	file      *os.File
+	conn      syscall.RawConn
+	turn      chan struct{} // holds something while one of them is parked: a file has one deadline and one reader
+	zombie    chan struct{} // closed once the process was seen as a zombie that is not ours
+	sawZombie sync.Once
+}
+
+func newParking(file *os.File) (*parking, error) {
+	conn, err := file.SyscallConn()
+	return &parking{file: file, conn: conn, turn: make(chan struct{}, 1), zombie: make(chan struct{})}, err
+}
+
+// wait returns nil once ready returned true, which is called at first, after each
+// event, and when also is closed. Or else it returns the error of ctx, or
+// os.ErrClosed when the file is closed or was interrupted.
+func (w *parking) wait(ctx context.Context, also <-chan struct{}, ready func() bool) error {
+	select {
+	case w.turn <- struct{}{}:
+	case <-also:
+		ready()
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-w.turn }()
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		w.interrupt()
+		close(interrupted)
+	})
+	err := w.conn.Read(func(uintptr) bool { return ready() })
+	if !stop() {
+		<-interrupted
+		w.file.SetReadDeadline(time.Time{})
+	}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return os.ErrClosed
+}
+
+// interrupt ends the wait of who is parked.
+func (w *parking) interrupt() { w.file.SetReadDeadline(time.Unix(1, 0)) }
+
+// park returns the parking of p. Only the first call makes it.
+func (p *PidFD) park() (*parking, error) {
+	if err := p.acquire(); err != nil {
+		return nil, err
+	}
+	defer p.release()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w := p.parking.Load(); w != nil {
+		return w, nil
+	}
+	file := p.file
+	if file.SetReadDeadline(time.Time{}) != nil {
+		// A descriptor in blocking mode is not in the runtime's poller.
+		epoll, f, err := newEpoll()
+		if err != nil {
+			return nil, err
+		}
+		if err := epollAdd(epoll, p.fd, 0); err != nil {
+			f.Close()
+			return nil, err
+		}
+		file = f
+	}
+	w, err := newParking(file)
+	if err != nil {
+		return nil, err
+	}
+	p.parking.Store(w)
+	return w, nil
+}
+
+// newEpoll returns an epoll instance in a file that is in the runtime's poller.
+func newEpoll() (fd int, file *os.File, err error) {
+	fd, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return -1, nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		syscall.Close(fd)
+		return -1, nil, os.NewSyscallError("fcntl", err)
+	}
+	file = os.NewFile(uintptr(fd), "epoll")
+	if err := file.SetReadDeadline(time.Time{}); err != nil {
+		file.Close()
+		return -1, nil, err
+	}
+	return fd, file, nil
+}
+
+// The bit of EPOLLET; the constant in package syscall is negative.
+const epollET = 1 << 31
+
+// epollAdd adds a pidfd. Each change of its state is one event, which comes with the token.
+func epollAdd(epoll, fd int, token uint64) error {
+	event := syscall.EpollEvent{Events: syscall.EPOLLIN | epollET, Fd: int32(token), Pad: int32(token >> 32)}
+	if err := syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
+		return &callError{call: "epoll_ctl", subject: fdSubject(fd), errno: err.(syscall.Errno)}
+	}
+	return nil
+}
+
+// epollNext returns the token of the next event, if there is one.
+func epollNext(epoll int) (token uint64, ok bool, err error) {
+	var events [1]syscall.EpollEvent
+	n, err := syscall.EpollWait(epoll, events[:], 0)
+	if err != nil {
+		return 0, false, os.NewSyscallError("epoll_wait", err)
+	}
+	return uint64(uint32(events[0].Fd)) | uint64(uint32(events[0].Pad))<<32, n == 1, nil
+}
+
+// A WaitSet waits for many processes at once. K is the type of the keys that its user
+// knows them by. It has one descriptor of its own, an epoll instance, and no
+// goroutine. A member takes 110 to 150 bytes of memory, beside the 180 of its PidFD
+// (with an int for the key, on amd64) and what the kernel takes. Its methods can be called
+// from several goroutines at once.
+type WaitSet[K any] struct {
+	how     WaitOption
+	epoll   int // that of parking.file
+	parking *parking
+
+	mu      sync.Mutex
+	token   uint64               // of the last Add; a number that is not used again, as that of a descriptor is
+	members map[uint64]member[K] // nil once closed
+	tokens  map[*PidFD]uint64
+}
+
+type member[K any] struct {
+	p   *PidFD // acquired
+	key K
+}
+
+// NewWaitSet returns an empty set. The options are those for each of its members.
+//
+// Errors: EMFILE and ENFILE if there is no descriptor left.
+func NewWaitSet[K any](options ...WaitOption) (*WaitSet[K], error) {
+	epoll, file, err := newEpoll()
+	if err != nil {
+		return nil, err
+	}
+	w, err := newParking(file)
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return &WaitSet[K]{
+		how: joinOptions(options), epoll: epoll, parking: w,
+		members: map[uint64]member[K]{}, tokens: map[*PidFD]uint64{},
+	}, nil
+}
+
+// lock locks a set that is not closed.
+func (s *WaitSet[K]) lock() error {
+	if s == nil {
+		return os.ErrInvalid
+	}
+	s.mu.Lock()
+	if s.members == nil {
+		s.mu.Unlock()
+		return os.ErrClosed
+	}
+	return nil
+}
+
+// Add adds a process, which may have ended already. Until it leaves the set its
+// descriptor stays open, even if p is closed.
+//
+// Errors: EEXIST if p is in the set; [os.ErrClosed] if p or the set is closed; ENOSPC
+// beyond /proc/sys/fs/epoll/max_user_watches.
+func (s *WaitSet[K]) Add(p *PidFD, key K) error {
+	if err := p.acquire(); err != nil {
+		return err
+	}
+	err := s.add(p, key)
+	if err != nil {
+		p.release()
+	}
+	return err
+}
+
+func (s *WaitSet[K]) add(p *PidFD, key K) error {
+	if err := s.lock(); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	if err := epollAdd(s.epoll, p.fd, s.token+1); err != nil {
+		return err
+	}
+	s.token++
+	s.members[s.token] = member[K]{p, key}
+	s.tokens[p] = s.token
+	return nil
+}
+
+// Remove takes p out of the set, and tells whether it was in there. If so, Next has not
+// returned it and will not.
+func (s *WaitSet[K]) Remove(p *PidFD) bool {
+	if s.lock() != nil {
+		return false
+	}
+	defer s.mu.Unlock()
+	_, ok := s.tokens[p]
+	if ok {
+		s.remove(p)
+	}
+	return ok
+}
+
+func (s *WaitSet[K]) remove(p *PidFD) {
+	syscall.EpollCtl(s.epoll, syscall.EPOLL_CTL_DEL, p.fd, nil)
+	delete(s.members, s.tokens[p])
+	delete(s.tokens, p)
+	p.release()
+}
+
+// Next waits for a member that has ended, as [PidFD.Wait] waits for one process, takes
+// it out of the set, and returns its key and how it ended. Each is returned once. With no
+// member in the set, Next waits until one is added.
+//
+// Errors: that of ctx, if no member has ended; [os.ErrClosed] when the set is closed. If
+// waiting for a member fails, as where a seccomp filter forbids waitid(2), the error
+// comes with its key and it has left the set too.
+func (s *WaitSet[K]) Next(ctx context.Context) (key K, r WaitResult, err error) {
+	found := false
+	take := func() bool {
+		key, r, found, err = s.take()
+		return found || err != nil
+	}
+	if take() {
+		return key, r, err
+	}
+	if ctx.Err() != nil {
+		return key, r, context.Cause(ctx)
+	}
+	if errPark := s.parking.wait(ctx, nil, take); !found && err == nil {
+		err = errPark
+	}
+	return key, r, err
+}
+
+// take returns a member that has ended, if there is one.
+func (s *WaitSet[K]) take() (key K, r WaitResult, found bool, err error) {
+	if err := s.lock(); err != nil {
+		return key, r, false, err
+	}
+	defer s.mu.Unlock()
+	for {
+		token, ok, err := epollNext(s.epoll)
+		if !ok {
+			return key, r, false, err
+		}
+		m, ok := s.members[token]
+		if !ok {
+			continue
+		}
+		r, err := m.p.look(s.how)
+		if err != nil || r.Exited {
+			s.remove(m.p)
+			return m.key, r, true, err
+		}
+	}
+}
+
+// Close closes the set. Calls of [WaitSet.Next] return [os.ErrClosed] then. The members
+// leave it; their PidFDs are not closed. A second Close returns [os.ErrClosed].
+func (s *WaitSet[K]) Close() error {
+	if err := s.lock(); err != nil {
+		return err
+	}
+	tokens := s.tokens
+	s.members, s.tokens = nil, nil
+	s.mu.Unlock()
+	// It waits for who is parked, who may wait for the lock.
+	err := s.parking.file.Close()
+	for p := range tokens {
+		p.release()
+	}
+	return err
+}
