@@ -211,7 +211,7 @@ func (p *PidFD) Close() error {
 
 // SyscallConn gives access to the descriptor itself: for what this package has
 // no method for, and for the functions that borrow descriptors. It implements
-// [syscall.Conn].
+// [syscall.Conn]. Use Control: Read and Write are what [PidFD.Wait] may be parked in.
 func (p *PidFD) SyscallConn() (syscall.RawConn, error) {
 	if err := p.acquire(); err != nil {
 		return nil, err

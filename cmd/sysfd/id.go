@@ -4,8 +4,6 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"strconv"
 
 	"github.com/sysfd/sysfd"
 )
@@ -15,35 +13,23 @@ func id(c *call) error {
 	if err := c.parse(); err != nil {
 		return err
 	}
-	if c.NArg() == 0 {
-		return usageError("a PID is missing")
-	}
-	var pids []int
-	for _, arg := range c.Args() {
-		pid := os.Getpid()
-		if arg != "self" {
-			n, err := strconv.ParseInt(arg, 10, 32)
-			if err != nil || n <= 0 {
-				return usageError(fmt.Sprintf("%q is not a PID", arg))
-			}
-			pid = int(n)
+	return c.eachProcess(func(arg string, p *sysfd.PidFD) error {
+		defer p.Close()
+		id, err := p.ID()
+		if err != nil {
+			return err
 		}
-		pids = append(pids, pid)
-	}
-	var failed error
-	for _, pid := range pids {
-		id, err := pidfdID(pid)
-		switch {
-		case err != nil:
-			fmt.Fprintf(c.err, "sysfd id: process %d: %v\n", pid, err)
-			failed = errSaid
-		case *ref:
-			fmt.Fprintf(c.out, "%d:%d\n", pid, id)
-		default:
-			fmt.Fprintf(c.out, "%d\n", id)
+		if !*ref {
+			fmt.Fprintln(c.out, id)
+			return nil
 		}
-	}
-	return failed
+		pid, err := p.PID()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(c.out, sysfd.ProcessRef{PID: pid, ID: id})
+		return nil
+	})
 }
 
 func pidfdID(pid int) (sysfd.PidFDID, error) {

@@ -1,0 +1,329 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd"
+)
+
+// parseProcess reads what the commands take for a process: PID, self, or PID:ID,
+// with the boot ID or without.
+func parseProcess(arg string) (sysfd.ProcessRef, error) {
+	if strings.Contains(arg, ":") {
+		r, err := sysfd.ParseProcessRef(arg)
+		if err != nil {
+			err = usageError(err.Error())
+		}
+		return r, err
+	}
+	if arg == "self" {
+		return sysfd.ProcessRef{PID: os.Getpid()}, nil
+	}
+	n, err := strconv.ParseInt(arg, 10, 32)
+	if err != nil || n <= 0 {
+		return sysfd.ProcessRef{}, usageError(fmt.Sprintf("%q is not a PID", arg))
+	}
+	return sysfd.ProcessRef{PID: int(n)}, nil
+}
+
+// eachProcess calls f with each process of the command line, all of which must be
+// spelled right. What fails is said, and the others go on.
+func (c *call) eachProcess(f func(arg string, p *sysfd.PidFD) error) error {
+	if c.NArg() == 0 {
+		return usageError("a PID is missing")
+	}
+	var refs []sysfd.ProcessRef
+	for _, arg := range c.Args() {
+		r, err := parseProcess(arg)
+		if err != nil {
+			return err
+		}
+		refs = append(refs, r)
+	}
+	var failed error
+	for i, arg := range c.Args() {
+		p, err := openProcess(refs[i])
+		if err == nil {
+			err = f(arg, p)
+		}
+		if err != nil {
+			fmt.Fprintf(c.err, "sysfd %s: process %s: %v\n", c.Name(), arg, err)
+			failed = errSaid
+		}
+	}
+	return failed
+}
+
+func openProcess(r sysfd.ProcessRef) (*sysfd.PidFD, error) {
+	if r.ID == 0 {
+		return sysfd.OpenPidFD(r.PID, 0)
+	}
+	return r.Open()
+}
+
+// A processInfo is what can be learnt about a process; what cannot is left out.
+type processInfo struct {
+	Process  *sysfd.ProcessRef `json:"process,omitempty"`
+	Zombie   bool              `json:"zombie"`
+	Parent   *int              `json:"parentPid,omitempty"`
+	User     *ids              `json:"user,omitempty"`
+	Group    *ids              `json:"group,omitempty"`
+	CgroupID uint64            `json:"cgroupId,omitempty"`
+	NSPIDs   []int             `json:"namespacePids,omitempty"`
+}
+
+type ids struct {
+	Real       uint32 `json:"real"`
+	Effective  uint32 `json:"effective"`
+	Saved      uint32 `json:"saved"`
+	FileSystem uint32 `json:"fileSystem"`
+}
+
+func (i *ids) String() string {
+	if *i == (ids{i.Real, i.Real, i.Real, i.Real}) {
+		return strconv.FormatUint(uint64(i.Real), 10)
+	}
+	return fmt.Sprintf("real %d, effective %d, saved %d, for files %d", i.Real, i.Effective, i.Saved, i.FileSystem)
+}
+
+func info(c *call) error {
+	asJSON := c.Bool("json", false, "print a list of JSON objects")
+	if err := c.parse(); err != nil {
+		return err
+	}
+	list := []processInfo{}
+	failed := c.eachProcess(func(arg string, p *sysfd.PidFD) error {
+		defer p.Close()
+		i, err := inspect(p)
+		if err != nil {
+			return err
+		}
+		if !*asJSON && len(list) > 0 {
+			fmt.Fprintln(c.out)
+		}
+		if !*asJSON {
+			i.print(c)
+		}
+		list = append(list, i)
+		return nil
+	})
+	if _, usage := failed.(usageError); *asJSON && !usage {
+		if err := c.printJSON(list); err != nil {
+			return err
+		}
+	}
+	return failed
+}
+
+// inspect asks for all there is. Kernels that lack something lack different things.
+func inspect(p *sysfd.PidFD) (i processInfo, err error) {
+	lacking := func(err error) error {
+		if errors.Is(err, errors.ErrUnsupported) {
+			return nil
+		}
+		return err
+	}
+	ref, err := p.Ref()
+	if err == nil {
+		i.Process = &ref
+	} else if err = lacking(err); err != nil {
+		return i, err
+	}
+	ended, err := p.TryWait(sysfd.WaitExited, sysfd.WaitNoReap)
+	if err = lacking(err); err != nil {
+		return i, err
+	}
+	i.Zombie = ended.Exited
+	k, err := p.Info(sysfd.PIDFD_INFO_PID | sysfd.PIDFD_INFO_CREDS | sysfd.PIDFD_INFO_CGROUPID)
+	if err = lacking(err); err != nil {
+		return i, err
+	}
+	if parent, ok := k.ParentPID(); ok {
+		i.Parent = &parent
+	}
+	if cr, ok := k.Credentials(); ok {
+		i.User = &ids{cr.RUID, cr.EUID, cr.SUID, cr.FSUID}
+		i.Group = &ids{cr.RGID, cr.EGID, cr.SGID, cr.FSGID}
+	}
+	i.CgroupID, _ = k.CgroupID()
+	if i.NSPIDs, err = p.NSPIDs(); err != nil {
+		err = lacking(err)
+	}
+	return i, err
+}
+
+func (i *processInfo) print(c *call) {
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	line := func(key string, value any) { fmt.Fprintf(w, "%s\t%v\n", key, value) }
+	if i.Process != nil {
+		line("process", i.Process)
+		line("boot", i.Process.BootID)
+	}
+	state := "runs"
+	if i.Zombie {
+		state = "has ended, is not reaped yet"
+	}
+	line("state", state)
+	if i.Parent != nil {
+		line("parent", *i.Parent)
+	}
+	if i.User != nil {
+		line("user", i.User)
+		line("group", i.Group)
+	}
+	if i.CgroupID != 0 {
+		line("cgroup ID", i.CgroupID)
+	}
+	if len(i.NSPIDs) > 1 {
+		line("PIDs inwards", strings.Trim(fmt.Sprint(i.NSPIDs), "[]"))
+	}
+	w.Flush()
+}
+
+func wait(c *call) error {
+	timeout := c.Duration("timeout", 0, "give up after this `time`, such as 90s, with status 3")
+	anyOne := c.Bool("any", false, "wait for the first one to end, not for all")
+	if err := c.parse(); err != nil {
+		return err
+	}
+	if *timeout < 0 {
+		return usageError("the timeout is negative")
+	}
+	ctx := context.Background()
+	if *timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, *timeout)
+		defer cancel()
+	}
+	set, err := sysfd.NewWaitSet[string]()
+	if err != nil {
+		return err
+	}
+	defer set.Close()
+	n := 0
+	failed := c.eachProcess(func(arg string, p *sysfd.PidFD) error {
+		defer p.Close()
+		err := set.Add(p, arg)
+		if err == nil {
+			n++
+		}
+		return err
+	})
+	if _, usage := failed.(usageError); usage {
+		return failed
+	}
+	for ; n > 0; n-- {
+		arg, r, err := set.Next(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			fmt.Fprintf(c.err, "sysfd wait: after %v not all have ended, %d are left\n", *timeout, n)
+			return exitStatus(3) // as waitpid(1) has it
+		}
+		if err != nil {
+			return fmt.Errorf("process %s: %w", arg, err)
+		}
+		fmt.Fprintf(c.out, "%s %s\n", arg, ending(r))
+		if err := c.out.(interface{ Flush() error }).Flush(); err != nil {
+			return err
+		}
+		if *anyOne {
+			break
+		}
+	}
+	return failed
+}
+
+// ending says how a process ended.
+func ending(r sysfd.WaitResult) string {
+	switch {
+	case r.Unknown != nil:
+		return fmt.Sprintf("has ended, how is not known: %v", r.Unknown)
+	case r.Status.Signaled():
+		s := fmt.Sprintf("was killed by signal %d (%v)", int(r.Status.Signal()), r.Status.Signal())
+		if r.Status.CoreDump() {
+			s += " and dumped core"
+		}
+		return s
+	}
+	return fmt.Sprintf("exited with status %d", r.Status.ExitStatus())
+}
+
+func kill(c *call) error {
+	name := c.String("s", "TERM", "the `SIGNAL`, by name or number; 0 sends none and tells whether one could be sent")
+	if err := c.parse(); err != nil {
+		return err
+	}
+	sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(*name), "SIG"))
+	if sig == 0 {
+		n, err := strconv.ParseUint(*name, 10, 7)
+		if err != nil || n > 64 {
+			return usageError(fmt.Sprintf("%q is not a signal", *name))
+		}
+		sig = syscall.Signal(n)
+	}
+	return c.eachProcess(func(arg string, p *sysfd.PidFD) error {
+		defer p.Close()
+		return p.SendSignal(sig)
+	})
+}
+
+func ns(c *call) error {
+	if err := c.parse(); err != nil {
+		return err
+	}
+	if c.NArg() > 1 {
+		return usageError(fmt.Sprintf("%q is one argument too many", c.Arg(1)))
+	}
+	return c.eachProcess(func(arg string, p *sysfd.PidFD) error {
+		defer p.Close()
+		w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "NAMESPACE\tINODE\tID")
+		for _, kind := range []sysfd.NamespaceKind{
+			sysfd.CgroupNamespace, sysfd.IPCNamespace, sysfd.MntNamespace, sysfd.NetNamespace, sysfd.PIDNamespace, sysfd.PIDForChildrenNamespace,
+			sysfd.TimeNamespace, sysfd.TimeForChildrenNamespace, sysfd.UserNamespace, sysfd.UTSNamespace,
+		} {
+			f, err := p.Namespace(kind)
+			if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrNotExist) {
+				fmt.Fprintf(w, "%v\tnot in this kernel\t\n", kind)
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			inode, id, err := namespace(f)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(w, "%v\t%d\t%s\n", kind, inode, id)
+		}
+		return w.Flush()
+	})
+}
+
+// namespace returns the inode number of a namespace and, from Linux 6.18 on, its ID.
+func namespace(f *os.File) (inode uint64, id string, err error) {
+	defer f.Close()
+	var st syscall.Stat_t
+	if err := syscall.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, "", err
+	}
+	h, _, err := sysfd.NameToHandleAt(int(f.Fd()), "", sysfd.AT_EMPTY_PATH)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return 0, "", err
+	}
+	id = "-"
+	if n, _, _, ok := h.Namespace(); ok {
+		id = n.String()
+	}
+	return st.Ino, id, nil
+}

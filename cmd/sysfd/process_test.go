@@ -1,0 +1,218 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sysfd/sysfd"
+)
+
+// A program is a process that ends with status 3 when its stdin is closed.
+type program struct {
+	*exec.Cmd
+	stdin interface{ Close() error }
+	ref   string
+	once  bool
+}
+
+func startProgram(t *testing.T) *program {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", "read x; exit 3")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &program{Cmd: cmd, stdin: stdin}
+	t.Cleanup(p.end)
+	id, err := pidfdID(cmd.Process.Pid)
+	if err != nil {
+		t.Skip(err)
+	}
+	p.ref = sysfd.ProcessRef{PID: cmd.Process.Pid, ID: id}.String()
+	return p
+}
+
+// end lets it end, and reaps it.
+func (p *program) end() {
+	if !p.once {
+		p.once = true
+		p.stdin.Close()
+		p.Wait()
+	}
+}
+
+func (p *program) pid() string { return strconv.Itoa(p.Process.Pid) }
+
+// otherID returns the name of a process that has the PID but not the ID.
+func (p *program) otherID() string { return p.ref + "1" }
+
+func TestInfo(t *testing.T) {
+	p := startProgram(t)
+	for _, arg := range []string{p.pid(), p.ref} {
+		var list []processInfo
+		succeeds(t, sysfdCommand("info", "-json", arg), &list)
+		if len(list) != 1 || list[0].Process == nil || list[0].Process.String() != p.ref || list[0].Zombie {
+			t.Fatalf("%+v", list)
+		}
+		if parent := list[0].Parent; parent != nil && *parent != os.Getpid() {
+			t.Errorf("parent %d, want %d", *parent, os.Getpid())
+		}
+		if user := list[0].User; user != nil && (int(user.Real) != os.Getuid() || user.String() != strconv.Itoa(os.Getuid())) {
+			t.Errorf("user %v", user)
+		}
+	}
+	out, errs, code := status(t, sysfdCommand("info", p.pid(), p.otherID(), "self"))
+	if code != 1 || !strings.Contains(out, p.ref) || strings.Count(out, "process ") != 2 || !strings.Contains(errs, p.otherID()) || strings.Count(errs, "\n") != 1 {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+	// A zombie is there until its parent has taken notice.
+	if err := p.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := sysfd.OpenPidFD(p.Process.Pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+	if _, err := fd.Wait(t.Context(), sysfd.WaitNoReap); err != nil {
+		t.Fatal(err)
+	}
+	var list []processInfo
+	succeeds(t, sysfdCommand("info", "-json", p.ref), &list)
+	if !list[0].Zombie {
+		t.Errorf("%+v", list)
+	}
+	p.end()
+	out, errs, code = status(t, sysfdCommand("info", "-json", p.ref))
+	if code != 1 || out != "[]\n" || !strings.Contains(errs, p.ref) {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+}
+
+// opened waits until cmd has opened n processes.
+func opened(t *testing.T, cmd *exec.Cmd, n int) {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd/", cmd.Process.Pid)
+	for range 1000 {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := 0
+		for _, e := range entries {
+			if link, err := os.Readlink(dir + e.Name()); err == nil && strings.Contains(link, "pidfd") {
+				found++
+			}
+		}
+		if found >= n {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%v has not opened %d processes", cmd, n)
+}
+
+func TestWait(t *testing.T) {
+	first, second, third := startProgram(t), startProgram(t), startProgram(t)
+	cmd := sysfdCommand("wait", first.ref, second.pid())
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	opened(t, cmd, 2)
+	lines := bufio.NewScanner(stdout)
+	said := func(arg, how string) {
+		t.Helper()
+		lines.Scan()
+		if line := lines.Text(); line != arg+" "+how && !strings.Contains(line, "this kernel does not have it") {
+			t.Errorf("%q, want %s %s", line, arg, how)
+		}
+	}
+	first.end()
+	said(first.ref, "exited with status 3") // before the second one has ended
+	second.Process.Kill()
+	second.end()
+	said(second.pid(), "was killed by signal 9 (killed)")
+	if lines.Scan() || cmd.Wait() != nil {
+		t.Errorf("%q, %v", lines.Text(), cmd.ProcessState)
+	}
+
+	out, errs, code := status(t, sysfdCommand("wait", "-timeout", "10ms", third.ref))
+	if code != 3 || out != "" || !strings.Contains(errs, "10ms") {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+	out, errs, code = status(t, sysfdCommand("wait", first.ref))
+	if code != 1 || out != "" || !strings.Contains(errs, first.ref) {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+	fourth := startProgram(t)
+	var printed strings.Builder
+	wait := sysfdCommand("wait", "-any", third.ref, fourth.pid())
+	wait.Stdout = &printed
+	if err := wait.Start(); err != nil {
+		t.Fatal(err)
+	}
+	opened(t, wait, 2)
+	fourth.end()
+	if err := wait.Wait(); err != nil || !strings.HasPrefix(printed.String(), fourth.pid()+" ") || strings.Count(printed.String(), "\n") != 1 {
+		t.Errorf("%v, %q", err, printed.String())
+	}
+}
+
+func TestKill(t *testing.T) {
+	p := startProgram(t)
+	out, errs, code := status(t, sysfdCommand("kill", "-s", "KILL", p.otherID()))
+	if code != 1 || out != "" || !strings.Contains(errs, p.otherID()) {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+	for _, args := range [][]string{{"-s", "0", p.ref}, {"-s", "0", p.pid()}, {"-s", "sigusr1", p.ref}} {
+		out, errs, code := status(t, sysfdCommand(append([]string{"kill"}, args...)...))
+		if code != 0 || out != "" || errs != "" {
+			t.Errorf("%q: status %d, %q, %q", args, code, out, errs)
+		}
+	}
+	p.once = true
+	err := p.Wait()
+	if s := p.ProcessState.Sys().(syscall.WaitStatus); s.Signal() != syscall.SIGUSR1 {
+		t.Errorf("%v", err)
+	}
+	_, errs, code = status(t, sysfdCommand("kill", p.ref))
+	if code != 1 || !strings.Contains(errs, p.ref) {
+		t.Errorf("status %d, %q", code, errs)
+	}
+}
+
+func TestNS(t *testing.T) {
+	p := startProgram(t)
+	out, errs, code := status(t, sysfdCommand("ns", p.ref))
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if code != 0 || len(lines) != 11 {
+		t.Fatalf("status %d, %q, %q", code, out, errs)
+	}
+	for _, line := range lines[1:] {
+		fields := strings.Fields(line)
+		link, err := os.Readlink("/proc/" + p.pid() + "/ns/" + fields[0])
+		if err != nil {
+			t.Log(err)
+			continue
+		}
+		if want := fmt.Sprintf("%s:[%s]", strings.TrimSuffix(fields[0], "_for_children"), fields[1]); link != want {
+			t.Errorf("%s, want %s", want, link)
+		}
+	}
+}
