@@ -243,8 +243,8 @@ func exitStatus(fd int) (syscall.WaitStatus, error) {
 	if errno == 0 && info.Mask&PIDFD_INFO_EXIT != 0 {
 		return syscall.WaitStatus(info.ExitCode), nil
 	}
-	if errno == syscall.ESRCH && pidfdProbe(fd) == syscall.EINVAL {
-		errno = syscall.EREMOTE // as in PID
+	if errno == syscall.ESRCH && reaped(fd) == syscall.EREMOTE {
+		errno = syscall.EREMOTE
 	}
 	return statusUnknown, noExitInfo(fd, errno)
 }

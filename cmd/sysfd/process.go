@@ -58,7 +58,11 @@ func (c *call) eachProcess(f func(arg string, p *sysfd.PidFD) error) error {
 			err = f(arg, p)
 		}
 		if err != nil {
-			fmt.Fprintf(c.err, "sysfd %s: process %s: %v\n", c.Name(), arg, err)
+			text := err.Error()
+			if !strings.Contains(text, arg) {
+				text = "process " + arg + ": " + text
+			}
+			fmt.Fprintf(c.err, "sysfd %s: %s\n", c.Name(), text)
 			failed = errSaid
 		}
 	}
