@@ -10,13 +10,18 @@
 //     after a reboot, too.
 //   - For a process, a [PidFDID]: the inode number of its pidfds, the descriptors
 //     that refer to a process. It has 64 bits and is not used again until the next
-//     boot. [OpenPidFD] and [PidFD.ID] give it, [OpenPidFDByID] finds the process.
+//     boot. [OpenPidFD] and [PidFD.ID] give it, [OpenPidFDByID] finds the process. A
+//     [ProcessRef] is one for storing.
 //   - For passed sockets, $LISTEN_PIDFDID: the pidfd ID of the process they are
 //     meant for. [ListenFDs] takes them, [ExecListenFDs] passes them on.
 //
 // What ties them together is that a pidfd ID is the first 64 bits of the file
 // handle of a pidfd. On a 32-bit kernel the inode number that fstat(2) returns
 // has just the low half of it; the handle has it all.
+//
+// A [PidFD] is what acts on a process: it sends signals, tells what the kernel knows,
+// and waits. [PidFD.Wait] and a [WaitSet] of thousands take no thread, and also tell how a
+// process ended that is not a child.
 //
 // # Levels
 //
