@@ -60,7 +60,7 @@ func (k NamespaceKind) String() string {
 // 6.11. From older kernels it is the file in /proc/PID/ns, opened as [PidFD.Verify] says.
 //
 // Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped or is a
-// zombie. EACCES if the caller may not look at the process (PTRACE_MODE_READ_FSCREDS;
+// zombie, and does not if just its main thread has ended. EACCES if the caller may not look at the process (PTRACE_MODE_READ_FSCREDS;
 // see ptrace(2)). One that matches [errors.ErrUnsupported] if the kernel was built without
 // this kind, or is older and the /proc of the caller's pid namespace is not mounted; with
 // /proc it is ENOENT for a zombie or a kind that the kernel was built without. EINVAL if
@@ -86,7 +86,7 @@ func (p *PidFD) Namespace(kind NamespaceKind) (*os.File, error) {
 			return nil, err
 		}
 	default:
-		return nil, processError("ioctl", "for the "+kind.String()+" namespace "+fdSubject(p.fd), errno)
+		return nil, p.error("ioctl", "for the "+kind.String()+" namespace "+fdSubject(p.fd), errno)
 	}
 	return os.NewFile(uintptr(fd), p.file.Name()+"/ns/"+kind.String()), nil
 }
@@ -119,7 +119,8 @@ func (p *PidFD) procNamespace(pid int, kind NamespaceKind) (int, error) {
 //
 // Errors: EPERM without the capability CAP_SYS_ADMIN in the namespaces, or if the caller
 // may not look at the process (PTRACE_MODE_READ_REALCREDS). ESRCH, which matches
-// [os.ErrProcessDone], if the process was reaped or is a zombie. EINVAL if flags are 0
+// [os.ErrProcessDone], if the process was reaped or is a zombie, and does not if just
+// its main thread has ended. EINVAL if flags are 0
 // or unknown, for a user namespace, for a mount namespace with a working directory that is
 // shared, and from kernels before Linux 5.8. EUSERS for a time namespace.
 func (p *PidFD) Setns(flags int) error {
@@ -132,7 +133,7 @@ func (p *PidFD) Setns(flags int) error {
 		errno = setns(p.fd, flags)
 	}
 	if errno != 0 {
-		return processError("setns", "0x"+strconv.FormatUint(uint64(flags), 16)+" "+fdSubject(p.fd), errno)
+		return p.error("setns", "0x"+strconv.FormatUint(uint64(flags), 16)+" "+fdSubject(p.fd), errno)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package sysfd
 import (
 	"errors"
 	"os"
+	"strconv"
 	"syscall"
 )
 
@@ -41,7 +42,8 @@ func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 // [SO_PASSPIDFD], Linux 6.5.
 //
 // Errors: one that matches [errors.ErrUnsupported] where the kernel lacks the
-// option, or, since Linux 6.16, if the socket is not a Unix socket. Those of conn.
+// option, or if the socket is of a family that has no use for it (some take it before
+// Linux 6.16, and MPTCP does after). Those of conn.
 func SetPassPidFD(conn syscall.Conn, on bool) error {
 	value := 0
 	if on {
@@ -137,7 +139,9 @@ func findPidFD(control []byte) (fd int, err error) {
 			return 0, &inputError{text: "not one pidfd in the control messages", errno: syscall.EINVAL}
 		}
 		found = true
-		fd = int(int32(native32(m.Data)))
+		if fd = int(int32(native32(m.Data))); fd < -4095 { // neither a descriptor nor an errno
+			return 0, &inputError{text: "no pidfd in the control messages, but " + strconv.Itoa(fd), errno: syscall.EINVAL}
+		}
 	}
 	if !found {
 		return 0, &inputError{text: "no pidfd in the control messages", errno: syscall.ENODATA}

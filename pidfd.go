@@ -126,11 +126,20 @@ func provePidfs(fd int) error {
 		return &callError{call: "fstatfs", subject: fdSubject(fd), errno: errno}
 	case magic == PID_FS_MAGIC:
 		return nil
-	case magic == _ANON_INODE_FS_MAGIC && pidfdProbe(fd) != syscall.EBADF:
-		// Before Linux 6.9: all pidfds share one inode.
+	case magic == _ANON_INODE_FS_MAGIC && isAnonPidFD(fd):
 		return &callError{call: "fstatfs", subject: fdSubject(fd), errno: syscall.EOPNOTSUPP, means: errors.ErrUnsupported}
 	}
 	return notAPidFD(fd)
+}
+
+// isAnonPidFD tells whether fd is a pidfd from before Linux 6.9, when all of them shared
+// one inode with much else. Where a seccomp filter forbids to ask, it says no.
+func isAnonPidFD(fd int) bool {
+	switch reaped(fd) {
+	case 0, syscall.ESRCH, syscall.EREMOTE:
+		return true
+	}
+	return false
 }
 
 func notAPidFD(fd int) error {
@@ -209,6 +218,31 @@ func (p *PidFD) Close() error {
 	return p.release()
 }
 
+// String returns "pidfd:" and what the PidFD was opened by, for messages.
+func (p *PidFD) String() string {
+	if p == nil || p.file == nil {
+		return "pidfd:none"
+	}
+	return p.file.Name()
+}
+
+// File returns a duplicate of the descriptor, close-on-exec: for what takes files, such
+// as [os/exec.Cmd.ExtraFiles]. It shares the blocking mode with p. It is fcntl(2),
+// F_DUPFD_CLOEXEC.
+//
+// Errors: EMFILE.
+func (p *PidFD) File() (*os.File, error) {
+	if err := p.acquire(); err != nil {
+		return nil, err
+	}
+	defer p.release()
+	fd, errno := dupAbove(p.fd, 0)
+	if errno != 0 {
+		return nil, &callError{call: "fcntl", subject: "F_DUPFD_CLOEXEC " + fdSubject(p.fd), errno: errno}
+	}
+	return os.NewFile(uintptr(fd), p.file.Name()), nil
+}
+
 // SyscallConn gives access to the descriptor itself: for what this package has
 // no method for, and for the functions that borrow descriptors. It implements
 // [syscall.Conn]. Use Control: Read and Write are what [PidFD.Wait] may be parked in.
@@ -229,8 +263,10 @@ func (p *PidFD) SyscallConn() (syscall.RawConn, error) {
 // pidfds of any kernel.
 func NewPidFD(fd int) (*PidFD, error) {
 	err := provePidfs(fd)
-	if err == nil && pidfdProbe(fd) == syscall.EBADF {
-		err = notAPidFD(fd) // it was opened with O_PATH
+	if err == nil {
+		if flags, errno := fcntl(fd, syscall.F_GETFL, 0); errno != 0 || flags&_O_PATH != 0 {
+			err = notAPidFD(fd)
+		}
 	}
 	// Before Linux 6.9 a pidfd is one without an ID.
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
@@ -407,12 +443,14 @@ func (p *PidFD) getInfo(info *pidfdInfo) error {
 		case 0:
 		case syscall.EREMOTE:
 			err.errno = syscall.EREMOTE
-		default:
+		case syscall.ESRCH:
 			err.means = os.ErrProcessDone
 		}
-	case 0, syscall.EINVAL, syscall.ENOTTY, syscall.ENOSYS:
+	case 0:
+		err.errno, err.means = syscall.EOPNOTSUPP, errors.ErrUnsupported
+	case syscall.EINVAL, syscall.ENOTTY, syscall.ENOSYS:
 		// Before Linux 6.13: EINVAL, before 6.9: ENOTTY.
-		err.errno, err.means = syscall.ENOTTY, errors.ErrUnsupported
+		err.means = errors.ErrUnsupported
 	}
 	return err
 }
@@ -424,9 +462,10 @@ func reaped(fd int) syscall.Errno {
 	switch errno := pidfdProbe(fd); errno {
 	case syscall.EINVAL:
 		return syscall.EREMOTE
-	case syscall.EPERM:
-		// A process that may not be signalled, unless a seccomp filter says so of all.
-		if pidfdProbe(-1) != syscall.EPERM {
+	case syscall.EPERM, syscall.EACCES, syscall.ENOENT:
+		// A process that may not be signalled, be it that a security module has the
+		// last two for that. Or a seccomp filter says so, which then does not look at fd.
+		if pidfdProbe(-1) == syscall.EBADF {
 			return 0
 		}
 		return errno

@@ -639,6 +639,37 @@ func TestPidFDConcurrentClose(t *testing.T) {
 	}
 }
 
+func TestPidFDFile(t *testing.T) {
+	keepsDescriptors(t)
+	p := openPidFD(t, os.Getpid())
+	f, err := p.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if want := "pidfd:" + strconv.Itoa(os.Getpid()); f.Name() != want || p.String() != want || fmt.Sprint((*PidFD)(nil), new(PidFD)) == "" {
+		t.Errorf("%s, %v", f.Name(), p)
+	}
+	p.Close()
+	if flags, errno := fcntl(int(f.Fd()), syscall.F_GETFD, 0); errno != 0 || flags&syscall.FD_CLOEXEC == 0 {
+		t.Errorf("descriptor flags %#x, %v", flags, errno)
+	}
+	fd, errno := dupAbove(int(f.Fd()), 0)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	again, err := NewPidFD(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if pid, err := again.PID(); err != nil || pid != os.Getpid() {
+		t.Errorf("PID %d, %v", pid, err)
+	}
+	_, err = p.File()
+	matches(t, err, os.ErrClosed)
+}
+
 func TestPidFDSyscallConn(t *testing.T) {
 	keepsDescriptors(t)
 	p := openPidFD(t, os.Getpid())

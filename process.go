@@ -67,6 +67,18 @@ func ParseBootID(text string) (b BootID, err error) {
 	return b, nil
 }
 
+// AppendText implements [encoding.TextAppender]. The text is that of [BootID.String].
+func (b BootID) AppendText(text []byte) ([]byte, error) { return append(text, b.String()...), nil }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (b BootID) MarshalText() ([]byte, error) { return b.AppendText(nil) }
+
+// UnmarshalText implements [encoding.TextUnmarshaler]; see [ParseBootID].
+func (b *BootID) UnmarshalText(text []byte) (err error) {
+	*b, err = ParseBootID(string(text))
+	return err
+}
+
 // A ProcessRef is a name of a process that can be stored and sent: the process
 // that [ProcessRef.Open] opens is that one, or there is an error.
 //
@@ -86,8 +98,8 @@ type ProcessRef struct {
 	BootID BootID
 }
 
-// SelfRef returns the name of this process. Where there is no boot ID (see
-// [ThisBootID]) it is without.
+// SelfRef returns the name of this process. Where the boot ID cannot be
+// read (see [ThisBootID]) it is without.
 //
 // Errors: those of [PidFDGetID].
 func SelfRef() (ProcessRef, error) {
@@ -100,14 +112,14 @@ func SelfRef() (ProcessRef, error) {
 
 func newProcessRef(pid int, id PidFDID) (ProcessRef, error) {
 	boot, err := ThisBootID()
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, os.ErrPermission) {
 		return ProcessRef{}, err
 	}
 	return ProcessRef{pid, id, boot}, nil
 }
 
-// Ref returns the name of the process. Where there is no boot ID (see
-// [ThisBootID]) it is without.
+// Ref returns the name of the process. Where the boot ID cannot be
+// read (see [ThisBootID]) it is without.
 //
 // Errors: those of [PidFD.ID] and [PidFD.PID]. So there is no name for a process that
 // was reaped or that has no PID in the pid namespace of the caller, nor could it be
@@ -232,11 +244,19 @@ func reopen(fd, pid int) (*PidFD, error) {
 // that of the process when it was opened if the process is not reaped afterwards.
 func reopenByPID(fd, pid int) (*PidFD, error) {
 	p, err := OpenPidFD(pid, 0)
-	if err == nil && pidfdProbe(fd) == syscall.ESRCH {
-		p.Close()
-		return nil, &inputError{"process " + strconv.Itoa(pid) + " was reaped", syscall.ESRCH, os.ErrProcessDone}
+	if err != nil {
+		return nil, err
 	}
-	return p, err
+	switch errno := reaped(fd); errno {
+	case 0:
+		return p, nil
+	case syscall.ESRCH:
+		err = &inputError{"process " + strconv.Itoa(pid) + " was reaped", errno, os.ErrProcessDone}
+	default:
+		err = &callError{call: "pidfd_send_signal", subject: "0 to descriptor " + strconv.Itoa(fd), errno: errno}
+	}
+	p.Close()
+	return nil, err
 }
 
 // String returns PID and ID as util-linux writes them, such as "4711:25". That is

@@ -16,7 +16,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"unsafe"
 )
 
 var (
@@ -48,6 +47,10 @@ func TestBootID(t *testing.T) {
 		if bootID(t, text) != b {
 			t.Errorf("%s: %v", text, bootID(t, text))
 		}
+	}
+	var back BootID
+	if asJSON, err := json.Marshal(b); err != nil || string(asJSON) != strconv.Quote(someBoot) || json.Unmarshal(asJSON, &back) != nil || back != b {
+		t.Errorf("%s, %v, %v", asJSON, err, back)
 	}
 	for _, bad := range []string{
 		"", "0", plain[1:], plain + "0", someBoot + "\n", " " + plain[1:], "g" + plain[1:], someBoot[:35] + "-",
@@ -862,28 +865,6 @@ func TestPidFDOfOthers(t *testing.T) {
 	}
 	_, err = PidFDOf(gone)
 	matches(t, err, os.ErrProcessDone, syscall.ESRCH)
-}
-
-// refuse makes system calls fail on the calling thread, as older kernels do and
-// seccomp filters of containers.
-func refuse(calls map[int]syscall.Errno) error {
-	const prSetSeccomp, prSetNoNewPrivs, modeFilter = 22, 38, 2
-	const retErrno, retAllow = 0x00050000, 0x7fff0000
-	program := []syscall.SockFilter{{Code: syscall.BPF_LD | syscall.BPF_W | syscall.BPF_ABS}} // the number
-	for nr, errno := range calls {
-		program = append(program,
-			syscall.SockFilter{Code: syscall.BPF_JMP | syscall.BPF_JEQ | syscall.BPF_K, Jf: 1, K: uint32(nr)},
-			syscall.SockFilter{Code: syscall.BPF_RET | syscall.BPF_K, K: retErrno | uint32(errno)})
-	}
-	program = append(program, syscall.SockFilter{Code: syscall.BPF_RET | syscall.BPF_K, K: retAllow})
-	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); errno != 0 {
-		return errno
-	}
-	filter := syscall.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetSeccomp, modeFilter, uintptr(unsafe.Pointer(&filter))); errno != 0 {
-		return errno
-	}
-	return nil
 }
 
 // refusals are what kernels and filters do.

@@ -14,8 +14,9 @@ import (
 // lost without an error. To a pidfd opened with [PIDFD_THREAD] it goes to that thread
 // alone.
 //
-// Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped. EPERM if
-// the caller may not; the process then exists. EINVAL if there is no such signal, or if
+// Errors: ESRCH, which matches [os.ErrProcessDone], if the process (or that thread) was
+// reaped. EPERM if the caller may not, with EACCES from some security modules; the
+// process then exists. EINVAL if there is no such signal, or if
 // the process has no PID in the caller's pid namespace. One that matches
 // [errors.ErrUnsupported] where the kernel lacks the call.
 func (p *PidFD) SendSignal(sig syscall.Signal) error { return p.sendSignal(sig, nil, 0) }
@@ -30,14 +31,15 @@ func (p *PidFD) SendSignal(sig syscall.Signal) error { return p.sendSignal(sig, 
 // They are flags of pidfd_send_signal(2), Linux 6.9. With 0 it is [PidFD.SendSignal].
 //
 // Errors: those of SendSignal. ESRCH if there is no such process group, which matches
-// [os.ErrProcessDone] only if the process was reaped too. EINVAL for another
+// [os.ErrProcessDone] only if the process was reaped too. ESRCH for the process of a
+// thread that has ended: it can live, and that does not match. EINVAL for another
 // flag or more than one, and from kernels that do not know the flag, where it matches
 // [errors.ErrUnsupported].
 func (p *PidFD) SendSignalTo(sig syscall.Signal, flag int) error { return p.sendSignal(sig, nil, flag) }
 
 // QueueSignal sends a signal with a value, as sigqueue(3) does: who receives it finds
 // SI_QUEUE in si_code, the value in si_value.sival_int, and the PID and the real user ID
-// of the caller. Real-time signals (32 and up) queue up, each with its value; of the
+// of the caller (PID 0 in an inner pid namespace). Real-time signals (32 and up) queue up, each with its value; of the
 // others a second one is lost while the first is pending. It is pidfd_send_signal(2)
 // with a siginfo_t, Linux 5.1.
 //
@@ -68,7 +70,7 @@ func (p *PidFD) sendSignal(sig syscall.Signal, info *sigqueueInfo, flag int) err
 	err := &callError{call: "pidfd_send_signal", subject: strconv.Itoa(int(sig)) + " to descriptor " + strconv.Itoa(p.fd), errno: errno}
 	switch errno {
 	case syscall.ESRCH:
-		if flag != PIDFD_SIGNAL_PROCESS_GROUP || reaped(p.fd) == syscall.ESRCH {
+		if !elsewhere(p.fd, flag) && reaped(p.fd) == syscall.ESRCH {
 			err.means = os.ErrProcessDone
 		}
 	case syscall.EINVAL:
@@ -81,6 +83,16 @@ func (p *PidFD) sendSignal(sig syscall.Signal, info *sigqueueInfo, flag int) err
 		}
 	}
 	return err
+}
+
+// elsewhere tells whether a signal goes to the process of a thread, which may live on
+// without that thread.
+func elsewhere(fd, flag int) bool {
+	if flag != PIDFD_SIGNAL_THREAD_GROUP {
+		return false
+	}
+	flags, _ := fcntl(fd, syscall.F_GETFL, 0)
+	return flags&PIDFD_THREAD != 0
 }
 
 // Verify runs f, and makes sure that the process was not reaped before f returned. For f
@@ -118,14 +130,17 @@ func (p *PidFD) verify(f func() error) error {
 	if errno == 0 {
 		return err
 	}
-	return processError("pidfd_send_signal", "0 to descriptor "+strconv.Itoa(p.fd), errno)
+	return p.error("pidfd_send_signal", "0 to descriptor "+strconv.Itoa(p.fd), errno)
 }
 
-// processError is for calls of which ESRCH says that the process is done.
-func processError(call, subject string, errno syscall.Errno) error {
+// error is for calls of which ESRCH says that the process is done, or that its main
+// thread is, where others may live on.
+func (p *PidFD) error(call, subject string, errno syscall.Errno) error {
 	err := &callError{call: call, subject: subject, errno: errno}
 	if errno == syscall.ESRCH {
-		err.means = os.ErrProcessDone
+		if events, errno := pollNow(p.fd); errno == 0 && events != 0 {
+			err.means = os.ErrProcessDone
+		}
 	}
 	return err
 }
@@ -137,7 +152,7 @@ func processError(call, subject string, errno syscall.Errno) error {
 // Errors: EBADF if targetFD is not open there. EPERM if the caller may not trace the
 // process (PTRACE_MODE_ATTACH_REALCREDS; see ptrace(2)). ESRCH, which matches
 // [os.ErrProcessDone], if the process was reaped or is a zombie; of a zombie EBADF from
-// older kernels.
+// older kernels. The same, not matching it, if just the main thread has ended.
 func (p *PidFD) GetFD(targetFD int) (*os.File, error) {
 	if err := p.acquire(); err != nil {
 		return nil, err
@@ -148,7 +163,7 @@ func (p *PidFD) GetFD(targetFD int) (*os.File, error) {
 		fd, errno = pidfdGetFD(p.fd, targetFD)
 	}
 	if errno != 0 {
-		return nil, processError("pidfd_getfd", fdSubject(targetFD)+" in "+p.file.Name(), errno)
+		return nil, p.error("pidfd_getfd", fdSubject(targetFD)+" in "+p.file.Name(), errno)
 	}
 	return os.NewFile(uintptr(fd), p.file.Name()+"/fd/"+strconv.Itoa(targetFD)), nil
 }
@@ -164,7 +179,8 @@ type MemoryRange struct{ Start, Size uintptr }
 // reach.
 //
 // Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped or is a
-// zombie. EACCES if the caller may not read its memory (PTRACE_MODE_READ_FSCREDS),
+// zombie, and does not if just its main thread has ended. EACCES if the caller may not
+// read its memory (PTRACE_MODE_READ_FSCREDS),
 // EPERM without the capability CAP_SYS_NICE. EINVAL for an advice that this kernel
 // does not give to other processes, and for ranges that make no sense. ENOMEM for ranges
 // that are not mapped. One that matches [errors.ErrUnsupported] where the kernel lacks
@@ -179,7 +195,7 @@ func (p *PidFD) Madvise(advice int, ranges ...MemoryRange) (int, error) {
 		n, errno = processMadvise(p.fd, ranges, advice)
 	}
 	if errno != 0 {
-		return 0, processError("process_madvise", strconv.Itoa(advice)+" "+fdSubject(p.fd), errno)
+		return 0, p.error("process_madvise", strconv.Itoa(advice)+" "+fdSubject(p.fd), errno)
 	}
 	return n, nil
 }
@@ -188,7 +204,8 @@ func (p *PidFD) Madvise(advice int, ranges ...MemoryRange) (int, error) {
 // waiting for it. It is process_mrelease(2), Linux 5.15.
 //
 // Errors: EINVAL if the process is not about to die. ESRCH, which matches
-// [os.ErrProcessDone], if it has no memory left, is a zombie or was reaped. EAGAIN
+// [os.ErrProcessDone], if it is a zombie or was reaped; ESRCH alone if it has no memory
+// left. EAGAIN
 // if the memory is in use by the kernel just now. One that matches [errors.ErrUnsupported]
 // where the kernel lacks the call.
 func (p *PidFD) Mrelease() error {
@@ -197,7 +214,7 @@ func (p *PidFD) Mrelease() error {
 	}
 	defer p.release()
 	if errno := processMrelease(p.fd); errno != 0 {
-		return processError("process_mrelease", fdSubject(p.fd), errno)
+		return p.error("process_mrelease", fdSubject(p.fd), errno)
 	}
 	return nil
 }

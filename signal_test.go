@@ -283,31 +283,29 @@ func init() {
 	// Asks with a seccomp filter that forbids pidfd_send_signal.
 	children["filtered"] = func([]string) error {
 		runtime.LockOSThread()
-		const (
-			PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
-			SECCOMP_RET_ERRNO, SECCOMP_RET_ALLOW                     = 0x50000, 0x7fff0000
-		)
-		filter := []syscall.SockFilter{
-			{Code: syscall.BPF_LD | syscall.BPF_W | syscall.BPF_ABS, K: 0},
-			{Code: syscall.BPF_JMP | syscall.BPF_JEQ | syscall.BPF_K, K: _SYS_PIDFD_SEND_SIGNAL, Jf: 1},
-			{Code: syscall.BPF_RET | syscall.BPF_K, K: SECCOMP_RET_ERRNO | uint32(syscall.EPERM)},
-			{Code: syscall.BPF_RET | syscall.BPF_K, K: SECCOMP_RET_ALLOW},
-		}
-		prog := syscall.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-		if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 {
-			return errno
-		}
-		if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog))); errno != 0 {
+		if refuse(map[int]syscall.Errno{_SYS_PIDFD_SEND_SIGNAL: syscall.EPERM}) != nil {
 			fmt.Println("no seccomp")
 			return nil
 		}
 		err := newPidFD(3, "passed").Verify(func() error { return nil })
 		fmt.Println(errors.Is(err, syscall.EPERM), errors.Is(err, os.ErrProcessDone), errors.Is(err, errors.ErrUnsupported))
+		epoll, err := syscall.EpollCreate1(0)
+		if err != nil {
+			return err
+		}
+		named, err := openat(AT_FDCWD, "/proc/self/fd/3", _O_PATH)
+		if err != nil {
+			return err
+		}
+		for _, fd := range []int{epoll, named} {
+			_, err = NewPidFD(fd)
+			fmt.Println(errors.Is(err, ErrNotPidFD))
+		}
 		return nil
 	}
 }
 
-// What a filter answers is no news about a process.
+// What a filter answers is no news about a process, nor about a descriptor.
 func TestVerifyUnderFilter(t *testing.T) {
 	if os.Getenv(emulatorVar) != "" {
 		t.Skip("the emulator has no seccomp filters")
@@ -319,7 +317,7 @@ func TestVerifyUnderFilter(t *testing.T) {
 		cmd := child("filtered")
 		cmd.ExtraFiles = []*os.File{p.file}
 		switch out := output(t, cmd); out {
-		case "true false false\n":
+		case "true false false\ntrue\ntrue\n":
 		case "no seccomp\n":
 			lacks(t, "seccomp filters")
 		default:
@@ -547,4 +545,49 @@ func BenchmarkPidFDSendSignal(b *testing.B) {
 			p.QueueSignal(0, 1)
 		}
 	})
+}
+
+// The main thread is a zombie, others live on: the process is not done.
+func TestMainThreadEnded(t *testing.T) {
+	keepsDescriptors(t)
+	k := startKid(t, child("leader-exits"))
+	p := k.open(0)
+	k.line()
+	if err := p.SendSignal(0); err != nil {
+		t.Error(err)
+	}
+	_, errFD := p.GetFD(0)
+	_, errNS := p.Namespace(UTSNamespace)
+	for _, err := range []error{errFD, errNS, p.Setns(syscall.CLONE_NEWUTS)} {
+		if err == nil || errors.Is(err, os.ErrProcessDone) {
+			t.Errorf("%v", err)
+		}
+	}
+	k.exit()
+	k.guard.Wait(t.Context())
+	_, err := p.GetFD(0)
+	matches(t, err, syscall.ESRCH, os.ErrProcessDone)
+}
+
+// A thread has ended, its process has not.
+func TestThreadEnded(t *testing.T) {
+	keepsDescriptors(t)
+	found, end := make(chan int), make(chan bool)
+	go onThrowawayThread(func() {
+		found <- syscall.Gettid()
+		<-end
+	})
+	p := openFlags(t, <-found, PIDFD_THREAD)
+	for _, flag := range []int{0, PIDFD_SIGNAL_THREAD, PIDFD_SIGNAL_THREAD_GROUP} {
+		if err := p.SendSignalTo(0, flag); err != nil {
+			t.Error(err)
+		}
+	}
+	close(end)
+	if _, err := p.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	matches(t, p.SendSignal(0), syscall.ESRCH, os.ErrProcessDone)
+	matches(t, p.SendSignalTo(0, PIDFD_SIGNAL_THREAD), syscall.ESRCH, os.ErrProcessDone)
+	matches(t, p.SendSignalTo(0, PIDFD_SIGNAL_THREAD_GROUP), syscall.ESRCH)
 }

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // children are what the test binary does when it is started as a child. They
@@ -252,6 +253,28 @@ func versionNumbers(s string) (numbers []int) {
 		numbers = append(numbers, n)
 	}
 	return append(numbers, 0)[:2]
+}
+
+// refuse makes system calls fail on the calling thread, as older kernels do and
+// seccomp filters of containers.
+func refuse(calls map[int]syscall.Errno) error {
+	const prSetSeccomp, prSetNoNewPrivs, modeFilter = 22, 38, 2
+	const retErrno, retAllow = 0x00050000, 0x7fff0000
+	program := []syscall.SockFilter{{Code: syscall.BPF_LD | syscall.BPF_W | syscall.BPF_ABS}} // the number
+	for nr, errno := range calls {
+		program = append(program,
+			syscall.SockFilter{Code: syscall.BPF_JMP | syscall.BPF_JEQ | syscall.BPF_K, Jf: 1, K: uint32(nr)},
+			syscall.SockFilter{Code: syscall.BPF_RET | syscall.BPF_K, K: retErrno | uint32(errno)})
+	}
+	program = append(program, syscall.SockFilter{Code: syscall.BPF_RET | syscall.BPF_K, K: retAllow})
+	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); errno != 0 {
+		return errno
+	}
+	filter := syscall.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetSeccomp, modeFilter, uintptr(unsafe.Pointer(&filter))); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 func tempFile(t *testing.T) string {

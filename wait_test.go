@@ -70,11 +70,7 @@ func exiter(t testing.TB, code int) *kid {
 
 func (k *kid) exit() { k.stdin.Close() }
 
-func (k *kid) kill(sig syscall.Signal) { sendSignal(k.guard, sig) }
-
-func sendSignal(p *PidFD, sig syscall.Signal) {
-	syscall.RawSyscall6(_SYS_PIDFD_SEND_SIGNAL, uintptr(p.fd), uintptr(sig), 0, 0, 0, 0)
-}
+func (k *kid) kill(sig syscall.Signal) { k.guard.SendSignal(sig) }
 
 // line returns a line that the child has printed.
 func (k *kid) line() string {
@@ -413,7 +409,7 @@ func TestWaitLikeOS(t *testing.T) {
 		}
 		p := openPidFD(t, cmd.Process.Pid)
 		if sig != 0 {
-			sendSignal(p, sig)
+			p.SendSignal(sig)
 		}
 		r, err := p.Wait(context.Background(), WaitNoReap)
 		cmd.Wait()
@@ -787,7 +783,7 @@ func TestWaitNotAChild(t *testing.T) {
 				waits[option] = startWait(context.Background(), p, option)
 				awaitParked(p)
 			}
-			sendSignal(p, syscall.SIGTERM)
+			p.SendSignal(syscall.SIGTERM)
 			r, err := waits[WaitExited].result()
 			for range 2 {
 				if err != nil || !r.Exited || !errors.Is(r.Unknown, syscall.EAGAIN) {
@@ -816,7 +812,7 @@ func TestWaitReapedByNobody(t *testing.T) {
 		p := openFlags(t, parent.number(), flags)
 		w := startWait(context.Background(), p)
 		awaitParked(p)
-		sendSignal(p, syscall.SIGTERM)
+		p.SendSignal(syscall.SIGTERM)
 		r, err := w.result()
 		isEndOfOther(t, r, err, killedBy(syscall.SIGTERM))
 	})
@@ -839,7 +835,7 @@ func TestWaitAdopted(t *testing.T) {
 		parent.kill(syscall.SIGKILL)
 		parent.guard.Wait(context.Background())
 		w.isWaiting(t)
-		sendSignal(p, syscall.SIGTERM)
+		p.SendSignal(syscall.SIGTERM)
 		r, err := w.result()
 		isEnd(t, r, err, killedBy(syscall.SIGTERM), true)
 	})
@@ -975,7 +971,7 @@ func idlers(t testing.TB, n int) (pidfds []*PidFD) {
 	for _, pid := range pids {
 		guard := openPidFD(t, pid)
 		t.Cleanup(func() {
-			sendSignal(guard, syscall.SIGKILL)
+			guard.SendSignal(syscall.SIGKILL)
 			guard.Wait(context.Background())
 		})
 		pidfds = append(pidfds, openPidFD(t, pid))
@@ -1039,7 +1035,7 @@ func TestWaitSet(t *testing.T) {
 		})
 	}
 	for _, i := range rand.Perm(n) {
-		sendSignal(pidfds[i], signals[i%3])
+		pidfds[i].SendSignal(signals[i%3])
 	}
 	group.Wait()
 	if len(seen) != n {
@@ -1266,7 +1262,7 @@ func TestWaitSetNotAChild(t *testing.T) {
 			}
 		}
 		result := startNext(reaped, context.Background())
-		sendSignal(p, syscall.SIGTERM)
+		p.SendSignal(syscall.SIGTERM)
 		key, r, err := exited.Next(context.Background())
 		if key != "p" || err != nil || !r.Exited || !errors.Is(r.Unknown, syscall.EAGAIN) {
 			t.Errorf("%q, %+v, %v", key, r, err)
@@ -1390,7 +1386,7 @@ func crowd(way, number string) error {
 	fmt.Printf("%d children: a PidFD %d bytes, %s %d more; VmRSS %d kB, %d kB more; %d threads\n",
 		n, (heap1-heap0)/n, way, (heap2-heap1)/n, rss1-rss0, rss2-rss1, threads)
 	for _, i := range rand.Perm(n) {
-		sendSignal(pidfds[i], syscall.SIGTERM)
+		pidfds[i].SendSignal(syscall.SIGTERM)
 	}
 	for range n {
 		if err := <-results; err != nil {

@@ -13,8 +13,10 @@ func id(c *call) error {
 	if err := c.parse(); err != nil {
 		return err
 	}
-	return c.eachProcess(func(arg string, p *sysfd.PidFD) error {
-		defer p.Close()
+	return c.eachProcess(func(arg string, p *sysfd.PidFD, err error) error {
+		if err != nil {
+			return err
+		}
 		id, err := p.ID()
 		if err != nil {
 			return err

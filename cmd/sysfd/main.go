@@ -81,7 +81,7 @@ func commands() []command {
 		{"info", "[-json] PID|PID:ID|self ...", "Print what the kernel tells about processes. PID:ID, which id -ref prints, is never taken for another process with the same PID.", info},
 		{"wait", "[-timeout TIME] [-any] PID|PID:ID ...",
 			"Wait until processes have ended, which need not be children, and print how. Of one that is not a child the kernel tells that once its parent has taken notice.", wait},
-		{"kill", "[-s SIGNAL] PID|PID:ID ...", "Send a signal to processes. With PID:ID it is sent to that process or to none.", kill},
+		{"kill", "[-s SIGNAL] PID|PID:ID ...", "Send a signal to processes. With PID:ID it is sent to that process or to none, for as long as the machine runs.", kill},
 		{"ns", "PID|PID:ID|self", "Print the namespaces of a process: the inode number by which /proc shows them, and the ID, which is not used again.", ns},
 		{"listen", "[-json]", "Print what this process was given by socket activation.", listen},
 		{"activate", "[-l ADDRESS]... [-d] [--fdname NAMES] [--now] [-E NAME=VALUE]... -- PROGRAM [ARGUMENT]...",

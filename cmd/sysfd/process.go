@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,27 +21,29 @@ import (
 
 // parseProcess reads what the commands take for a process: PID, self, or PID:ID,
 // with the boot ID or without.
-func parseProcess(arg string) (sysfd.ProcessRef, error) {
-	if strings.Contains(arg, ":") {
-		r, err := sysfd.ParseProcessRef(arg)
-		if err != nil {
-			err = usageError(err.Error())
-		}
-		return r, err
-	}
-	if arg == "self" {
+func parseProcess(arg string) (r sysfd.ProcessRef, err error) {
+	switch {
+	case arg == "self":
 		return sysfd.ProcessRef{PID: os.Getpid()}, nil
+	case strings.Contains(arg, ":"):
+		if r, err = sysfd.ParseProcessRef(arg); err != nil {
+			return r, usageError(err.Error())
+		}
+		return r, nil
+	case strings.HasPrefix(arg, "-"):
+		return r, usageError(arg + " comes too late: flags stand before the processes")
 	}
 	n, err := strconv.ParseInt(arg, 10, 32)
 	if err != nil || n <= 0 {
-		return sysfd.ProcessRef{}, usageError(fmt.Sprintf("%q is not a PID", arg))
+		return r, usageError(fmt.Sprintf("%q is not a PID", arg))
 	}
 	return sysfd.ProcessRef{PID: int(n)}, nil
 }
 
 // eachProcess calls f with each process of the command line, all of which must be
-// spelled right. What fails is said, and the others go on.
-func (c *call) eachProcess(f func(arg string, p *sysfd.PidFD) error) error {
+// spelled right, or with the error of opening it. What f returns is said, and the others
+// go on.
+func (c *call) eachProcess(f func(arg string, p *sysfd.PidFD, err error) error) error {
 	if c.NArg() == 0 {
 		return usageError("a PID is missing")
 	}
@@ -54,12 +58,11 @@ func (c *call) eachProcess(f func(arg string, p *sysfd.PidFD) error) error {
 	var failed error
 	for i, arg := range c.Args() {
 		p, err := openProcess(refs[i])
-		if err == nil {
-			err = f(arg, p)
-		}
+		err = f(arg, p, err)
+		p.Close()
 		if err != nil {
 			text := err.Error()
-			if !strings.Contains(text, arg) {
+			if !strings.HasPrefix(text, "process "+arg+" ") {
 				text = "process " + arg + ": " + text
 			}
 			fmt.Fprintf(c.err, "sysfd %s: %s\n", c.Name(), text)
@@ -71,9 +74,23 @@ func (c *call) eachProcess(f func(arg string, p *sysfd.PidFD) error) error {
 
 func openProcess(r sysfd.ProcessRef) (*sysfd.PidFD, error) {
 	if r.ID == 0 {
-		return sysfd.OpenPidFD(r.PID, 0)
+		p, err := sysfd.OpenPidFD(r.PID, 0)
+		if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EINVAL) {
+			err = errors.New("that is not the PID of a process, but of a thread")
+		}
+		return p, err
 	}
-	return r.Open()
+	p, err := r.Open()
+	if err != nil {
+		return nil, err
+	}
+	// The ID is what counts, but who gives a PID that does not go with it may have
+	// mistaken the ID, or has it from before a reboot.
+	if pid, err := p.PID(); err == nil && pid != r.PID {
+		p.Close()
+		return nil, fmt.Errorf("the process with pidfd ID %v has PID %d", r.ID, pid)
+	}
+	return p, nil
 }
 
 // A processInfo is what can be learnt about a process; what cannot is left out.
@@ -107,8 +124,10 @@ func info(c *call) error {
 		return err
 	}
 	list := []processInfo{}
-	failed := c.eachProcess(func(arg string, p *sysfd.PidFD) error {
-		defer p.Close()
+	failed := c.eachProcess(func(arg string, p *sysfd.PidFD, err error) error {
+		if err != nil {
+			return err
+		}
 		i, err := inspect(p)
 		if err != nil {
 			return err
@@ -172,7 +191,9 @@ func (i *processInfo) print(c *call) {
 	line := func(key string, value any) { fmt.Fprintf(w, "%s\t%v\n", key, value) }
 	if i.Process != nil {
 		line("process", i.Process)
-		line("boot", i.Process.BootID)
+		if i.Process.BootID != (sysfd.BootID{}) {
+			line("boot", i.Process.BootID)
+		}
 	}
 	state := "runs"
 	if i.Zombie {
@@ -190,24 +211,33 @@ func (i *processInfo) print(c *call) {
 		line("cgroup ID", i.CgroupID)
 	}
 	if len(i.NSPIDs) > 1 {
-		line("PIDs inwards", strings.Trim(fmt.Sprint(i.NSPIDs), "[]"))
+		line("PIDs in its namespaces", strings.Trim(fmt.Sprint(i.NSPIDs), "[]"))
 	}
 	w.Flush()
 }
 
 func wait(c *call) error {
-	timeout := c.Duration("timeout", 0, "give up after this `time`, such as 90s, with status 3")
+	var timeout time.Duration
+	c.Func("timeout", "give up after this `time`, such as 90s, with status 3", func(text string) (err error) {
+		if timeout, err = time.ParseDuration(text); err != nil {
+			timeout, err = time.ParseDuration(text + "s")
+		}
+		if err != nil || timeout < 0 {
+			return errors.New("not a time")
+		}
+		return nil
+	})
 	anyOne := c.Bool("any", false, "wait for the first one to end, not for all")
 	if err := c.parse(); err != nil {
 		return err
 	}
-	if *timeout < 0 {
-		return usageError("the timeout is negative")
+	if slices.Contains(c.Args(), "self") {
+		return usageError("that would wait for ever: self is this command")
 	}
 	ctx := context.Background()
-	if *timeout > 0 {
+	if timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, *timeout)
+		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
 	set, err := sysfd.NewWaitSet[string]()
@@ -215,33 +245,39 @@ func wait(c *call) error {
 		return err
 	}
 	defer set.Close()
-	n := 0
-	failed := c.eachProcess(func(arg string, p *sysfd.PidFD) error {
-		defer p.Close()
-		err := set.Add(p, arg)
+	running, ended := 0, 0
+	failed := c.eachProcess(func(arg string, p *sysfd.PidFD, err error) error {
 		if err == nil {
-			n++
+			err = set.Add(p, arg)
 		}
-		return err
+		switch {
+		case err == nil:
+			running++
+		case errors.Is(err, os.ErrProcessDone) && strings.Contains(arg, ":"):
+			// Of a PID alone it is not known what it was.
+			ended++
+			fmt.Fprintf(c.out, "%s %s\n", arg, ending(sysfd.WaitResult{Unknown: errors.New("that was before")}))
+		default:
+			return err
+		}
+		return nil
 	})
 	if _, usage := failed.(usageError); usage {
 		return failed
 	}
-	for ; n > 0; n-- {
+	for ; running > 0 && !(*anyOne && ended > 0); running-- {
 		arg, r, err := set.Next(ctx)
 		if errors.Is(err, context.DeadlineExceeded) {
-			fmt.Fprintf(c.err, "sysfd wait: after %v not all have ended, %d are left\n", *timeout, n)
+			fmt.Fprintf(c.err, "sysfd wait: after %v not all have ended, %d are left\n", timeout, running)
 			return exitStatus(3) // as waitpid(1) has it
 		}
 		if err != nil {
-			return fmt.Errorf("process %s: %w", arg, err)
+			return err
 		}
+		ended++
 		fmt.Fprintf(c.out, "%s %s\n", arg, ending(r))
 		if err := c.out.(interface{ Flush() error }).Flush(); err != nil {
 			return err
-		}
-		if *anyOne {
-			break
 		}
 	}
 	return failed
@@ -264,21 +300,36 @@ func ending(r sysfd.WaitResult) string {
 
 func kill(c *call) error {
 	name := c.String("s", "TERM", "the `SIGNAL`, by name or number; 0 sends none and tells whether one could be sent")
+	// As kill(1) takes it: -9, -KILL.
+	if len(c.args) > 0 && strings.HasPrefix(c.args[0], "-") {
+		if _, ok := signalNumber(c.args[0][1:]); ok {
+			c.args = append([]string{"-s", c.args[0][1:]}, c.args[1:]...)
+		}
+	}
 	if err := c.parse(); err != nil {
 		return err
 	}
-	sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(*name), "SIG"))
-	if sig == 0 {
-		n, err := strconv.ParseUint(*name, 10, 7)
-		if err != nil || n > 64 {
-			return usageError(fmt.Sprintf("%q is not a signal", *name))
-		}
-		sig = syscall.Signal(n)
+	sig, ok := signalNumber(*name)
+	if !ok {
+		return usageError(fmt.Sprintf("%q is not a signal", *name))
 	}
-	return c.eachProcess(func(arg string, p *sysfd.PidFD) error {
-		defer p.Close()
+	if slices.Contains(c.Args(), "self") {
+		return usageError("self is this command")
+	}
+	return c.eachProcess(func(arg string, p *sysfd.PidFD, err error) error {
+		if err != nil {
+			return err
+		}
 		return p.SendSignal(sig)
 	})
+}
+
+func signalNumber(name string) (sig syscall.Signal, ok bool) {
+	if sig = unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(name), "SIG")); sig != 0 {
+		return sig, true
+	}
+	n, err := strconv.ParseUint(name, 10, 7)
+	return syscall.Signal(n), err == nil && n <= 64
 }
 
 func ns(c *call) error {
@@ -288,8 +339,10 @@ func ns(c *call) error {
 	if c.NArg() > 1 {
 		return usageError(fmt.Sprintf("%q is one argument too many", c.Arg(1)))
 	}
-	return c.eachProcess(func(arg string, p *sysfd.PidFD) error {
-		defer p.Close()
+	return c.eachProcess(func(arg string, p *sysfd.PidFD, err error) error {
+		if err != nil {
+			return err
+		}
 		w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "NAMESPACE\tINODE\tID")
 		for _, kind := range []sysfd.NamespaceKind{
@@ -297,6 +350,12 @@ func ns(c *call) error {
 			sysfd.TimeNamespace, sysfd.TimeForChildrenNamespace, sysfd.UserNamespace, sysfd.UTSNamespace,
 		} {
 			f, err := p.Namespace(kind)
+			if errors.Is(err, os.ErrProcessDone) {
+				return errors.New("it has ended")
+			}
+			if errors.Is(err, os.ErrPermission) {
+				return errors.New("it takes root or the same user")
+			}
 			if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrNotExist) {
 				fmt.Fprintf(w, "%v\tnot in this kernel\t\n", kind)
 				continue

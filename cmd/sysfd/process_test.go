@@ -156,8 +156,14 @@ func TestWait(t *testing.T) {
 	if code != 3 || out != "" || !strings.Contains(errs, "10ms") {
 		t.Errorf("status %d, %q, %q", code, out, errs)
 	}
-	out, errs, code = status(t, sysfdCommand("wait", first.ref))
-	if code != 1 || out != "" || !strings.Contains(errs, first.ref) {
+	for _, args := range [][]string{{"wait", first.ref}, {"wait", "-any", third.ref, first.ref}} {
+		out, errs, code = status(t, sysfdCommand(args...))
+		if code != 0 || !strings.HasPrefix(out, first.ref+" has ended, how is not known") || errs != "" {
+			t.Errorf("status %d, %q, %q", code, out, errs)
+		}
+	}
+	out, errs, code = status(t, sysfdCommand("wait", first.pid()))
+	if code != 1 || out != "" || !strings.Contains(errs, "process "+first.pid()+": ") {
 		t.Errorf("status %d, %q, %q", code, out, errs)
 	}
 	fourth := startProgram(t)
@@ -176,7 +182,13 @@ func TestWait(t *testing.T) {
 
 func TestKill(t *testing.T) {
 	p := startProgram(t)
-	out, errs, code := status(t, sysfdCommand("kill", "-s", "KILL", p.otherID()))
+	other := startProgram(t)
+	mixed := other.pid() + p.ref[strings.Index(p.ref, ":"):]
+	_, errs, code := status(t, sysfdCommand("kill", "-KILL", mixed))
+	if code != 1 || !strings.Contains(errs, "has PID "+p.pid()) {
+		t.Errorf("status %d, %q", code, errs)
+	}
+	out, errs, code := status(t, sysfdCommand("kill", "-9", p.otherID()))
 	if code != 1 || out != "" || !strings.Contains(errs, p.otherID()) {
 		t.Errorf("status %d, %q, %q", code, out, errs)
 	}
