@@ -200,8 +200,9 @@ func (p *PidFD) closeFiles() error {
 }
 
 // Close closes the pidfd. [PidFD.Wait] returns [os.ErrClosed] then. Close does not
-// wait for other calls that are under way, nor for a [WaitSet] that p is in: the
-// descriptor itself is closed when the last of them is done with it. A second Close
+// wait for other calls that are under way, but for what [PidFD.SyscallConn] runs, nor for a
+// [WaitSet] that p is in: the descriptor itself is closed when the last of them is done
+// with it. A second Close
 // returns [os.ErrClosed].
 func (p *PidFD) Close() error {
 	if err := p.acquire(); err != nil {

@@ -234,9 +234,13 @@ func waitPidFD(fd, options int, info *siginfo, rusage *syscall.Rusage) syscall.E
 // pollNow returns what ppoll(2) tells of a descriptor right now.
 func pollNow(fd int) (revents int16, errno syscall.Errno) {
 	poll := pollFD{FD: int32(fd), Events: _POLLIN}
-	var now [2]int64 // a timespec of any size
-	_, _, errno = syscall.RawSyscall6(_SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
-	return poll.Revents, errno
+	for {
+		var now [2]int64 // a timespec of any size
+		_, _, errno = syscall.RawSyscall6(_SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+		if errno != syscall.EINTR { // which it says even though it would not wait
+			return poll.Revents, errno
+		}
+	}
 }
 
 // fcntl is for commands that cannot block.

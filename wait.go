@@ -20,9 +20,9 @@ const (
 	// its PID until someone waits for it again without this option.
 	WaitNoReap WaitOption = 1 << iota
 
-	// WaitExited takes it for enough that the process has ended, even though its
-	// status cannot be known before its parent has reaped it. It makes no difference for
-	// a child.
+	// WaitExited does not wait for the status: it is enough that the process has ended,
+	// even if its parent has not reaped it yet. The status of a child is told nevertheless,
+	// unless someone else is about to reap it.
 	WaitExited
 )
 
@@ -35,19 +35,18 @@ func joinOptions(options []WaitOption) (how WaitOption) {
 
 // A WaitResult tells how a process ended.
 type WaitResult struct {
-	// Exited tells that the process has ended: its last thread is gone. If it is false,
-	// so is all the rest.
-	Exited bool
+	// Ended tells that the process has ended: its last thread is gone. If it is false, the
+	// rest says nothing.
+	Ended bool
 
-	// Status tells how it ended, if Unknown is nil. Otherwise it is a value that is
-	// neither Exited nor Signaled, and its ExitStatus is -1.
+	// Status tells how it ended, if Unknown is nil. Otherwise it is a value for which
+	// neither its Exited nor its Signaled is true, and its ExitStatus is -1.
 	Status syscall.WaitStatus
 
 	// Unknown tells why Status is not known, or is nil. It matches
 	//   - [errors.ErrUnsupported] where the kernel tells the status of a process to its
 	//     parent alone: before Linux 6.15;
-	//   - EAGAIN for a zombie that its parent has not reaped, which only
-	//     [WaitExited] brings up;
+	//   - EAGAIN for a zombie that its parent has not reaped, only with [WaitExited];
 	//   - EREMOTE for a process that is not in the caller's pid namespace.
 	Unknown error
 
@@ -55,7 +54,8 @@ type WaitResult struct {
 	Reaped bool
 
 	// Rusage is what a child and those of its children that it has waited for have
-	// used. It is nil for another process, and for a child that was reaped without p.
+	// used. It is nil for another process, and for a child that someone else has reaped.
+	// All who wait for one PidFD get the same one.
 	Rusage *syscall.Rusage
 }
 
@@ -102,7 +102,7 @@ var errNotReaped = &inputError{text: "a zombie that its parent has not reaped", 
 // /proc/sys/fs/epoll/max_user_watches.
 func (p *PidFD) Wait(ctx context.Context, options ...WaitOption) (r WaitResult, err error) {
 	how := joinOptions(options)
-	if r, err = p.tryWait(how); err != nil || r.Exited {
+	if r, err = p.tryWait(how); err != nil || r.Ended {
 		return r, err
 	}
 	if ctx.Err() != nil {
@@ -124,13 +124,13 @@ func (p *PidFD) Wait(ctx context.Context, options ...WaitOption) (r WaitResult, 
 		}
 		r, err = p.look(how)
 		last = p.uses.Add(-1) == closing
-		return last || err != nil || r.Exited
+		return last || err != nil || r.Ended
 	})
 	if last {
 		p.closeFiles()
 	}
 	switch {
-	case err != nil || r.Exited:
+	case err != nil || r.Ended:
 		return r, err
 	case last:
 		return r, os.ErrClosed
@@ -187,7 +187,7 @@ func (p *PidFD) look(how WaitOption) (r WaitResult, err error) {
 		return r, nil
 	}
 	used := rusage // on the heap, now that it is worth it
-	r = WaitResult{Exited: true, Status: info.waitStatus(), Reaped: how&WaitNoReap == 0, Rusage: &used}
+	r = WaitResult{Ended: true, Status: info.waitStatus(), Reaped: how&WaitNoReap == 0, Rusage: &used}
 	p.keep(r, r.Reaped)
 	return r, nil
 }
@@ -218,16 +218,16 @@ func (p *PidFD) lookAtOther(how WaitOption) (r WaitResult, err error) {
 	case revents == 0:
 		return r, nil
 	case revents&_POLLHUP != 0:
-		r = WaitResult{Exited: true}
+		r = WaitResult{Ended: true}
 		if r.Status, r.Unknown = exitStatus(p.fd); r.Unknown == nil {
 			p.keep(r, true)
 		}
 		return r, nil
 	case provePidfs(p.fd) != nil:
 		// Before Linux 6.9 there is no POLLHUP to wait for.
-		return WaitResult{Exited: true, Status: statusUnknown, Unknown: noExitInfo(p.fd, syscall.EOPNOTSUPP)}, nil
+		return WaitResult{Ended: true, Status: statusUnknown, Unknown: noExitInfo(p.fd, syscall.EOPNOTSUPP)}, nil
 	case how&WaitExited != 0:
-		return WaitResult{Exited: true, Status: statusUnknown, Unknown: errNotReaped}, nil
+		return WaitResult{Ended: true, Status: statusUnknown, Unknown: errNotReaped}, nil
 	}
 	// Whoever is parked has got the event, but others may be content with a zombie.
 	if w := p.parking.Load(); w != nil {
@@ -278,13 +278,19 @@ func newParking(file *os.File) (*parking, error) {
 // event, and when also is closed. Or else it returns the error of ctx, or
 // os.ErrClosed when the file is closed or was interrupted.
 func (w *parking) wait(ctx context.Context, also <-chan struct{}, ready func() bool) error {
-	select {
-	case w.turn <- struct{}{}:
-	case <-also:
-		ready()
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for {
+		select {
+		case w.turn <- struct{}{}:
+		case <-also:
+			if ready() {
+				return nil
+			}
+			also = nil
+			continue
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		break
 	}
 	defer func() { <-w.turn }()
 	interrupted := make(chan struct{})
@@ -352,9 +358,9 @@ func newEpoll() (fd int, file *os.File, err error) {
 		return -1, nil, os.NewSyscallError("fcntl", err)
 	}
 	file = os.NewFile(uintptr(fd), "epoll")
-	if err := file.SetReadDeadline(time.Time{}); err != nil {
+	if file.SetReadDeadline(time.Time{}) != nil {
 		file.Close()
-		return -1, nil, err
+		return -1, nil, &inputError{text: "the poller of the Go runtime takes no more files", errno: syscall.ENOSPC}
 	}
 	return fd, file, nil
 }
@@ -404,7 +410,8 @@ type member[K any] struct {
 
 // NewWaitSet returns an empty set. The options are those for each of its members.
 //
-// Errors: EMFILE and ENFILE if there is no descriptor left.
+// Errors: EMFILE and ENFILE if there is no descriptor left, ENOSPC beyond
+// /proc/sys/fs/epoll/max_user_watches.
 func NewWaitSet[K any](options ...WaitOption) (*WaitSet[K], error) {
 	epoll, file, err := newEpoll()
 	if err != nil {
@@ -470,19 +477,23 @@ func (s *WaitSet[K]) Remove(p *PidFD) bool {
 	if s.lock() != nil {
 		return false
 	}
-	defer s.mu.Unlock()
 	_, ok := s.tokens[p]
 	if ok {
 		s.remove(p)
 	}
+	s.mu.Unlock()
+	if ok {
+		p.release()
+	}
 	return ok
 }
 
+// remove leaves it to its caller to release p once s is unlocked: that may close p, and
+// wait for what [PidFD.SyscallConn] runs.
 func (s *WaitSet[K]) remove(p *PidFD) {
 	syscall.EpollCtl(s.epoll, syscall.EPOLL_CTL_DEL, p.fd, nil)
 	delete(s.members, s.tokens[p])
 	delete(s.tokens, p)
-	p.release()
 }
 
 // Next waits for a member that has ended, as [PidFD.Wait] waits for one process, takes
@@ -493,10 +504,9 @@ func (s *WaitSet[K]) remove(p *PidFD) {
 // waiting for a member fails, as where a seccomp filter forbids waitid(2), the error
 // comes with its key and it has left the set too.
 func (s *WaitSet[K]) Next(ctx context.Context) (key K, r WaitResult, err error) {
-	found := false
-	take := func() bool {
-		key, r, found, err = s.take()
-		return found || err != nil
+	take := func() (done bool) {
+		key, r, done, err = s.take()
+		return done
 	}
 	if take() {
 		return key, r, err
@@ -504,30 +514,37 @@ func (s *WaitSet[K]) Next(ctx context.Context) (key K, r WaitResult, err error) 
 	if ctx.Err() != nil {
 		return key, r, context.Cause(ctx)
 	}
-	if errPark := s.parking.wait(ctx, nil, take); !found && err == nil {
-		err = errPark
+	if errPark := s.parking.wait(ctx, nil, take); errPark != nil {
+		return key, r, errPark
 	}
 	return key, r, err
 }
 
-// take returns a member that has ended, if there is one.
-func (s *WaitSet[K]) take() (key K, r WaitResult, found bool, err error) {
+// take returns a member that has ended, or an error. If there is neither, it is not done.
+func (s *WaitSet[K]) take() (key K, r WaitResult, done bool, err error) {
 	if err := s.lock(); err != nil {
-		return key, r, false, err
+		return key, r, true, err
 	}
-	defer s.mu.Unlock()
+	var left *PidFD
+	defer func() {
+		s.mu.Unlock()
+		if left != nil {
+			left.release()
+		}
+	}()
 	for {
 		token, ok, err := epollNext(s.epoll)
 		if !ok {
-			return key, r, false, err
+			return key, r, err != nil, err
 		}
 		m, ok := s.members[token]
 		if !ok {
 			continue
 		}
 		r, err := m.p.look(s.how)
-		if err != nil || r.Exited {
+		if err != nil || r.Ended {
 			s.remove(m.p)
+			left = m.p
 			return m.key, r, true, err
 		}
 	}

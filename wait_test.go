@@ -197,7 +197,7 @@ func init() {
 				return err
 			}
 			r, err := p.TryWait()
-			if err != nil || r.Exited {
+			if err != nil || r.Ended {
 				return fmt.Errorf("at first %+v, %v", r, err)
 			}
 			stdin.Close()
@@ -205,7 +205,7 @@ func init() {
 			if err != nil {
 				return err
 			}
-			fmt.Println(r.Exited, r.Status.ExitStatus(), r.Reaped, r.Rusage != nil, errors.Is(r.Unknown, errors.ErrUnsupported))
+			fmt.Println(r.Ended, r.Status.ExitStatus(), r.Reaped, r.Rusage != nil, errors.Is(r.Unknown, errors.ErrUnsupported))
 		}
 		return nil
 	}
@@ -238,7 +238,7 @@ func killedBy(sig syscall.Signal) syscall.WaitStatus { return syscall.WaitStatus
 // isEnd checks a result that tells the status.
 func isEnd(t testing.TB, r WaitResult, err error, status syscall.WaitStatus, reaped bool) {
 	t.Helper()
-	if err != nil || !r.Exited || r.Unknown != nil || r.Status != status || r.Reaped != reaped {
+	if err != nil || !r.Ended || r.Unknown != nil || r.Status != status || r.Reaped != reaped {
 		t.Errorf("%+v, %v; want status %#x, reaped %v", r, err, uint32(status), reaped)
 	}
 }
@@ -249,7 +249,7 @@ func isEndOfOther(t *testing.T, r WaitResult, err error, status syscall.WaitStat
 	switch unsupported := features["PIDFD_INFO_EXIT"](t); {
 	case unsupported == nil:
 		isEnd(t, r, err, status, false)
-	case err != nil || !r.Exited || !errors.Is(r.Unknown, errors.ErrUnsupported):
+	case err != nil || !r.Ended || !errors.Is(r.Unknown, errors.ErrUnsupported):
 		t.Errorf("%+v, %v; want an unknown status", r, err)
 	default:
 		isUnknown(t, r)
@@ -786,7 +786,7 @@ func TestWaitNotAChild(t *testing.T) {
 			p.SendSignal(syscall.SIGTERM)
 			r, err := waits[WaitExited].result()
 			for range 2 {
-				if err != nil || !r.Exited || !errors.Is(r.Unknown, syscall.EAGAIN) {
+				if err != nil || !r.Ended || !errors.Is(r.Unknown, syscall.EAGAIN) {
 					t.Errorf("%+v, %v", r, err)
 				}
 				isUnknown(t, r)
@@ -1264,7 +1264,7 @@ func TestWaitSetNotAChild(t *testing.T) {
 		result := startNext(reaped, context.Background())
 		p.SendSignal(syscall.SIGTERM)
 		key, r, err := exited.Next(context.Background())
-		if key != "p" || err != nil || !r.Exited || !errors.Is(r.Unknown, syscall.EAGAIN) {
+		if key != "p" || err != nil || !r.Ended || !errors.Is(r.Unknown, syscall.EAGAIN) {
 			t.Errorf("%q, %+v, %v", key, r, err)
 		}
 		hasNoneEnded(t, reaped)
@@ -1439,4 +1439,96 @@ func BenchmarkTryWait(b *testing.B) {
 			p.TryWait()
 		}
 	})
+}
+
+// ppoll(2) says EINTR although it is not to wait, at any signal: the runtime's own are
+// enough.
+func TestTryWaitInterrupted(t *testing.T) {
+	keepsDescriptors(t)
+	p := openPidFD(t, os.Getppid())
+	stop := make(chan bool)
+	var flood sync.WaitGroup
+	flood.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				syscall.Kill(os.Getpid(), syscall.SIGURG)
+			}
+		}
+	})
+	for range 20_000 {
+		isRunning(t, p)
+		if t.Failed() {
+			break
+		}
+	}
+	close(stop)
+	flood.Wait()
+}
+
+// A zombie that was not ours can come to be looked at differently: with WaitExited one
+// must go on waiting then, not return nothing.
+func TestWaitZombieNoMore(t *testing.T) {
+	bothFlags(t, func(t *testing.T, flags int) {
+		k := exiter(t, 4)
+		p := k.open(flags)
+		first := startWait(t.Context(), p, WaitNoReap)
+		awaitParked(p)
+		w := p.parking.Load()
+		close(w.zombie)
+		w.sawZombie.Do(func() {})
+		second := startWait(t.Context(), p, WaitNoReap|WaitExited)
+		for range 100 {
+			runtime.Gosched()
+			first.isWaiting(t)
+			second.isWaiting(t)
+		}
+		k.exit()
+		for _, w := range []*waiting{first, second} {
+			r, err := w.result()
+			isEnd(t, r, err, exitCode(4), false)
+		}
+	})
+}
+
+// To leave a set can close a PidFD, which waits for what SyscallConn runs. Meanwhile
+// the set serves others.
+func TestWaitSetLeaveWhileInUse(t *testing.T) {
+	keepsDescriptors(t)
+	k := exiter(t, 0)
+	s := newWaitSet[string](t)
+	p, other := k.open(PIDFD_NONBLOCK), k.open(0)
+	if err := s.Add(p, "leaves"); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := p.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	removed := make(chan bool)
+	err = conn.Control(func(uintptr) {
+		go func() { removed <- s.Remove(p) }()
+		for len(membersOf(s)) > 0 {
+			runtime.Gosched()
+		}
+		if err := s.Add(other, "comes"); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil || !<-removed || !s.Remove(other) {
+		t.Errorf("%v", err)
+	}
+}
+
+func membersOf[K any](s *WaitSet[K]) []K {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var keys []K
+	for _, m := range s.members {
+		keys = append(keys, m.key)
+	}
+	return keys
 }

@@ -167,7 +167,7 @@ func inspect(p *sysfd.PidFD) (i processInfo, err error) {
 	if err = lacking(err); err != nil {
 		return i, err
 	}
-	i.Zombie = ended.Exited
+	i.Zombie = ended.Ended
 	k, err := p.Info(sysfd.PIDFD_INFO_PID | sysfd.PIDFD_INFO_CREDS | sysfd.PIDFD_INFO_CGROUPID)
 	if err = lacking(err); err != nil {
 		return i, err
