@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -611,6 +612,7 @@ func TestParentOutside(t *testing.T) {
 
 func init() {
 	children["own-pid"] = func([]string) error {
+		runtime.LockOSThread() // it is the thread that gets a mount namespace: another one would mount on everyone's /proc
 		if err := syscall.Unshare(syscall.CLONE_NEWNS); err != nil {
 			return err
 		}

@@ -453,8 +453,8 @@ func init() {
 }
 
 func TestMadvise(t *testing.T) {
+	needsRoot(t) // CAP_SYS_NICE, on 6.1 even for oneself
 	needs(t, "process_madvise", "5.10")
-	needsRoot(t) // CAP_SYS_NICE
 	keepsDescriptors(t)
 	cmd := child("pages")
 	line, _ := lineOf(t, cmd)
@@ -503,12 +503,15 @@ func TestMadvise(t *testing.T) {
 func TestMrelease(t *testing.T) {
 	needs(t, "process_mrelease", "5.15")
 	keepsDescriptors(t)
-	cmd := sleeper(t)
+	// One that has said something has memory of its own. On Debian's 6.12.117, one
+	// that os/exec has just started may still use its parent's, and then it is EINVAL.
+	cmd := child("pages")
+	lineOf(t, cmd)
 	p := openPidFD(t, cmd.Process.Pid)
 	matches(t, p.Mrelease(), syscall.EINVAL)
 	cmd.Process.Kill()
 	// Which of these it is depends on how far it got.
-	if err := p.Mrelease(); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.EAGAIN) {
+	if err := p.Mrelease(); err != nil && !errors.Is(err, syscall.ESRCH) && !errors.Is(err, syscall.EAGAIN) {
 		t.Error(err)
 	}
 	awaitZombie(t, cmd.Process.Pid)

@@ -217,7 +217,7 @@ func needs(t *testing.T, feature, since string) {
 }
 
 // lacks skips a test for want of something that CI has.
-func lacks(t *testing.T, what string) {
+func lacks(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
 		t.Fatalf("it takes %s, which CI should have", what)
@@ -232,7 +232,7 @@ func needsRoot(t *testing.T) {
 	}
 }
 
-func release(t *testing.T) string {
+func release(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
@@ -241,7 +241,7 @@ func release(t *testing.T) string {
 	return strings.TrimSpace(string(text))
 }
 
-func olderThan(t *testing.T, version string) bool {
+func olderThan(t testing.TB, version string) bool {
 	return slices.Compare(versionNumbers(release(t)), versionNumbers(version)) < 0
 }
 

@@ -100,7 +100,7 @@ func (k *kid) open(flags int) *PidFD {
 func openFlags(t testing.TB, pid, flags int) *PidFD {
 	t.Helper()
 	p, err := OpenPidFD(pid, flags)
-	if errors.Is(err, errors.ErrUnsupported) {
+	if errors.Is(err, errors.ErrUnsupported) && olderThan(t, "6.9") { // PIDFD_THREAD
 		t.Skip(err)
 	}
 	if err != nil {
@@ -976,6 +976,9 @@ func idlers(t testing.TB, n int) (pidfds []*PidFD) {
 		})
 		pidfds = append(pidfds, openPidFD(t, pid))
 	}
+	if errors.Is(err, exec.ErrNotFound) {
+		lacks(t, "sleep")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -1412,6 +1415,9 @@ func TestWaitForACrowd(t *testing.T) {
 		for _, way := range []string{"Wait", "WaitSet"} {
 			cmd := child("crowd", way, strconv.Itoa(n))
 			out, err := cmd.CombinedOutput()
+			if err != nil && strings.Contains(string(out), exec.ErrNotFound.Error()) {
+				lacks(t, "sleep")
+			}
 			if err != nil && strings.Contains(string(out), syscall.EAGAIN.Error()) {
 				lacks(t, "room for more processes: "+string(out))
 			}
