@@ -83,7 +83,8 @@ func (b *BootID) UnmarshalText(text []byte) (err error) {
 // that [ProcessRef.Open] opens is that one, or there is an error.
 //
 // The PID is for the reader, and for kernels that cannot open a process by its ID.
-// It is that of the pid namespace in which the ProcessRef was made.
+// It is that of the pid namespace in which the ProcessRef was made. From another one the
+// process may be out of sight, which cannot be told from its end.
 //
 // IDs start anew with each boot, from small numbers. A ProcessRef with the zero
 // BootID is taken for one of this boot. As long as it is not kept until the next,

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -61,6 +62,24 @@ type WaitResult struct {
 
 // statusUnknown is WIFCONTINUED: something other than an end.
 const statusUnknown = 0xffff
+
+// String returns the result for messages, such as "exit status 3", "signal 9 (killed)",
+// "status unknown: …" or "running".
+func (r WaitResult) String() string {
+	switch {
+	case !r.Ended:
+		return "running"
+	case r.Unknown != nil:
+		return "status unknown: " + r.Unknown.Error()
+	case !r.Status.Signaled():
+		return "exit status " + strconv.Itoa(r.Status.ExitStatus())
+	}
+	s := "signal " + strconv.Itoa(int(r.Status.Signal())) + " (" + r.Status.Signal().String() + ")"
+	if r.Status.CoreDump() {
+		s += ", core dumped"
+	}
+	return s
+}
 
 var errNotReaped = &inputError{text: "a zombie that its parent has not reaped", errno: syscall.EAGAIN}
 

@@ -841,6 +841,20 @@ func TestWaitAdopted(t *testing.T) {
 	})
 }
 
+func TestWaitResultString(t *testing.T) {
+	for want, r := range map[string]WaitResult{
+		"running":                                 {},
+		"exit status 3":                           {Ended: true, Status: exitCode(3)},
+		"signal 9 (killed)":                       {Ended: true, Status: killedBy(syscall.SIGKILL)},
+		"signal 6 (aborted), core dumped":         {Ended: true, Status: killedBy(syscall.SIGABRT) | 0x80},
+		"status unknown: " + errNotReaped.Error(): {Ended: true, Status: statusUnknown, Unknown: errNotReaped},
+	} {
+		if r.String() != want {
+			t.Errorf("%q, want %q", r, want)
+		}
+	}
+}
+
 func TestExitStatusErrors(t *testing.T) {
 	for errno, want := range map[syscall.Errno][]error{
 		0:               {errors.ErrUnsupported},

@@ -256,7 +256,7 @@ func wait(c *call) error {
 		case errors.Is(err, os.ErrProcessDone) && strings.Contains(arg, ":"):
 			// Of a PID alone it is not known what it was.
 			ended++
-			fmt.Fprintf(c.out, "%s %s\n", arg, ending(sysfd.WaitResult{Unknown: errors.New("that was before")}))
+			fmt.Fprintf(c.out, "%s: %v\n", arg, sysfd.WaitResult{Ended: true, Unknown: errors.New("it ended before")})
 		default:
 			return err
 		}
@@ -275,27 +275,12 @@ func wait(c *call) error {
 			return err
 		}
 		ended++
-		fmt.Fprintf(c.out, "%s %s\n", arg, ending(r))
+		fmt.Fprintf(c.out, "%s: %v\n", arg, r)
 		if err := c.out.(interface{ Flush() error }).Flush(); err != nil {
 			return err
 		}
 	}
 	return failed
-}
-
-// ending says how a process ended.
-func ending(r sysfd.WaitResult) string {
-	switch {
-	case r.Unknown != nil:
-		return fmt.Sprintf("has ended, how is not known: %v", r.Unknown)
-	case r.Status.Signaled():
-		s := fmt.Sprintf("was killed by signal %d (%v)", int(r.Status.Signal()), r.Status.Signal())
-		if r.Status.CoreDump() {
-			s += " and dumped core"
-		}
-		return s
-	}
-	return fmt.Sprintf("exited with status %d", r.Status.ExitStatus())
 }
 
 func kill(c *call) error {

@@ -139,15 +139,15 @@ func TestWait(t *testing.T) {
 	said := func(arg, how string) {
 		t.Helper()
 		lines.Scan()
-		if line := lines.Text(); line != arg+" "+how && !strings.Contains(line, "this kernel does not have it") {
-			t.Errorf("%q, want %s %s", line, arg, how)
+		if line := lines.Text(); line != arg+": "+how && !strings.Contains(line, "this kernel does not have it") {
+			t.Errorf("%q, want %s: %s", line, arg, how)
 		}
 	}
 	first.end()
-	said(first.ref, "exited with status 3") // before the second one has ended
+	said(first.ref, "exit status 3") // before the second one has ended
 	second.Process.Kill()
 	second.end()
-	said(second.pid(), "was killed by signal 9 (killed)")
+	said(second.pid(), "signal 9 (killed)")
 	if lines.Scan() || cmd.Wait() != nil {
 		t.Errorf("%q, %v", lines.Text(), cmd.ProcessState)
 	}
@@ -158,7 +158,7 @@ func TestWait(t *testing.T) {
 	}
 	for _, args := range [][]string{{"wait", first.ref}, {"wait", "-any", third.ref, first.ref}} {
 		out, errs, code = status(t, sysfdCommand(args...))
-		if code != 0 || !strings.HasPrefix(out, first.ref+" has ended, how is not known") || errs != "" {
+		if code != 0 || !strings.HasPrefix(out, first.ref+": status unknown") || errs != "" {
 			t.Errorf("status %d, %q, %q", code, out, errs)
 		}
 	}
@@ -175,7 +175,7 @@ func TestWait(t *testing.T) {
 	}
 	opened(t, wait, 2)
 	fourth.end()
-	if err := wait.Wait(); err != nil || !strings.HasPrefix(printed.String(), fourth.pid()+" ") || strings.Count(printed.String(), "\n") != 1 {
+	if err := wait.Wait(); err != nil || !strings.HasPrefix(printed.String(), fourth.pid()+": ") || strings.Count(printed.String(), "\n") != 1 {
 		t.Errorf("%v, %q", err, printed.String())
 	}
 }
