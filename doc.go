@@ -45,6 +45,6 @@
 // # Other systems
 //
 // The package is for Linux, on every architecture that Go supports there.
-// Elsewhere there is [ListenFDs] alone, which returns no descriptors, so that the
-// main function of a daemon needs no build tags.
+// Elsewhere there are [ListenFDs] and [TakeListenFDs] alone, which return no
+// descriptors, so that the main function of a daemon needs no build tags.
 package sysfd

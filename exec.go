@@ -19,6 +19,10 @@ import (
 // Whatever envv says of these variables is dropped. With no files none is set, and
 // it is [syscall.Exec].
 //
+// What this process received comes from [ListenFDs], and goes on to the new program as
+// it came if it is passed on in that order: it does not matter which numbers the files
+// have now. Others may be put among them or left out.
+//
 // argv0 is the path of the program, argv its arguments from its name on. A file
 // may be given twice. Whether a file is in blocking mode is left as it is. Other
 // descriptors that are not close-on-exec go along, as with any execve.

@@ -45,11 +45,28 @@ type ListenEnv struct {
 	Err error
 }
 
+// Explain tells a person why nothing was taken, as Reason does, or else what was.
+// It is one line. Call it on what [InspectListenEnv] returned.
+func (e ListenEnv) Explain() string {
+	if len(e.Names) == 0 {
+		return e.Reason
+	}
+	text := "taken: "
+	for i, name := range e.Names {
+		if i > 0 {
+			text += ", "
+		}
+		text += "descriptor " + strconv.Itoa(listenFDsStart+i) + " as " + strconv.Quote(name)
+	}
+	return text
+}
+
 var listen struct {
 	sync.Mutex
 	taken bool
 	env   ListenEnv
 	files []*os.File
+	given []bool // of each file: TakeListenFDs returned it
 }
 
 // ListenFDs returns the descriptors that the service manager passed to this
@@ -60,7 +77,8 @@ var listen struct {
 // The first call takes them: it makes them close-on-exec and unsets $LISTEN_PID,
 // $LISTEN_PIDFDID, $LISTEN_FDS and $LISTEN_FDNAMES, whatever the outcome. All
 // further calls return the same, including the same files; who closes one closes
-// it for all callers.
+// it for all callers. [TakeListenFDs] is for programs of several parts, each of which
+// has descriptors of its own.
 //
 // No descriptors and no error is the answer if none were passed, or if they are
 // addressed to another process: by $LISTEN_PID, or by $LISTEN_PIDFDID, which
@@ -76,25 +94,63 @@ var listen struct {
 // as the Go runtime does before main. EMFILE, ENFILE or ENOMEM if these keep the
 // process from learning its pidfd ID.
 //
+// A program that executes itself anew hands what this returned to [ExecListenFDs], in
+// the order in which it is. Then this returns the same again, each in its place and
+// with its name. For that, the files must remain open: a listener that package net made
+// of one is another descriptor. Connections that wait to be accepted are kept.
+//
 // The answers are those of sd_listen_fds_with_names(3) of systemd 262, except that
 // it takes descriptors that are close-on-exec, and does without the pidfd ID for
 // whatever reason it cannot have it.
 func ListenFDs() ([]*os.File, error) {
 	listen.Lock()
 	defer listen.Unlock()
-	if !listen.taken {
-		listen.env = inspectListenEnv()
-		for _, name := range listenVarNames {
-			os.Unsetenv(name)
-		}
-		for i, name := range listen.env.Names {
-			fd := listenFDsStart + i
-			fcntl(fd, syscall.F_SETFD, syscall.FD_CLOEXEC) // fails for no descriptor that is open
-			listen.files = append(listen.files, os.NewFile(uintptr(fd), name))
-		}
-		listen.taken = true
-	}
+	takeListenFDs()
 	return append([]*os.File(nil), listen.files...), listen.env.Err
+}
+
+// TakeListenFDs returns the descriptors of one name, in their order, and these only
+// once: they are the caller's, to close as well. So parts of a program that do not
+// know of each other get what is theirs, if the names are. The name of what came
+// without $LISTEN_FDNAMES is "unknown".
+//
+// No descriptors and no error is the answer, too, if there are none of that name,
+// or if all were returned before.
+//
+// The first call, of this function or of [ListenFDs], takes them all from the
+// environment, and the errors are those of ListenFDs, for each call. ListenFDs goes
+// on to return all, also what was returned here: it is for who has charge of
+// the whole, to pass it on for instance, and must not close what is not its own.
+func TakeListenFDs(name string) ([]*os.File, error) {
+	listen.Lock()
+	defer listen.Unlock()
+	takeListenFDs()
+	var files []*os.File
+	for i, f := range listen.files {
+		if listen.env.Names[i] == name && !listen.given[i] {
+			listen.given[i] = true
+			files = append(files, f)
+		}
+	}
+	return files, listen.env.Err
+}
+
+// takeListenFDs is called with the lock held.
+func takeListenFDs() {
+	if listen.taken {
+		return
+	}
+	listen.env = inspectListenEnv()
+	for _, name := range listenVarNames {
+		os.Unsetenv(name)
+	}
+	for i, name := range listen.env.Names {
+		fd := listenFDsStart + i
+		fcntl(fd, syscall.F_SETFD, syscall.FD_CLOEXEC) // fails for no descriptor that is open
+		listen.files = append(listen.files, os.NewFile(uintptr(fd), name))
+	}
+	listen.given = make([]bool, len(listen.files))
+	listen.taken = true
 }
 
 // InspectListenEnv tells what [ListenFDs] will return, or has returned, and why.
@@ -151,7 +207,11 @@ func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(
 	}
 
 	if !v[listenPID].set {
-		return nil, "LISTEN_PID is not set", nil
+		reason = "LISTEN_PID is not set"
+		if v[listenFDs].set {
+			reason += ", though LISTEN_FDS is: it is not said which process is addressed"
+		}
+		return nil, reason, nil
 	}
 	forPID, errno := parseUnsigned(v[listenPID].value, longBits)
 	if errno == 0 && (forPID == 0 || forPID > 1<<31-1) {
@@ -175,7 +235,8 @@ func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(
 		case err != nil:
 			return nil, "", err
 		case id != PidFDID(forID):
-			return nil, "LISTEN_PID is that of this process, but LISTEN_PIDFDID is addressed to pidfd ID " + PidFDID(forID).String() + ", this process has " + id.String(), nil
+			return nil, "LISTEN_PID is that of this process, but LISTEN_PIDFDID is addressed to pidfd ID " + PidFDID(forID).String() + ", this process has " + id.String() +
+				": a program in between was forked and renewed LISTEN_PID alone, or the PID has been used again, or is of another PID namespace", nil
 		}
 	}
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -129,22 +130,35 @@ func TestListenDecide(t *testing.T) {
 	}
 }
 
-func TestListenReasons(t *testing.T) {
-	for _, test := range []struct{ pid, pidfdid, fds, want string }{
-		{unset, unset, unset, "LISTEN_PID is not set"},
-		{"1", unset, "1", "LISTEN_PID is addressed to process 1, this is process 4711"},
-		{"4711", "119", "1", "LISTEN_PID is that of this process, but LISTEN_PIDFDID is addressed to pidfd ID 119, this process has 30064771191"},
-		{"4711", unset, unset, "LISTEN_FDS is not set"},
-		{"x", unset, unset, `LISTEN_PID="x": not a PID`},
-		{"0", unset, unset, `LISTEN_PID="0": out of range`},
-		{"4711", unset, "2", `LISTEN_FDS="2": descriptor 4 is not open`},
+func TestListenExplain(t *testing.T) {
+	for _, test := range []struct{ pid, pidfdid, fds, names, want string }{
+		{unset, unset, unset, unset, "LISTEN_PID is not set"},
+		{unset, "119", unset, "a", "LISTEN_PID is not set"},
+		{unset, unset, "1", unset, "LISTEN_PID is not set, though LISTEN_FDS is: it is not said which process is addressed"},
+		{"1", unset, "1", unset, "LISTEN_PID is addressed to process 1, this is process 4711"},
+		{"4711", "119", "1", unset, "LISTEN_PID is that of this process, but LISTEN_PIDFDID is addressed to pidfd ID 119, this process has 30064771191: " +
+			"a program in between was forked and renewed LISTEN_PID alone, or the PID has been used again, or is of another PID namespace"},
+		{"4711", unset, unset, unset, "LISTEN_FDS is not set"},
+		{"x", unset, unset, unset, `LISTEN_PID="x": not a PID`},
+		{"0", unset, unset, unset, `LISTEN_PID="0": out of range`},
+		{"4711", "x\n", "1", unset, `LISTEN_PIDFDID="x\n": not a pidfd ID`},
+		{"4711", "-1", "1", unset, `LISTEN_PIDFDID="-1": out of range`},
+		{"4711", unset, "", unset, `LISTEN_FDS="": not a number of descriptors`},
+		{"4711", unset, "0", unset, `LISTEN_FDS="0": not a number of descriptors`},
+		{"4711", unset, "99999999999", unset, `LISTEN_FDS="99999999999": out of range`},
+		{"4711", unset, "3", unset, `LISTEN_FDS="3": descriptor 5 is not open`},
+		{"4711", unset, "1", "a:b", `LISTEN_FDNAMES="a:b": that is 2 names for 1 descriptors`},
+		{"4711", unset, "1", `a\`, `LISTEN_FDNAMES="a\\": nothing behind the last backslash`},
+		{"4711", "30064771191", "1", unset, `taken: descriptor 3 as "unknown"`},
+		{"4711", "30064771191", "2", "http:", `taken: descriptor 3 as "http", descriptor 4 as ""`},
 	} {
-		_, reason, err := decide(test.pid, test.pidfdid, test.fds, unset, 1)
-		if err != nil {
-			reason = err.Error()
+		var env ListenEnv
+		env.Names, env.Reason, env.Err = decide(test.pid, test.pidfdid, test.fds, test.names, 2)
+		if env.Err != nil {
+			env.Reason = env.Err.Error() // as inspectListenEnv does
 		}
-		if reason != test.want {
-			t.Errorf("%+q: %s", test, reason)
+		if got := env.Explain(); got != test.want {
+			t.Errorf("%+q: %s", test, got)
 		}
 	}
 }
@@ -385,9 +399,10 @@ func init() {
 		return json.NewEncoder(os.Stdout).Encode(r)
 	}
 
-	// Becomes the child above, with its own PID and ID put in the environment.
-	children["become-listen"] = func(args []string) error {
-		os.Setenv(childVar, "listen")
+	// Becomes the child that its first argument names, with its own PID and ID put in
+	// the environment.
+	children["become"] = func(args []string) error {
+		os.Setenv(childVar, args[0])
 		env := os.Environ()
 		id, err := selfID()
 		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
@@ -399,7 +414,7 @@ func init() {
 				env[i] = replace.Replace(s)
 			}
 		}
-		words := self(args...)
+		words := self(args[1:]...)
 		path, err := exec.LookPath(words[0])
 		if err != nil {
 			return err
@@ -458,7 +473,7 @@ func TestListenFDs(t *testing.T) {
 			if test.needsID {
 				needs(t, "pidfs", idSince)
 			}
-			cmd := child("become-listen", test.args...)
+			cmd := child("become", append([]string{"listen"}, test.args...)...)
 			cmd.Env = append(cmd.Env, test.env...)
 			cmd.ExtraFiles = files[:test.files]
 			var r listenReport
@@ -478,5 +493,210 @@ func TestListenFDs(t *testing.T) {
 				t.Errorf("before: %s, then: %s", r.InspectedErr, r.Err)
 			}
 		})
+	}
+}
+
+// A takeReport is what a child got that takes by name.
+type takeReport struct {
+	Got    map[string][]int // descriptors
+	Times  map[string]int   // how many callers got some
+	Again  int              // how many descriptors came a second time
+	All    []int
+	Usable bool // although others closed theirs
+	Errs   []string
+	Left   []string
+}
+
+func init() {
+	// Many goroutines ask for each name, and close at once what they got.
+	children["take"] = func(args []string) error {
+		r := takeReport{Got: map[string][]int{}, Times: map[string]int{}, Usable: true}
+		var group sync.WaitGroup
+		var mu sync.Mutex
+		start := make(chan bool)
+		for _, name := range args {
+			for i := range 8 {
+				group.Go(func() {
+					<-start
+					if i == 0 { // the first call can be either
+						ListenFDs()
+					}
+					files, err := TakeListenFDs(name)
+					mu.Lock()
+					defer mu.Unlock()
+					if err != nil {
+						r.Errs = append(r.Errs, err.Error())
+					}
+					if len(files) > 0 {
+						r.Times[name]++
+					}
+					for _, f := range files {
+						if f.Name() != name {
+							r.Errs = append(r.Errs, "got "+f.Name()+" for "+name)
+						}
+						is, err := IsSpecial(f, "")
+						r.Usable = r.Usable && is && err == nil
+						_, err = askFD(f, func(fd int) (bool, error) {
+							r.Got[name] = append(r.Got[name], fd)
+							return true, nil
+						})
+						if err != nil {
+							r.Errs = append(r.Errs, err.Error())
+						}
+						f.Close()
+					}
+				})
+			}
+		}
+		close(start)
+		group.Wait()
+		for _, name := range args {
+			files, _ := TakeListenFDs(name)
+			r.Again += len(files)
+		}
+		// Also what is closed by now; what nobody asked for is open.
+		files, _ := ListenFDs()
+		for _, f := range files {
+			fd := -1
+			askFD(f, func(open int) (bool, error) { fd = open; return true, nil })
+			r.All = append(r.All, fd)
+		}
+		for _, s := range os.Environ() {
+			if strings.HasPrefix(s, "LISTEN_") {
+				r.Left = append(r.Left, s)
+			}
+		}
+		return json.NewEncoder(os.Stdout).Encode(r)
+	}
+}
+
+func TestTakeListenFDs(t *testing.T) {
+	keepsDescriptors(t)
+	f, err := os.Open(tempFile(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, test := range []struct {
+		env  []string
+		fds  int
+		ask  []string
+		want map[string][]int
+		all  []int
+		err  string
+	}{
+		{env: []string{"LISTEN_FDS=5", "LISTEN_FDNAMES=http:admin:http:other:"}, fds: 5, ask: []string{"http", "admin", "", "none"},
+			want: map[string][]int{"http": {3, 5}, "admin": {4}, "": {7}}, all: []int{-1, -1, -1, 6, -1}},
+		{env: []string{"LISTEN_FDS=2"}, fds: 2, ask: []string{"unknown", "http"}, want: map[string][]int{"unknown": {3, 4}}, all: []int{-1, -1}},
+		{ask: []string{"http"}},
+		{env: []string{"LISTEN_FDS=x"}, fds: 1, ask: []string{"unknown"}, err: `LISTEN_FDS="x"`},
+	} {
+		cmd := child("become", append([]string{"take"}, test.ask...)...)
+		cmd.Env = append(cmd.Env, "LISTEN_PID=@PID@")
+		cmd.Env = append(cmd.Env, test.env...)
+		cmd.ExtraFiles = slices.Repeat([]*os.File{f}, test.fds)
+		var r takeReport
+		decodeJSON(t, output(t, cmd), &r)
+		if len(r.Got) != len(test.want) || r.Again != 0 || !r.Usable || !slices.Equal(r.All, test.all) || len(r.Left) > 0 {
+			t.Errorf("%q: %+v", test.env, r)
+		}
+		for name, fds := range test.want {
+			if !slices.Equal(r.Got[name], fds) || r.Times[name] != 1 {
+				t.Errorf("%q: %s: %+v", test.env, name, r)
+			}
+		}
+		errs := 0
+		if test.err != "" {
+			errs = 8 * len(test.ask) // each caller has it
+		}
+		if len(r.Errs) != errs || errs > 0 && !strings.Contains(r.Errs[0], test.err) {
+			t.Errorf("%q: %q", test.env, r.Errs)
+		}
+	}
+}
+
+func init() {
+	// Receives, executes itself anew and receives again, as many times as args says.
+	// What it prints each time is a list of its sockets.
+	children["receive"] = func(args []string) error {
+		before, err := TakeListenFDs("unix") // what is taken by name is passed on, too
+		if err != nil || len(before) != 1 {
+			return fmt.Errorf("%v, %v", before, err)
+		}
+		files, err := ListenFDs()
+		if err != nil {
+			return err
+		}
+		var sockets []string
+		for _, f := range files {
+			_, err := askFD(f, func(fd int) (bool, error) {
+				_, ino, errno := fstat(fd)
+				if errno != 0 {
+					return false, errno
+				}
+				sockets = append(sockets, fmt.Sprint(fd, " ", f.Name(), " ", ino))
+				return true, nil
+			})
+			if err != nil {
+				return err
+			}
+			if is, err := IsSocket(f, 0, syscall.SOCK_STREAM, 1); !is {
+				return fmt.Errorf("%s is no listening socket: %v", f.Name(), err)
+			}
+		}
+		if err := json.NewEncoder(os.Stdout).Encode(sockets); err != nil {
+			return err
+		}
+		n, err := strconv.Atoi(args[0])
+		if err != nil || n == 0 {
+			return err
+		}
+		// It listens meanwhile, as a service does.
+		l, err := net.FileListener(before[0])
+		if err != nil {
+			return err
+		}
+		go l.Accept()
+		words := self(strconv.Itoa(n - 1))
+		path, err := exec.LookPath(words[0])
+		if err != nil {
+			return err
+		}
+		return ExecListenFDs(path, words, os.Environ(), files)
+	}
+}
+
+// A program that executes itself anew and passes on what it received gets the same
+// sockets in the same places, and again.
+func TestListenAcrossExec(t *testing.T) {
+	keepsDescriptors(t)
+	kinds := kindsOfFD(t, t.TempDir())
+	cmd := child("become", "receive", "2")
+	cmd.Env = append(cmd.Env, "LISTEN_PID=@PID@", "LISTEN_FDS=3", "LISTEN_FDNAMES=unix:tcp:")
+	var want []string
+	for i, name := range []string{"unix", "tcp", ""} {
+		f := kinds[name]
+		if name == "" {
+			f = kinds["tcp"] // a second time
+		}
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+		_, err := askFD(f, func(fd int) (bool, error) {
+			_, ino, errno := fstat(fd)
+			want = append(want, fmt.Sprint(listenFDsStart+i, " ", name, " ", ino))
+			return errno == 0, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := strings.Split(strings.TrimSpace(output(t, cmd)), "\n")
+	if len(lines) != 3 {
+		t.Fatalf("%q", lines)
+	}
+	for i, line := range lines {
+		var got []string
+		if decodeJSON(t, line, &got); !slices.Equal(got, want) {
+			t.Errorf("round %d: %q, want %q", i, got, want)
+		}
 	}
 }

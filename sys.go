@@ -280,6 +280,26 @@ func fstatAll(fd int) (st syscall.Stat_t, errno syscall.Errno) {
 	}
 }
 
+// stat follows symbolic links.
+func stat(path string) (st syscall.Stat_t, errno syscall.Errno) {
+	for {
+		switch err := syscall.Stat(path, &st); err {
+		case nil:
+			return st, 0
+		case syscall.EINTR:
+		default:
+			return st, err.(syscall.Errno)
+		}
+	}
+}
+
+// mqGetAttr returns EBADF for what is no message queue.
+func mqGetAttr(fd int) syscall.Errno {
+	var attr [8]uintptr // a struct mq_attr is eight longs
+	_, _, errno := syscall.RawSyscall(syscall.SYS_MQ_GETSETATTR, uintptr(fd), 0, uintptr(unsafe.Pointer(&attr)))
+	return errno
+}
+
 // fsMagic returns the type of the file system, as in linux/magic.h.
 func fsMagic(fd int) (uint32, syscall.Errno) {
 	magic, _, errno := fstatfs(fd)

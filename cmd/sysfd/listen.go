@@ -75,7 +75,7 @@ func listen(c *call) error {
 			return err
 		}
 	} else {
-		g.print(c.out, env.Environ)
+		g.print(c.out, env)
 	}
 	if err != nil {
 		return errSaid
@@ -83,21 +83,21 @@ func listen(c *call) error {
 	return nil
 }
 
-func (g given) print(out io.Writer, environ []string) {
+func (g given) print(out io.Writer, env sysfd.ListenEnv) {
 	fmt.Fprintf(out, "PID %d, pidfd ID ", g.PID)
 	if g.PidFDID == nil {
 		fmt.Fprintln(out, "unknown")
 	} else {
 		fmt.Fprintln(out, *g.PidFDID)
 	}
-	for _, v := range environ {
+	for _, v := range env.Environ {
 		fmt.Fprintln(out, v)
 	}
 	switch {
-	case g.Error != "":
-		fmt.Fprintln(out, "error:", g.Error)
-	case g.Reason != "":
-		fmt.Fprintln(out, "nothing was passed:", g.Reason)
+	case env.Err != nil:
+		fmt.Fprintln(out, "error:", env.Explain())
+	case len(g.FDs) == 0:
+		fmt.Fprintln(out, "nothing was passed:", env.Explain())
 	}
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, fd := range g.FDs {

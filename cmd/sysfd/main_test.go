@@ -326,6 +326,32 @@ func TestListenError(t *testing.T) {
 	}
 }
 
+// What is addressed to another process, and what is addressed to nobody.
+func TestListenExplains(t *testing.T) {
+	for _, test := range []struct {
+		env  []string
+		want string
+	}{
+		{nil, "nothing was passed: LISTEN_PID is not set\n"},
+		{[]string{"LISTEN_FDS=1"}, "nothing was passed: LISTEN_PID is not set, though LISTEN_FDS is"},
+		{[]string{"LISTEN_PID=1", "LISTEN_FDS=1"}, "nothing was passed: LISTEN_PID is addressed to process 1, this is process "},
+	} {
+		cmd := sysfdCommand("listen")
+		cmd.Env = append(cmd.Env, test.env...)
+		if out, _, code := status(t, cmd); code != 0 || !strings.Contains(out, test.want) {
+			t.Errorf("%q: status %d, %q", test.env, code, out)
+		}
+	}
+	// A shell stands between: it renews $LISTEN_PID, and not $LISTEN_PIDFDID.
+	cmd := sysfdCommand("activate", "--now", "-l", "127.0.0.1:0", "--", "sh", "-c", `"$0" listen; (sh -c 'LISTEN_PID=$$ exec "$0" listen' "$0"); :`, os.Args[0])
+	out, errs, code := status(t, cmd)
+	for _, want := range []string{"LISTEN_PID is addressed to process " + strconv.Itoa(cmd.Process.Pid), "but LISTEN_PIDFDID is addressed to pidfd ID "} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("%q is not said: status %d, %q, %q", want, code, out, errs)
+		}
+	}
+}
+
 // activated runs sysfd listen by way of sysfd activate, without waiting for traffic.
 func activated(t *testing.T, args ...string) (g given) {
 	t.Helper()

@@ -1,0 +1,223 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// IsSocket tells whether f is a socket of an address family (AF_UNIX, …; 0 = any) and
+// a type (SOCK_STREAM, …; 0 = any), and whether it is listening: listening > 0 asks for
+// one that listen(2) was called for, 0 for one that it was not called for, < 0 for
+// either.
+//
+// A service gets a listening socket in most cases, and a connected one under
+// Accept=yes, where listening = 0 holds. A socket of datagrams never listens.
+//
+// This function and the others whose names begin with Is leave f as it is, and its
+// blocking mode too. Their answers are those of sd_is_socket(3) of systemd 262; where
+// they differ, the documentation says so.
+//
+// A descriptor of the file of a socket (O_PATH of open(2)) is no socket.
+// sd_is_socket takes it for one if it is not asked for more. The family is the
+// SO_DOMAIN of socket(7); there it is that of the address.
+//
+// Errors: EINVAL if domain or typ is negative; [os.ErrClosed]; those of getsockopt(2).
+func IsSocket(f *os.File, domain, typ, listening int) (bool, error) {
+	return isSocket(f, domain, typ, listening, nil)
+}
+
+// IsSocketInet is [IsSocket] for AF_INET and AF_INET6 (0 = either), which also tells
+// whether the socket is bound to a port (0 = any).
+//
+// Errors: EINVAL for another domain, and those of IsSocket and getsockname(2).
+func IsSocketInet(f *os.File, domain, typ, listening int, port uint16) (bool, error) {
+	switch domain {
+	case 0, syscall.AF_INET, syscall.AF_INET6:
+	default:
+		return false, &inputError{text: "address family " + strconv.Itoa(domain) + " is neither AF_INET nor AF_INET6", errno: syscall.EINVAL}
+	}
+	return isSocket(f, domain, typ, listening, func(fd, domain int) (bool, error) {
+		if domain != syscall.AF_INET && domain != syscall.AF_INET6 || port == 0 {
+			return port == 0 && (domain == syscall.AF_INET || domain == syscall.AF_INET6), nil
+		}
+		name, err := syscall.Getsockname(fd)
+		switch name := name.(type) {
+		case *syscall.SockaddrInet4:
+			return name.Port == int(port), nil
+		case *syscall.SockaddrInet6:
+			return name.Port == int(port), nil
+		}
+		return false, err
+	})
+}
+
+// IsSocketUnix is [IsSocket] for AF_UNIX, which also tells whether the socket has an
+// address. It is written as package net does: the path as it was bound, which is not
+// resolved; "@name" for an abstract one; "@" for a socket without a name. "" is any.
+//
+// As there, the file @name in the working directory of who bound the socket looks
+// like an abstract name, and an abstract name ends where it has a zero byte.
+// sd_is_socket_unix tells these apart.
+//
+// Errors: those of IsSocket and getsockname(2).
+func IsSocketUnix(f *os.File, typ, listening int, path string) (bool, error) {
+	return isSocket(f, syscall.AF_UNIX, typ, listening, func(fd, domain int) (bool, error) {
+		if path == "" {
+			return true, nil
+		}
+		name, err := syscall.Getsockname(fd)
+		unix, ok := name.(*syscall.SockaddrUnix)
+		return ok && unix.Name == path, err
+	})
+}
+
+// isSocket asks named of a socket for which the rest holds.
+func isSocket(f *os.File, domain, typ, listening int, named func(fd, domain int) (bool, error)) (bool, error) {
+	if domain < 0 || typ < 0 {
+		return false, &inputError{text: "address family " + strconv.Itoa(domain) + ", socket type " + strconv.Itoa(typ) + ": negative", errno: syscall.EINVAL}
+	}
+	return askFD(f, func(fd int) (is bool, err error) {
+		call := "getsockopt"
+		is, err = func() (bool, error) {
+			has, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_DOMAIN)
+			switch {
+			case err == syscall.ENOTSOCK, err == syscall.EBADF: // it is open, so EBADF tells of O_PATH
+				return false, nil
+			case err != nil || domain != 0 && has != domain:
+				return false, err
+			}
+			if typ != 0 {
+				has, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
+				if err != nil || has != typ {
+					return false, err
+				}
+			}
+			if listening >= 0 {
+				accepts, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
+				if err != nil || (accepts != 0) != (listening > 0) {
+					return false, err
+				}
+			}
+			if named == nil {
+				return true, nil
+			}
+			call = "getsockname"
+			return named(fd, has)
+		}()
+		if errno, ok := err.(syscall.Errno); ok {
+			err = &callError{call: call, subject: fdSubject(fd), errno: errno}
+		}
+		return is, err
+	})
+}
+
+// IsFIFO tells whether f is a pipe, and if path is not "", whether it is the FIFO of
+// that path, where symbolic links are followed. If there is nothing, it is not.
+//
+// Errors: [os.ErrClosed], those of fstat(2), and of stat(2) for path, except ENOENT
+// and ENOTDIR.
+func IsFIFO(f *os.File, path string) (bool, error) {
+	return isFile(f, path, func(has, at *syscall.Stat_t) bool {
+		return has.Mode&syscall.S_IFMT == syscall.S_IFIFO && (at == nil || sameInode(has, at))
+	})
+}
+
+// IsSpecial tells whether f is a regular file or a character device, and if path is
+// not "", whether it is the one of that path, where symbolic links are followed: the
+// same file, or the same device under whatever name. If there is nothing, it is not.
+// These are what ListenSpecial= of systemd.socket(5) opens; files in /proc and /sys
+// are regular ones.
+//
+// Errors: those of [IsFIFO].
+func IsSpecial(f *os.File, path string) (bool, error) {
+	return isFile(f, path, func(has, at *syscall.Stat_t) bool {
+		kind := has.Mode & syscall.S_IFMT
+		switch {
+		case kind != syscall.S_IFREG && kind != syscall.S_IFCHR:
+			return false
+		case at == nil:
+			return true
+		case kind != at.Mode&syscall.S_IFMT:
+			return false
+		case kind == syscall.S_IFCHR:
+			return has.Rdev == at.Rdev
+		}
+		return sameInode(has, at)
+	})
+}
+
+// isFile asks is of f, and if path is not "", again of f and what is at path.
+func isFile(f *os.File, path string, is func(has, at *syscall.Stat_t) bool) (bool, error) {
+	return askFD(f, func(fd int) (bool, error) {
+		has, errno := fstatAll(fd)
+		switch {
+		case errno != 0:
+			return false, &callError{call: "fstat", subject: fdSubject(fd), errno: errno}
+		case path == "" || !is(&has, nil):
+			return is(&has, nil), nil
+		}
+		at, errno := stat(path)
+		switch errno {
+		case 0:
+			return is(&has, &at), nil
+		case syscall.ENOENT, syscall.ENOTDIR:
+			return false, nil
+		}
+		return false, &callError{call: "stat", subject: path, errno: errno}
+	})
+}
+
+func sameInode(a, b *syscall.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
+
+// IsMessageQueue tells whether f is a POSIX message queue, see mq_overview(7), and if
+// name is not "", whether it is the one of that name, such as "/queue".
+//
+// The name is looked up in /dev/mqueue. Where that is not mounted, or has no such
+// queue, the answer is an error that matches [os.ErrNotExist], as with sd_is_mq.
+//
+// Errors: EINVAL for a name that does not begin with a slash; [os.ErrClosed]; those
+// of mq_getattr(3), of which ENOSYS is that of a kernel without message queues; those
+// of stat(2) for the name.
+func IsMessageQueue(f *os.File, name string) (bool, error) {
+	if name != "" && name[0] != '/' {
+		return false, &inputError{text: "message queue " + strconv.Quote(name) + ": the name does not begin with a slash", errno: syscall.EINVAL}
+	}
+	return askFD(f, func(fd int) (bool, error) {
+		switch errno := mqGetAttr(fd); errno {
+		case 0:
+		case syscall.EBADF: // it is open, so that is to say: no queue
+			return false, nil
+		default:
+			return false, &callError{call: "mq_getsetattr", subject: fdSubject(fd), errno: errno}
+		}
+		if name == "" {
+			return true, nil
+		}
+		has, errno := fstatAll(fd)
+		if errno != 0 {
+			return false, &callError{call: "fstat", subject: fdSubject(fd), errno: errno}
+		}
+		path := "/dev/mqueue" + name
+		at, errno := stat(path)
+		if errno != 0 {
+			return false, &callError{call: "stat", subject: path, errno: errno}
+		}
+		return sameInode(&has, &at), nil
+	})
+}
+
+// askFD calls ask with the descriptor of f, which stays open meanwhile.
+func askFD(f *os.File, ask func(fd int) (bool, error)) (is bool, err error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	var failed error
+	if conn.Control(func(fd uintptr) { is, failed = ask(int(fd)) }) != nil {
+		return false, os.ErrClosed // it fails for nothing else
+	}
+	return is, failed
+}
