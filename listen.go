@@ -213,10 +213,7 @@ func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(
 		}
 		return nil, reason, nil
 	}
-	forPID, errno := parseUnsigned(v[listenPID].value, longBits)
-	if errno == 0 && (forPID == 0 || forPID > 1<<31-1) {
-		errno = syscall.ERANGE
-	}
+	forPID, errno := parsePID(v[listenPID].value)
 	if errno != 0 {
 		return nil, "", v.invalid(listenPID, "not a PID", errno)
 	}
@@ -270,10 +267,14 @@ func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(
 
 // invalid returns an error about the value of a variable.
 func (v *listenVars) invalid(i int, text string, errno syscall.Errno) error {
+	return invalidVar(listenVarNames[i], v[i].value, text, errno)
+}
+
+func invalidVar(name, value, text string, errno syscall.Errno) error {
 	if errno == syscall.ERANGE {
 		text = "out of range"
 	}
-	return &inputError{text: listenVarNames[i] + "=" + strconv.Quote(v[i].value) + ": " + text, errno: errno}
+	return &inputError{text: name + "=" + strconv.Quote(value) + ": " + text, errno: errno}
 }
 
 // splitNames takes $LISTEN_FDNAMES apart as systemd does: a colon ends a name,
@@ -311,6 +312,15 @@ func parseUnsigned(s string, bits int) (uint64, syscall.Errno) {
 		return 0, syscall.ERANGE
 	}
 	return -n & limit, 0 // \v and \f before the sign hide it from systemd
+}
+
+// parsePID reads a PID as parse_pid does.
+func parsePID(s string) (uint64, syscall.Errno) {
+	pid, errno := parseUnsigned(s, longBits)
+	if errno == 0 && (pid == 0 || pid > 1<<31-1) {
+		errno = syscall.ERANGE
+	}
+	return pid, errno
 }
 
 // parseInt32 reads a number as safe_atoi does.

@@ -243,6 +243,13 @@ func pollNow(fd int) (revents int16, errno syscall.Errno) {
 	}
 }
 
+// monotonicUsec returns the time of CLOCK_MONOTONIC in microseconds.
+func monotonicUsec() (uint64, syscall.Errno) {
+	var now [2]uint64 // a struct __kernel_timespec
+	_, _, errno := syscall.RawSyscall(_SYS_CLOCK_GETTIME64, _CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&now)), 0)
+	return now[0]*1e6 + now[1]/1e3, errno
+}
+
 // fcntl is for commands that cannot block.
 func fcntl(fd, cmd, arg int) (int, syscall.Errno) {
 	r, _, errno := syscall.RawSyscall(_SYS_FCNTL, uintptr(fd), uintptr(cmd), uintptr(arg))

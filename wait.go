@@ -377,11 +377,19 @@ func newEpoll() (fd int, file *os.File, err error) {
 		return -1, nil, os.NewSyscallError("fcntl", err)
 	}
 	file = os.NewFile(uintptr(fd), "epoll")
-	if file.SetReadDeadline(time.Time{}) != nil {
+	if err := inPoller(file); err != nil {
 		file.Close()
-		return -1, nil, &inputError{text: "the poller of the Go runtime takes no more files", errno: syscall.ENOSPC}
+		return -1, nil, err
 	}
 	return fd, file, nil
+}
+
+// inPoller returns an error if a file is not in the runtime's poller.
+func inPoller(file *os.File) error {
+	if file.SetReadDeadline(time.Time{}) != nil {
+		return &inputError{text: "the poller of the Go runtime takes no more files", errno: syscall.ENOSPC}
+	}
+	return nil
 }
 
 // The bit of EPOLLET; the constant in package syscall is negative.

@@ -30,6 +30,16 @@ const (
 	_SYS_WAITID            = 272
 )
 
+// The system call that tells the time in 64 bits everywhere: <asm/unistd.h>.
+const (
+	_SYS_CLOCK_GETTIME64 = 246 // clock_gettime where a C long has 64 bits, elsewhere since Linux 5.1
+)
+
+// Clocks: <linux/time.h>.
+const (
+	_CLOCK_MONOTONIC = 1
+)
+
 // Flags of name_to_handle_at(2): <linux/fcntl.h>.
 const (
 	AT_EMPTY_PATH           = 0x1000 // an empty path means dirfd itself; Linux 2.6.39

@@ -91,6 +91,14 @@ var syscalls = []constant{
 }
 
 var groups = []group{
+	{Header: "asm/unistd.h", Doc: "The system call that tells the time in 64 bits everywhere", Dec: true, Consts: []constant{
+		// From 403 on the numbers are in the same order everywhere.
+		{Name: "_SYS_CLOCK_GETTIME64", Doc: "clock_gettime where a C long has 64 bits, elsewhere since Linux 5.1",
+			Expr: "sizeof(long) == 8 ? __NR_clock_gettime : __NR_pidfd_send_signal - 424 + 403"},
+	}},
+	{Header: "linux/time.h", Doc: "Clocks", Dec: true, Consts: []constant{
+		{Name: "_CLOCK_MONOTONIC"},
+	}},
 	{Header: "linux/fcntl.h", Doc: "Flags of name_to_handle_at(2)", Consts: []constant{
 		{Name: "AT_EMPTY_PATH", Doc: "an empty path means dirfd itself; Linux 2.6.39", Libc: true},
 		{Name: "AT_SYMLINK_FOLLOW", Doc: "follow a symbolic link at the end of path; Linux 2.6.39", Libc: true},

@@ -1,0 +1,376 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"context"
+	"errors"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Assignments for [Notify] that have just one value.
+const (
+	NotifyReady           = "READY=1"          // the service has started, or reloaded
+	NotifyStopping        = "STOPPING=1"       // the service is about to end
+	NotifyWatchdog        = "WATCHDOG=1"       // it is alive; see [WatchdogInterval]
+	NotifyWatchdogTrigger = "WATCHDOG=trigger" // it is not well: as if the watchdog had not been fed
+	NotifyNoPoll          = "FDPOLL=0"         // for [StoreFDs]: a hang-up or error does not remove them from the store
+)
+
+// NotifyStatus returns the assignment STATUS=: one line of text for people, in UTF-8.
+func NotifyStatus(text string) string { return "STATUS=" + text }
+
+// NotifyErrno returns the assignment ERRNO=, which tells why the service failed.
+func NotifyErrno(errno syscall.Errno) string { return "ERRNO=" + strconv.Itoa(int(errno)) }
+
+// NotifyExtendTimeout returns the assignment EXTEND_TIMEOUT_USEC=: the next message
+// about starting, running or stopping comes within d, which is rounded up to
+// microseconds. What is not positive asks for nothing.
+func NotifyExtendTimeout(d time.Duration) string {
+	usec := max(d, 0) / time.Microsecond
+	if d > usec*time.Microsecond {
+		usec++
+	}
+	return "EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(int64(usec), 10)
+}
+
+// Notify tells the service manager something, as sd_notify(3) does: it sends the
+// assignments, such as [NotifyReady] or what [NotifyStatus] returns, as one datagram to
+// the Unix socket in $NOTIFY_SOCKET, which is an absolute path, or an abstract
+// name behind an "@". If the variable is not set it does nothing, and sent is
+// false. The variable stays set, and programs that are started inherit it; see
+// [os.Unsetenv].
+//
+// Notify waits only while the queue of the receiver is full, and ctx limits just that. So a
+// ctx that is done does not keep [NotifyStopping] back.
+//
+// An assignment is a name, "=" and a value. Each is one argument: a newline in it would
+// start another one, and is an error. systemd takes no message of more than 4096 bytes
+// (src/shared/notify-recv.c), and no status that is not UTF-8. It looks at the sender, which is
+// this process also in what is told of another one, and NotifyAccess= in
+// systemd.service(5) tells from whom it takes messages. That a message was sent does not
+// mean that it was heeded.
+//
+// Errors: EINVAL for an assignment that is none or has a newline or a NUL in it, for no
+// assignments, and for a $NOTIFY_SOCKET that is no address. ENAMETOOLONG if its path
+// has more than 107 bytes. One that matches [errors.ErrUnsupported] for an address of
+// AF_VSOCK, which is for virtual machines. ENOENT or ECONNREFUSED if no one receives
+// there; EACCES. EMSGSIZE if the message is too long for the kernel. That of ctx if the
+// queue was full until it was done.
+func Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
+	return NotifyFiles(ctx, nil, assignments...)
+}
+
+// NotifyFiles is [Notify] with descriptors, at most 253. The receiver gets duplicates; the
+// files stay open here. It is for what [StoreFDs], [NotifyMainPidFD] and
+// [NotifyBarrier] do not send: systemd closes all others.
+//
+// Errors: those of [Notify]. E2BIG if there are too many files. [os.ErrClosed] if one is
+// closed. ETOOMANYREFS beyond the descriptors on their way that RLIMIT_NOFILE allows.
+func NotifyFiles(ctx context.Context, files []*os.File, assignments ...string) (sent bool, err error) {
+	state, err := joinAssignments(assignments)
+	if err != nil {
+		return false, err
+	}
+	const most = 253 // SCM_MAX_FD of the kernel's include/net/scm.h, which says EINVAL
+	if len(files) > most {
+		return false, &inputError{text: strconv.Itoa(len(files)) + " descriptors cannot be sent at once", errno: syscall.E2BIG}
+	}
+	address, ok := os.LookupEnv("NOTIFY_SOCKET")
+	if !ok {
+		return false, nil
+	}
+	if err := checkNotifySocket(address); err != nil {
+		return false, err
+	}
+	socket, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return false, os.NewSyscallError("socket", err)
+	}
+	file, err := sendNotification(ctx, socket, address, state, files)
+	if file != nil {
+		file.Close()
+	} else {
+		syscall.Close(socket)
+	}
+	return err == nil, err
+}
+
+func joinAssignments(assignments []string) (state []byte, err error) {
+	for i, a := range assignments {
+		if strings.IndexByte(a, '=') < 1 || strings.ContainsAny(a, "\n\x00") {
+			return nil, &inputError{text: strconv.Quote(a) + " is not an assignment of one line", errno: syscall.EINVAL}
+		}
+		if i > 0 {
+			state = append(state, '\n')
+		}
+		state = append(state, a...)
+	}
+	if state == nil {
+		return nil, &inputError{text: "there is no assignment to send", errno: syscall.EINVAL}
+	}
+	return state, nil
+}
+
+// checkNotifySocket finds what [syscall.Connect] would take for something else, or not tell.
+func checkNotifySocket(address string) error {
+	const most = 107 // with the NUL behind a path, or ahead of an abstract name: the 108 of sun_path
+	err := &inputError{text: "NOTIFY_SOCKET=" + strconv.Quote(address) + ": ", errno: syscall.EINVAL}
+	switch {
+	case strings.HasPrefix(address, "vsock"):
+		err.text += "AF_VSOCK is not supported"
+		err.errno, err.means = syscall.EAFNOSUPPORT, errors.ErrUnsupported
+	case address == "" || address == "@" || address[0] != '/' && address[0] != '@':
+		err.text += "neither an absolute path nor an abstract name"
+	case len(address) > most:
+		err.text += "too long"
+		err.errno = syscall.ENAMETOOLONG
+	default:
+		return nil
+	}
+	return err
+}
+
+// sendNotification sends state and files. Once the socket belongs to a file, it returns that.
+func sendNotification(ctx context.Context, socket int, address string, state []byte, files []*os.File) (file *os.File, err error) {
+	// Connected, the socket is writable when the receiver's queue is not full.
+	if err := syscall.Connect(socket, &syscall.SockaddrUnix{Name: address}); err != nil {
+		return nil, &callError{call: "connect", subject: address, errno: err.(syscall.Errno)}
+	}
+	send := func() (done bool) {
+		err = withDescriptors(files, make([]int, 0, len(files)), func(fds []int) error {
+			return sendmsg(socket, address, state, fds)
+		})
+		return !errors.Is(err, syscall.EAGAIN)
+	}
+	if send() {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	file = os.NewFile(uintptr(socket), address)
+	if err := inPoller(file); err != nil {
+		return file, err
+	}
+	conn, errConn := file.SyscallConn()
+	if errConn != nil {
+		return file, errConn
+	}
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		file.SetWriteDeadline(time.Unix(1, 0))
+		close(interrupted)
+	})
+	errWait := conn.Write(func(uintptr) bool { return send() })
+	if !stop() {
+		<-interrupted
+	}
+	if errWait != nil {
+		err = context.Cause(ctx)
+	}
+	return file, err
+}
+
+// withDescriptors calls f with the descriptors of files, none of which can be closed meanwhile.
+func withDescriptors(files []*os.File, fds []int, f func(fds []int) error) (err error) {
+	if len(files) == 0 {
+		return f(fds)
+	}
+	conn, err := files[0].SyscallConn()
+	if err != nil {
+		return err
+	}
+	if conn.Control(func(fd uintptr) { err = withDescriptors(files[1:], append(fds, int(fd)), f) }) != nil {
+		return &os.PathError{Op: "sendmsg", Path: files[0].Name(), Err: os.ErrClosed}
+	}
+	return err
+}
+
+func sendmsg(socket int, address string, state []byte, fds []int) error {
+	var control []byte
+	if len(fds) > 0 {
+		control = syscall.UnixRights(fds...)
+	}
+	for {
+		_, err := syscall.SendmsgN(socket, state, control, nil, syscall.MSG_NOSIGNAL)
+		switch err {
+		case nil:
+			return nil
+		case syscall.EINTR:
+		default:
+			return &callError{call: "sendmsg", subject: "to " + address, errno: err.(syscall.Errno)}
+		}
+	}
+}
+
+// NotifyReloading is [Notify] with RELOADING=1 and MONOTONIC_USEC=, the time, ahead
+// of the assignments. Services of Type=notify-reload have to send it once they
+// are asked to reload, and [NotifyReady] when they have.
+//
+// Errors: those of [Notify]. ENOSYS on a kernel of 32 bits before Linux 5.1.
+func NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err error) {
+	usec, errno := monotonicUsec()
+	if errno != 0 {
+		return false, &callError{call: "clock_gettime", subject: "CLOCK_MONOTONIC", errno: errno}
+	}
+	return Notify(ctx, prepend(assignments, "RELOADING=1", "MONOTONIC_USEC="+strconv.FormatUint(usec, 10))...)
+}
+
+// prepend leaves the memory behind assignments alone, which is the caller's.
+func prepend(assignments []string, first ...string) []string { return append(first, assignments...) }
+
+// NotifyMainProcess is [Notify] with MAINPID= and MAINPIDFDID= ahead of the
+// assignments: this process is now the main process of the service. The PID is taken for
+// one of the service manager's pid namespace, the BootID for that of this boot.
+// systemd refuses a pidfd ID that is not that of the process with the PID, and looks
+// at it since systemd 257. Without an ID there is just MAINPID=.
+//
+// Errors: those of [Notify]. EINVAL if r has no PID.
+func NotifyMainProcess(ctx context.Context, r ProcessRef, assignments ...string) (sent bool, err error) {
+	if r.PID < 1 || !fits32(r.PID) {
+		return false, notAProcess(r.String())
+	}
+	first := []string{"MAINPID=" + strconv.Itoa(r.PID)}
+	if r.ID != 0 {
+		first = append(first, "MAINPIDFDID="+r.ID.String())
+	}
+	return Notify(ctx, prepend(assignments, first...)...)
+}
+
+// NotifyMainPidFD is [NotifyFiles] with MAINPIDFD=1 ahead of the assignments, and the
+// pidfd: its process is now the main process of the service. It works across pid
+// namespaces and where there are no pidfd IDs. systemd knows it since systemd 257.
+//
+// Errors: those of [NotifyFiles]. [os.ErrClosed] if p is closed.
+func NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...string) (sent bool, err error) {
+	if err := p.acquire(); err != nil {
+		return false, err
+	}
+	defer p.release()
+	return NotifyFiles(ctx, []*os.File{p.file}, prepend(assignments, "MAINPIDFD=1")...)
+}
+
+// StoreFDs is [NotifyFiles] with FDSTORE=1 and FDNAME= ahead of the assignments: the
+// service manager keeps duplicates of the files, at most 253 at once, and passes them with
+// this one name to the next process of the service; see [ListenFDs]. The empty name
+// stands for "stored", as it does in systemd. A further assignment that is of use here is
+// [NotifyNoPoll].
+//
+// $FDSTORE tells how many descriptors systemd keeps; it closes what is too much. It
+// keeps one of those that refer to the same open file.
+//
+// Errors: those of [NotifyFiles]. EINVAL for no files and for a name that is not a
+// [ValidFDName].
+func StoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
+	if len(files) == 0 {
+		return false, &inputError{text: "there is no file to store", errno: syscall.EINVAL}
+	}
+	fdname, err := assignFDName(name)
+	if err != nil {
+		return false, err
+	}
+	return NotifyFiles(ctx, files, prepend(assignments, "FDSTORE=1", fdname)...)
+}
+
+// RemoveStoredFDs is [Notify] with FDSTOREREMOVE=1 and FDNAME=: the service manager
+// closes the files that were given to [StoreFDs] with this name.
+//
+// Errors: those of [Notify]. EINVAL for a name that is not a [ValidFDName].
+func RemoveStoredFDs(ctx context.Context, name string) (sent bool, err error) {
+	fdname, err := assignFDName(name)
+	if err != nil {
+		return false, err
+	}
+	return Notify(ctx, "FDSTOREREMOVE=1", fdname)
+}
+
+func assignFDName(name string) (string, error) {
+	if name == "" {
+		name = "stored"
+	}
+	if !ValidFDName(name) {
+		return "", &inputError{text: strconv.Quote(name) + " cannot be the name of a descriptor", errno: syscall.EINVAL}
+	}
+	return "FDNAME=" + name, nil
+}
+
+// NotifyBarrier sends BARRIER=1, as sd_notify_barrier(3) does, and waits until the
+// service manager has dealt with all that was sent before: until it closes the write
+// end of a pipe that comes with the message. That is for a process which ends after it
+// has sent something, so that the manager can still see whose it was. It is also what
+// happens to a message that is ignored.
+//
+// Errors: those of [NotifyFiles]. That of ctx if the manager has not answered when it is
+// done; sent is then true. EMFILE and ENFILE if there is no descriptor left.
+func NotifyBarrier(ctx context.Context) (sent bool, err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	sent, err = NotifyFiles(ctx, []*os.File{w}, "BARRIER=1")
+	w.Close() // the manager's is then the only one
+	if !sent {
+		return false, err
+	}
+	if err := inPoller(r); err != nil {
+		return true, err
+	}
+	p, err := newParking(r)
+	if err != nil {
+		return true, err
+	}
+	return true, p.wait(ctx, nil, func() (closed bool) {
+		p.conn.Control(func(fd uintptr) {
+			revents, _ := pollNow(int(fd))
+			closed = revents&_POLLHUP != 0
+		})
+		return closed
+	})
+}
+
+// WatchdogInterval returns the time within which the service manager expects the
+// next [NotifyWatchdog], from $WATCHDOG_USEC; half of it is a good interval to send
+// at. 0 means that it expects none: the variable is not set, or $WATCHDOG_PID tells that
+// another process is meant. The answers are those of sd_watchdog_enabled(3) of systemd
+// 262. The variables stay set. A time beyond what a [time.Duration] can hold, 292
+// years, comes as the longest one.
+//
+// Errors: EINVAL or ERANGE if one of the variables does not hold what it should.
+func WatchdogInterval() (time.Duration, error) {
+	usec, ok := os.LookupEnv("WATCHDOG_USEC")
+	if !ok {
+		return 0, nil
+	}
+	d, err := parseWatchdogUsec(usec)
+	if err != nil {
+		return 0, err
+	}
+	if pid, ok := os.LookupEnv("WATCHDOG_PID"); ok {
+		n, errno := parsePID(pid)
+		if errno != 0 {
+			return 0, invalidVar("WATCHDOG_PID", pid, "not a PID", errno)
+		}
+		if n != uint64(syscall.Getpid()) {
+			return 0, nil
+		}
+	}
+	return d, nil
+}
+
+func parseWatchdogUsec(s string) (time.Duration, error) {
+	usec, errno := parseUnsigned(s, 64)
+	if errno == 0 && (usec == 0 || usec == math.MaxUint64) { // the latter is systemd's infinity
+		errno = syscall.EINVAL
+	}
+	if errno != 0 {
+		return 0, invalidVar("WATCHDOG_USEC", s, "not a time in microseconds", errno)
+	}
+	return time.Duration(min(usec, math.MaxInt64/1000)) * time.Microsecond, nil
+}
