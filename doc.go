@@ -13,7 +13,8 @@
 //     boot. [OpenPidFD] and [PidFD.ID] give it, [OpenPidFDByID] finds the process. A
 //     [ProcessRef] is one for storing.
 //   - For passed sockets, $LISTEN_PIDFDID: the pidfd ID of the process they are
-//     meant for. [ListenFDs] takes them, [ExecListenFDs] passes them on.
+//     meant for. [ListenFDs] takes them, [ExecListenFDs] passes them on. [Notify]
+//     tells the service manager how things are.
 //
 // What ties them together is that a pidfd ID is the first 64 bits of the file
 // handle of a pidfd. On a 32-bit kernel the inode number that fstat(2) returns
