@@ -37,6 +37,7 @@ import (
 // (RLIMIT_NOFILE) to which the Go runtime has raised that of this process.
 //
 // Errors: those of execve(2); EINVAL for a file whose name is not a [ValidFDName];
+// [os.ErrClosed] for one that is closed;
 // EMFILE if it takes more descriptors than the process may have, which is up to
 // three for each file; EPERM if a seccomp filter forbids a descriptor table of one's
 // own (unshare(2), or else close_range(2) with CLOSE_RANGE_UNSHARE, Linux 5.9).
@@ -145,8 +146,8 @@ func dupFile(f *os.File, start int) (fd int, err error) {
 		return -1, err
 	}
 	var errno syscall.Errno
-	if err := conn.Control(func(old uintptr) { fd, errno = dupAbove(int(old), start) }); err != nil {
-		return -1, err
+	if conn.Control(func(old uintptr) { fd, errno = dupAbove(int(old), start) }) != nil {
+		return -1, &os.PathError{Op: "dup", Path: f.Name(), Err: os.ErrClosed} // it fails for nothing else
 	}
 	if errno != 0 {
 		return -1, &callError{call: "fcntl", subject: "F_DUPFD_CLOEXEC of " + f.Name(), errno: errno}

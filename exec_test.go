@@ -335,9 +335,8 @@ func TestExecListenFDsErrors(t *testing.T) {
 	matches(t, err, os.ErrInvalid)
 	closed := os.NewFile(uintptr(dup(t, null)), "closed")
 	closed.Close()
-	if err := ExecListenFDs("/bin/true", []string{"true"}, nil, []*os.File{null, closed}); err == nil {
-		t.Error("no error")
-	}
+	err = ExecListenFDs("/bin/true", []string{"true"}, nil, []*os.File{null, closed})
+	matches(t, err, os.ErrClosed)
 	err = ExecListenFDs("/bin/true\x00", []string{"true"}, nil, []*os.File{null})
 	matches(t, err, syscall.EINVAL)
 }

@@ -302,12 +302,13 @@ func assignFDName(name string) (string, error) {
 
 // NotifyBarrier sends BARRIER=1, as sd_notify_barrier(3) does, and waits until the
 // service manager has dealt with all that was sent before: until it closes the write
-// end of a pipe that comes with the message. That is for a process which ends after it
-// has sent something, so that the manager can still see whose it was. It is also what
-// happens to a message that is ignored.
+// end of a pipe that comes with the message. A process that ends after it has sent
+// something needs that, unless it is the main process: the manager may otherwise not find
+// out whose message it was. The pipe is closed even if the manager heeds no message of this
+// process. systemd knows it since systemd 246.
 //
-// Errors: those of [NotifyFiles]. That of ctx if the manager has not answered when it is
-// done; sent is then true. EMFILE and ENFILE if there is no descriptor left.
+// Errors: those of [NotifyFiles]. That of ctx if the manager has not closed the pipe when
+// it is done; sent is then true. EMFILE and ENFILE if there is no descriptor left.
 func NotifyBarrier(ctx context.Context) (sent bool, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
