@@ -335,7 +335,7 @@ func TestExecListenFDsErrors(t *testing.T) {
 	matches(t, err, os.ErrInvalid)
 	closed := os.NewFile(uintptr(dup(t, null)), "closed")
 	closed.Close()
-	err = ExecListenFDs("/bin/true", []string{"true"}, nil, []*os.File{null, closed})
+	err = ExecListenFDs("/proc/self/exe", []string{"sysfd.test", "-test.run=^$"}, nil, []*os.File{null, closed})
 	matches(t, err, os.ErrClosed)
 	err = ExecListenFDs("/bin/true\x00", []string{"true"}, nil, []*os.File{null})
 	matches(t, err, syscall.EINVAL)
