@@ -141,13 +141,9 @@ func onThrowawayThread(f func()) {
 
 // dupFile duplicates the descriptor of f; see dupAbove.
 func dupFile(f *os.File, start int) (fd int, err error) {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
 	var errno syscall.Errno
-	if conn.Control(func(old uintptr) { fd, errno = dupAbove(int(old), start) }) != nil {
-		return -1, &os.PathError{Op: "dup", Path: f.Name(), Err: os.ErrClosed} // it fails for nothing else
+	if err := withFD(f, func(old int) { fd, errno = dupAbove(old, start) }); err != nil {
+		return -1, err
 	}
 	if errno != 0 {
 		return -1, &callError{call: "fcntl", subject: "F_DUPFD_CLOEXEC of " + f.Name(), errno: errno}

@@ -209,15 +209,11 @@ func IsMessageQueue(f *os.File, name string) (bool, error) {
 	})
 }
 
-// askFD calls ask with the descriptor of f, which stays open meanwhile.
+// askFD calls ask with the descriptor of f.
 func askFD(f *os.File, ask func(fd int) (bool, error)) (is bool, err error) {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return false, err
-	}
 	var failed error
-	if conn.Control(func(fd uintptr) { is, failed = ask(int(fd)) }) != nil {
-		return false, os.ErrClosed // it fails for nothing else
+	if err := withFD(f, func(fd int) { is, failed = ask(fd) }); err != nil {
+		return false, err
 	}
 	return is, failed
 }

@@ -178,18 +178,15 @@ func sendNotification(ctx context.Context, socket int, address string, state []b
 }
 
 // withDescriptors calls f with the descriptors of files, none of which can be closed meanwhile.
-func withDescriptors(files []*os.File, fds []int, f func(fds []int) error) (err error) {
+func withDescriptors(files []*os.File, fds []int, f func(fds []int) error) error {
 	if len(files) == 0 {
 		return f(fds)
 	}
-	conn, err := files[0].SyscallConn()
-	if err != nil {
+	var failed error
+	if err := withFD(files[0], func(fd int) { failed = withDescriptors(files[1:], append(fds, fd), f) }); err != nil {
 		return err
 	}
-	if conn.Control(func(fd uintptr) { err = withDescriptors(files[1:], append(fds, int(fd)), f) }) != nil {
-		return &os.PathError{Op: "sendmsg", Path: files[0].Name(), Err: os.ErrClosed}
-	}
-	return err
+	return failed
 }
 
 func sendmsg(socket int, address string, state []byte, fds []int) error {

@@ -49,6 +49,20 @@ func (e *inputError) Is(target error) bool { return e.means != nil && target == 
 // fdSubject is how errors name a descriptor.
 func fdSubject(fd int) string { return "of descriptor " + strconv.Itoa(fd) }
 
+// withFD calls use with the descriptor of f, which stays open meanwhile and in the
+// blocking mode that it has.
+func withFD(f *os.File, use func(fd int)) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if conn.Control(func(fd uintptr) { use(int(fd)) }) != nil {
+		// It fails for nothing else, and with an error that does not match this one.
+		return &os.PathError{Op: "use", Path: f.Name(), Err: os.ErrClosed}
+	}
+	return nil
+}
+
 // The kernel reads a descriptor and a PID as 32 bits and drops the rest.
 func fits32(n int) bool { return int(int32(n)) == n }
 
