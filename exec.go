@@ -5,6 +5,7 @@ package sysfd
 import (
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,7 +43,11 @@ import (
 // three for each file; EPERM if a seccomp filter forbids a descriptor table of one's
 // own (unshare(2), or else close_range(2) with CLOSE_RANGE_UNSHARE, Linux 5.9).
 func ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
-	envv, err := listenEnviron(envv, files)
+	names, err := fdNames(files)
+	if err != nil {
+		return err
+	}
+	envv, err = listenEnviron(envv, names)
 	if err != nil {
 		return err
 	}
@@ -151,18 +156,8 @@ func dupFile(f *os.File, start int) (fd int, err error) {
 	return fd, nil
 }
 
-// listenEnviron returns env with the variables that address files to this process.
-func listenEnviron(env []string, files []*os.File) ([]string, error) {
-	var out []string
-	for _, s := range env {
-		name, _, _ := strings.Cut(s, "=")
-		if !isListenVar(name) {
-			out = append(out, s)
-		}
-	}
-	if len(files) == 0 {
-		return out, nil
-	}
+// fdNames returns the names of files, which are to be those of their descriptors.
+func fdNames(files []*os.File) ([]string, error) {
 	names := make([]string, len(files))
 	for i, f := range files {
 		if f == nil {
@@ -172,30 +167,92 @@ func listenEnviron(env []string, files []*os.File) ([]string, error) {
 			return nil, &inputError{text: strconv.Quote(names[i]) + " cannot be the name of a descriptor", errno: syscall.EINVAL}
 		}
 	}
-	values := [listenVarCount]string{
-		listenPID:     strconv.Itoa(syscall.Getpid()),
-		listenFDs:     strconv.Itoa(len(files)),
-		listenFDNames: strings.Join(names, ":"),
+	return names, nil
+}
+
+// listenEnviron returns env with the variables that address descriptors of these
+// names to this process, or without any of them if there are no names.
+func listenEnviron(env, names []string) ([]string, error) {
+	if len(names) == 0 {
+		return withoutListenVars(env), nil
 	}
-	if id, err := selfID(); err == nil {
-		values[listenPIDFDID] = id.String()
+	var vars listenVars
+	vars.put(listenFDs, strconv.Itoa(len(names)))
+	vars.put(listenFDNames, strings.Join(names, ":"))
+	return vars.toSelf(env)
+}
+
+// toSelf returns env with the variables, addressed to this process.
+func (v *listenVars) toSelf(env []string) ([]string, error) {
+	v.put(listenPID, strconv.Itoa(syscall.Getpid()))
+	id, err := selfID()
+	switch {
+	case err == nil:
+		v.put(listenPIDFDID, id.String())
+	case cannotKnowID(err):
+		v[listenPIDFDID].set = false
+	default:
+		return nil, err
 	}
+	out := withoutListenVars(env)
 	for i, name := range listenVarNames {
-		if i != listenPIDFDID || values[i] != "" {
-			out = append(out, name+"="+values[i])
+		if v[i].set {
+			out = append(out, name+"="+v[i].value)
 		}
 	}
 	return out, nil
 }
 
-func isListenVar(name string) bool {
-	for _, v := range listenVarNames {
-		if name == v {
-			return true
+func withoutListenVars(env []string) (out []string) {
+	for _, s := range env {
+		name, _, _ := strings.Cut(s, "=")
+		if !isListenVar(name) {
+			out = append(out, s)
 		}
 	}
-	return false
+	return out
 }
+
+// RenewListenEnv addresses to this process what was passed to another one, and came
+// here because that one has started this one: it returns environ with $LISTEN_PID and,
+// where the kernel has pidfd IDs, $LISTEN_PIDFDID of this process, and $LISTEN_FDS and
+// $LISTEN_FDNAMES as they are in environ. It is for a program that prepares the way for
+// another one and then becomes it by [syscall.Exec] with this environment: for an init of a
+// container, or a wrapper. A receiver refuses descriptors with a new
+// $LISTEN_PID and an old $LISTEN_PIDFDID.
+//
+// It does not ask who was addressed: who calls it knows that the descriptors from 3 up were
+// passed to be handed on. They must be open and not close-on-exec, and so
+// [ListenFDs], which takes them, must not have been called before.
+//
+// If environ has no $LISTEN_FDS, nothing was passed, and the result is environ without the
+// others, which would be stale.
+//
+// Errors: those of [ListenFDs] about $LISTEN_FDS and $LISTEN_FDNAMES. EMFILE, ENFILE or
+// ENOMEM if these keep the process from learning its pidfd ID.
+func RenewListenEnv(environ []string) ([]string, error) {
+	var vars listenVars
+	for _, s := range environ {
+		name, value, ok := strings.Cut(s, "=")
+		// The first of several counts, as for getenv(3).
+		if i := slices.Index(listenVarNames[:], name); ok && i >= 0 && !vars[i].set {
+			vars.put(i, value)
+		}
+	}
+	if !vars[listenFDs].set {
+		return withoutListenVars(environ), nil
+	}
+	names, err := vars.names()
+	if err == nil {
+		_, _, err = vars.passed(names, inherited)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return vars.toSelf(environ)
+}
+
+func isListenVar(name string) bool { return slices.Contains(listenVarNames[:], name) }
 
 // ValidFDName tells whether $LISTEN_FDNAMES can carry a name: at most 255
 // characters of printable ASCII, none of them a colon or a backslash. It is the

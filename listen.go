@@ -31,6 +31,8 @@ type listenVars [listenVarCount]struct {
 	set   bool
 }
 
+func (v *listenVars) put(i int, value string) { v[i].value, v[i].set = value, true }
+
 // A ListenEnv tells what a process was given by way of socket activation.
 type ListenEnv struct {
 	// Environ has those of $LISTEN_PID, $LISTEN_PIDFDID, $LISTEN_FDS and
@@ -198,12 +200,10 @@ func inherited(fd int) (why string) {
 // of this process and a look at each descriptor to their names, or to the reason
 // or the error why there are none.
 func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(fd int) (why string)) (names []string, reason string, err error) {
-	if v[listenFDNames].set {
-		// Ahead of all else, as there: it does not matter then who is addressed.
-		var ok bool
-		if names, ok = splitNames(v[listenFDNames].value); !ok {
-			return nil, "", v.invalid(listenFDNames, "nothing behind the last backslash", syscall.EINVAL)
-		}
+	// Ahead of all else, as there: it does not matter then who is addressed.
+	names, err = v.names()
+	if err != nil {
+		return nil, "", err
 	}
 
 	if !v[listenPID].set {
@@ -228,7 +228,7 @@ func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(
 		}
 		id, err := id()
 		switch {
-		case errors.Is(err, errors.ErrUnsupported), errors.Is(err, os.ErrPermission):
+		case cannotKnowID(err):
 		case err != nil:
 			return nil, "", err
 		case id != PidFDID(forID):
@@ -236,7 +236,28 @@ func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(
 				": a program in between was forked and renewed LISTEN_PID alone, or the PID has been used again, or is of another PID namespace", nil
 		}
 	}
+	return v.passed(names, inherited)
+}
 
+// cannotKnowID tells whether err is a reason to do without the pidfd ID.
+func cannotKnowID(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrPermission)
+}
+
+// names are those that $LISTEN_FDNAMES lists, if it is set.
+func (v *listenVars) names() (names []string, err error) {
+	if !v[listenFDNames].set {
+		return nil, nil
+	}
+	names, ok := splitNames(v[listenFDNames].value)
+	if !ok {
+		return nil, v.invalid(listenFDNames, "nothing behind the last backslash", syscall.EINVAL)
+	}
+	return names, nil
+}
+
+// passed is what decide knows of the descriptors, whoever is addressed.
+func (v *listenVars) passed(names []string, inherited func(fd int) (why string)) (_ []string, reason string, err error) {
 	if !v[listenFDs].set {
 		return nil, "LISTEN_FDS is not set", nil
 	}

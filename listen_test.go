@@ -348,6 +348,49 @@ type listenReport struct {
 	NotCloexec       []int
 }
 
+// collect takes what was passed.
+func (r *listenReport) collect() error {
+	r.Inspected = InspectListenEnv()
+	r.Inspected, r.InspectedErr = withoutError(r.Inspected)
+	files, err := ListenFDs()
+	var errno syscall.Errno
+	if err != nil {
+		errors.As(err, &errno)
+		r.Err, r.Errno = err.Error(), int(errno)
+	}
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	r.Same = true
+	for range 8 {
+		group.Go(func() {
+			again, errAgain := ListenFDs()
+			mu.Lock()
+			defer mu.Unlock()
+			r.Same = r.Same && slices.Equal(files, again) && errAgain == err
+		})
+	}
+	group.Wait()
+	r.After, _ = withoutError(InspectListenEnv())
+	for _, f := range files {
+		r.Names = append(r.Names, f.Name())
+		var text [64]byte
+		n, err := f.ReadAt(text[:], 0)
+		if n == 0 {
+			return err
+		}
+		r.Contents = append(r.Contents, string(text[:n]))
+		if flags, errno := fcntl(int(f.Fd()), syscall.F_GETFD, 0); errno != 0 || flags&syscall.FD_CLOEXEC == 0 {
+			r.NotCloexec = append(r.NotCloexec, int(f.Fd()))
+		}
+	}
+	for _, s := range os.Environ() {
+		if strings.HasPrefix(s, "LISTEN_") {
+			r.Left = append(r.Left, s)
+		}
+	}
+	return nil
+}
+
 func init() {
 	children["listen"] = func(args []string) error {
 		var r listenReport
@@ -358,43 +401,8 @@ func init() {
 			}
 			defer f.Close()
 		}
-		r.Inspected = InspectListenEnv()
-		r.Inspected, r.InspectedErr = withoutError(r.Inspected)
-		files, err := ListenFDs()
-		var errno syscall.Errno
-		if err != nil {
-			errors.As(err, &errno)
-			r.Err, r.Errno = err.Error(), int(errno)
-		}
-		var group sync.WaitGroup
-		var mu sync.Mutex
-		r.Same = true
-		for range 8 {
-			group.Go(func() {
-				again, errAgain := ListenFDs()
-				mu.Lock()
-				defer mu.Unlock()
-				r.Same = r.Same && slices.Equal(files, again) && errAgain == err
-			})
-		}
-		group.Wait()
-		r.After, _ = withoutError(InspectListenEnv())
-		for _, f := range files {
-			r.Names = append(r.Names, f.Name())
-			var text [64]byte
-			n, err := f.ReadAt(text[:], 0)
-			if n == 0 {
-				return err
-			}
-			r.Contents = append(r.Contents, string(text[:n]))
-			if flags, errno := fcntl(int(f.Fd()), syscall.F_GETFD, 0); errno != 0 || flags&syscall.FD_CLOEXEC == 0 {
-				r.NotCloexec = append(r.NotCloexec, int(f.Fd()))
-			}
-		}
-		for _, s := range os.Environ() {
-			if strings.HasPrefix(s, "LISTEN_") {
-				r.Left = append(r.Left, s)
-			}
+		if err := r.collect(); err != nil {
+			return err
 		}
 		return json.NewEncoder(os.Stdout).Encode(r)
 	}

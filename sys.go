@@ -436,6 +436,12 @@ func execve(argv0 *byte, argv, envv **byte, start int, fds, saved []int, limit *
 	return errno
 }
 
+// setParentDeathSignal sets the signal that the calling thread gets when its parent dies, 0 = none.
+func setParentDeathSignal(sig syscall.Signal) syscall.Errno {
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(sig), 0, 0, 0, 0)
+	return errno
+}
+
 // inheritedLimit returns the RLIMIT_NOFILE that this process was started with,
 // and that a program it executes is to have: the runtime has raised it, and only
 // syscall.Exec knows from what.

@@ -30,6 +30,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	ListenShim()
 	name := os.Getenv(childVar)
 	if name == "" {
 		os.Exit(m.Run())
