@@ -1,0 +1,191 @@
+//go:build linux
+
+// Varlink is a service that names processes and watches them, for whoever speaks Varlink:
+// varlinkctl(1) of systemd, for example. README.md shows how to try it.
+//
+//	sysfd-varlink [-cgroup DIRECTORY]
+//
+// What it offers is described in io.github.sysfd.Process.varlink. It is started with
+// sockets: by a socket unit of systemd, by "varlinkctl call exec:…" or by "sysfd
+// activate". It serves on those that listen until it gets SIGTERM, and on those that are
+// connected until the clients are gone.
+//
+// # Who is answered
+//
+// The caller is the process that opened the connection, which the kernel knows
+// (SO_PEERPIDFD, Linux 6.5). Who has been handed the connection is not looked at. For a
+// socketpair(2), such as that of "varlinkctl call exec:…", it is who made that.
+//
+// With -cgroup a caller is refused that is not in this cgroup or in one below it. The
+// question is asked anew for each call. It takes Linux 6.13 and, for those below, the
+// capability CAP_DAC_READ_SEARCH: the kernel tells the ID of the caller's cgroup, which
+// is opened by that ID, and from there the way leads up. No path is compared, and no PID.
+//
+//   - A pidfd is never that of another process, and a cgroup ID is not used again.
+//   - A cgroup of cgroup2 stays where it is: rename(2) does not move it. So the only thing
+//     that can change between the question and the answer is which cgroup the caller is
+//     in, and then the answer holds for the moment of the question.
+//   - What cannot be found out is a refusal: the caller has ended, its cgroup is gone, it is
+//     in a pid namespace out of sight, a privilege is missing.
+//
+// org.varlink.service answers everybody: what the interface looks like is no secret.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/sysfd/sysfd"
+	"golang.org/x/sync/errgroup"
+)
+
+// maxClients is how many clients are served at once. Others wait to be accepted.
+const maxClients = 256
+
+const howToStart = `It is started with sockets, for example by one of
+	varlinkctl call exec:/path/to/sysfd-varlink io.github.sysfd.Process.WhoAmI {}
+	sysfd activate -l /run/sysfd-varlink.sock -- sysfd-varlink
+	systemctl start sysfd-varlink.socket`
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stderr))
+}
+
+// run returns the exit status: 0, 1 after a failure, 2 after bad usage.
+func run(args []string, stderr io.Writer) int {
+	flags := flag.NewFlagSet("sysfd-varlink", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprintln(stderr, "usage: sysfd-varlink [-cgroup DIRECTORY]")
+		flags.PrintDefaults()
+	}
+	allowed := flags.String("cgroup", "", "answer only callers in this cgroup or below, a `DIRECTORY` on cgroup2")
+	if flags.Parse(args) != nil {
+		return 2
+	}
+	if flags.NArg() > 0 {
+		flags.Usage()
+		return 2
+	}
+	if err := start(*allowed, stderr); err != nil {
+		fmt.Fprintln(stderr, "sysfd-varlink:", err)
+		return 1
+	}
+	return 0
+}
+
+func start(allowed string, stderr io.Writer) error {
+	// Ahead of all that can fail: what was passed is no business of a child.
+	files, err := sysfd.ListenFDs()
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return errors.New(sysfd.InspectListenEnv().Explain() + "\n" + howToStart)
+	}
+	listeners, clients, err := sockets(files)
+	if err != nil {
+		return err
+	}
+	var only *cgroup
+	if allowed != "" {
+		if only, err = openCgroup(allowed); err != nil {
+			return err
+		}
+		defer only.Close()
+	}
+	signals, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	return serve(signals, listeners, clients, only, func(state string) {
+		if _, err := sysfd.Notify(signals, state); err != nil {
+			fmt.Fprintln(stderr, "sysfd-varlink:", err)
+		}
+	})
+}
+
+// sockets sorts what was passed, and closes the files.
+func sockets(files []*os.File) (listeners []net.Listener, clients []*net.UnixConn, err error) {
+	for _, f := range files {
+		defer f.Close()
+		listens, err := sysfd.IsSocketUnix(f, syscall.SOCK_STREAM, 1, "")
+		if err != nil {
+			return nil, nil, err
+		}
+		connected, err := sysfd.IsSocketUnix(f, syscall.SOCK_STREAM, 0, "")
+		if err != nil {
+			return nil, nil, err
+		}
+		switch {
+		case listens:
+			l, err := net.FileListener(f)
+			if err != nil {
+				return nil, nil, err
+			}
+			listeners = append(listeners, l)
+		case connected:
+			c, err := net.FileConn(f)
+			if err != nil {
+				return nil, nil, err
+			}
+			clients = append(clients, c.(*net.UnixConn))
+		default:
+			return nil, nil, fmt.Errorf("%s, which was passed, is not a Unix stream socket", f.Name())
+		}
+	}
+	return listeners, clients, nil
+}
+
+// serve returns when ctx is done, or when there are no clients left and none can come.
+func serve(ctx context.Context, listeners []net.Listener, clients []*net.UnixConn, only *cgroup, notify func(state string)) error {
+	service, err := newService(only)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(max(maxClients, len(clients)) + len(listeners))
+	handle := func(conn *net.UnixConn) {
+		group.Go(func() error {
+			c := newClient(conn)
+			defer c.release()
+			service.ServeConn(ctx, c)
+			return nil
+		})
+	}
+	for _, conn := range clients {
+		handle(conn)
+	}
+	for _, l := range listeners {
+		group.Go(func() error { return accept(ctx, l, handle) })
+	}
+	notify(sysfd.NotifyReady)
+	stopped := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		notify(sysfd.NotifyStopping)
+		close(stopped)
+	})
+	err = group.Wait()
+	<-stopped
+	return err
+}
+
+func accept(ctx context.Context, l net.Listener, handle func(*net.UnixConn)) error {
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			l.Close()
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		handle(conn.(*net.UnixConn))
+	}
+}

@@ -1,0 +1,168 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/sysfd/sysfd"
+	"github.com/varlink/go/varlink"
+)
+
+const interfaceName = "io.github.sysfd.Process"
+
+//go:embed io.github.sysfd.Process.varlink
+var description string
+
+// processes is the interface.
+type processes struct {
+	only *cgroup // of callers that are answered; nil = of all
+}
+
+type failure struct {
+	Reason string `json:"reason"`
+}
+
+func newService(only *cgroup) (*varlink.Service, error) {
+	service, err := varlink.NewService("sysfd", "Example of a Varlink service", "1", "https://github.com/sysfd/sysfd")
+	if err != nil {
+		return nil, err
+	}
+	return service, service.RegisterInterface(&processes{only})
+}
+
+func (*processes) VarlinkGetName() string        { return interfaceName }
+func (*processes) VarlinkGetDescription() string { return description }
+
+// VarlinkDispatch answers a call. An error of it closes the connection.
+func (s *processes) VarlinkDispatch(ctx context.Context, call varlink.Call, method string) error {
+	c := call.Conn.(varlink.GetNetConn).NetConn().(*client)
+	if err := s.admit(c); err != nil {
+		return call.ReplyError(ctx, interfaceName+".Refused", failure{err.Error()})
+	}
+	switch method {
+	case "WhoAmI":
+		return whoAmI(ctx, call, c)
+	case "Watch":
+		return watch(ctx, call, c)
+	}
+	return call.ReplyMethodNotFound(ctx, interfaceName+"."+method)
+}
+
+// admit tells why the caller is not answered, nil = it is.
+func (s *processes) admit(c *client) error {
+	switch {
+	case s.only == nil:
+		return nil
+	case c.peer == nil:
+		return fmt.Errorf("the caller is not known: %w", c.peerErr)
+	}
+	inside, err := s.only.holds(c.peer)
+	switch {
+	case errors.Is(err, os.ErrProcessDone):
+		return errors.New("the process that opened the connection has ended")
+	case err != nil:
+		return fmt.Errorf("whether the caller is in cgroup %s is not known: %w", s.only, err)
+	case !inside:
+		return fmt.Errorf("the caller is not in cgroup %s", s.only)
+	}
+	return nil
+}
+
+func fail(ctx context.Context, call varlink.Call, err error) error {
+	return call.ReplyError(ctx, interfaceName+".Failed", failure{err.Error()})
+}
+
+func whoAmI(ctx context.Context, call varlink.Call, c *client) error {
+	var reply struct {
+		Process  sysfd.ProcessRef `json:"process"`
+		UID      *uint32          `json:"uid,omitempty"`
+		CgroupID *uint64          `json:"cgroupId,omitempty"`
+	}
+	if c.peer == nil {
+		return fail(ctx, call, c.peerErr)
+	}
+	var err error
+	if reply.Process, err = c.peer.Ref(); err != nil {
+		return fail(ctx, call, err)
+	}
+	info, err := c.peer.Info(sysfd.PIDFD_INFO_CREDS | sysfd.PIDFD_INFO_CGROUPID)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return fail(ctx, call, err)
+	}
+	if credentials, ok := info.Credentials(); ok {
+		reply.UID = &credentials.EUID
+	}
+	if id, ok := info.CgroupID(); ok {
+		reply.CgroupID = &id
+	}
+	return call.Reply(ctx, reply)
+}
+
+// event is a reply of Watch.
+type event struct {
+	State      string `json:"state"`
+	ExitStatus *int   `json:"exitStatus,omitempty"`
+	Signal     *int   `json:"signal,omitempty"`
+	Reason     string `json:"reason,omitempty"`
+}
+
+func watch(ctx context.Context, call varlink.Call, c *client) error {
+	if call.IsOneway() {
+		return nil
+	}
+	var in struct {
+		Process sysfd.ProcessRef `json:"process"`
+	}
+	if err := call.GetParameters(&in); err != nil || in.Process.ID == 0 {
+		return call.ReplyInvalidParameter(ctx, "process")
+	}
+	p, err := in.Process.Open()
+	switch {
+	case errors.Is(err, os.ErrProcessDone):
+		return call.ReplyError(ctx, interfaceName+".NoSuchProcess", in)
+	case err != nil:
+		return fail(ctx, call, err)
+	}
+	defer p.Close()
+	ctx, stop, err := c.untilGone(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	r, err := p.TryWait()
+	if err == nil && !r.Ended {
+		if call.WantsMore() {
+			call.Continues = true
+			if err := call.Reply(ctx, event{State: "running"}); err != nil {
+				return err
+			}
+			call.Continues = false
+		}
+		r, err = p.Wait(ctx)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err() // there is no one to tell
+	case err != nil:
+		return fail(ctx, call, err)
+	}
+	return call.Reply(ctx, ending(r))
+}
+
+// ending tells how a process has ended.
+func ending(r sysfd.WaitResult) event {
+	switch {
+	case r.Unknown != nil:
+		return event{State: "unknown", Reason: r.Unknown.Error()}
+	case r.Status.Signaled():
+		signal := int(r.Status.Signal())
+		return event{State: "signaled", Signal: &signal}
+	}
+	status := r.Status.ExitStatus()
+	return event{State: "exited", ExitStatus: &status}
+}
