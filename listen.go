@@ -102,8 +102,9 @@ var listen struct {
 // of one is another descriptor. Connections that wait to be accepted are kept.
 //
 // The answers are those of sd_listen_fds_with_names(3) of systemd 262, except that
-// it takes descriptors that are close-on-exec, and does without the pidfd ID for
-// whatever reason it cannot have it.
+// it takes descriptors that are close-on-exec, does without the pidfd ID for whatever
+// reason it cannot have it, and takes the inode number for it also in a 32-bit program
+// that cannot have the file handle, though a 32-bit kernel gives just half of it.
 func ListenFDs() ([]*os.File, error) {
 	listen.Lock()
 	defer listen.Unlock()
@@ -142,14 +143,12 @@ func takeListenFDs() {
 	if listen.taken {
 		return
 	}
-	listen.env = inspectListenEnv()
+	listen.env = inspectListenEnv(take)
 	for _, name := range listenVarNames {
 		os.Unsetenv(name)
 	}
 	for i, name := range listen.env.Names {
-		fd := listenFDsStart + i
-		fcntl(fd, syscall.F_SETFD, syscall.FD_CLOEXEC) // fails for no descriptor that is open
-		listen.files = append(listen.files, os.NewFile(uintptr(fd), name))
+		listen.files = append(listen.files, os.NewFile(uintptr(listenFDsStart+i), name))
 	}
 	listen.given = make([]bool, len(listen.files))
 	listen.taken = true
@@ -162,14 +161,14 @@ func InspectListenEnv() ListenEnv {
 	defer listen.Unlock()
 	env := listen.env
 	if !listen.taken {
-		env = inspectListenEnv()
+		env = inspectListenEnv(inherited)
 	}
 	env.Environ = append([]string(nil), env.Environ...)
 	env.Names = append([]string(nil), env.Names...)
 	return env
 }
 
-func inspectListenEnv() (env ListenEnv) {
+func inspectListenEnv(inherited func(fd int) (why string)) (env ListenEnv) {
 	var vars listenVars
 	for i, name := range listenVarNames {
 		v := &vars[i]
@@ -194,6 +193,15 @@ func inherited(fd int) (why string) {
 		return "is close-on-exec: it was opened by this process, not passed to it"
 	}
 	return ""
+}
+
+// take is inherited for a descriptor that is taken. If the next one was not passed, or the
+// names are wrong, it must not go on to the programs that this process starts, either.
+func take(fd int) (why string) {
+	if why = inherited(fd); why == "" {
+		fcntl(fd, syscall.F_SETFD, syscall.FD_CLOEXEC) // fails for no descriptor that is open
+	}
+	return why
 }
 
 // decide is what ListenFDs knows: from the variables, the PID and the pidfd ID

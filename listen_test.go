@@ -346,6 +346,7 @@ type listenReport struct {
 	Same             bool // a second call, and calls from many goroutines, returned the same
 	Left             []string
 	NotCloexec       []int
+	Inheritable      []int // of descriptors 3 and 4, whether they are files or not
 }
 
 // collect takes what was passed.
@@ -381,6 +382,11 @@ func (r *listenReport) collect() error {
 		r.Contents = append(r.Contents, string(text[:n]))
 		if flags, errno := fcntl(int(f.Fd()), syscall.F_GETFD, 0); errno != 0 || flags&syscall.FD_CLOEXEC == 0 {
 			r.NotCloexec = append(r.NotCloexec, int(f.Fd()))
+		}
+	}
+	for fd := range 2 {
+		if inherited(listenFDsStart+fd) == "" {
+			r.Inheritable = append(r.Inheritable, listenFDsStart+fd)
 		}
 	}
 	for _, s := range os.Environ() {
@@ -466,15 +472,17 @@ func TestListenFDs(t *testing.T) {
 		errno   syscall.Errno
 		reason  string
 		needsID bool
+		left    []int // descriptors that go on to programs that are started
 	}{
 		{name: "two with names", env: []string{"LISTEN_PID=@PID@", "LISTEN_PIDFDID=@ID@", "LISTEN_FDS=2", "LISTEN_FDNAMES=http:"}, files: 2, want: []string{"http", ""}},
-		{name: "no names", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=1"}, files: 2, want: []string{"unknown"}},
+		{name: "no names", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=1"}, files: 2, want: []string{"unknown"}, left: []int{4}},
 		{name: "nothing", reason: "LISTEN_PID is not set"},
-		{name: "not for this PID", env: []string{"LISTEN_PID=1", "LISTEN_FDS=1"}, files: 1, reason: "LISTEN_PID is addressed to process 1"},
-		{name: "not for this ID", env: []string{"LISTEN_PID=@PID@", "LISTEN_PIDFDID=@LOWID@", "LISTEN_FDS=1"}, files: 1, reason: "LISTEN_PIDFDID is addressed to", needsID: true},
-		{name: "bad number", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=x"}, files: 1, errno: syscall.EINVAL, reason: `LISTEN_FDS="x"`},
+		{name: "not for this PID", env: []string{"LISTEN_PID=1", "LISTEN_FDS=1"}, files: 1, reason: "LISTEN_PID is addressed to process 1", left: []int{3}},
+		{name: "not for this ID", env: []string{"LISTEN_PID=@PID@", "LISTEN_PIDFDID=@LOWID@", "LISTEN_FDS=1"}, files: 1, reason: "LISTEN_PIDFDID is addressed to", needsID: true, left: []int{3}},
+		{name: "bad number", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=x"}, files: 1, errno: syscall.EINVAL, reason: `LISTEN_FDS="x"`, left: []int{3}},
 		{name: "a billion", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=1000000000"}, files: 1, errno: syscall.EBADF, reason: "descriptor 4"},
 		{name: "not passed", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=1"}, args: []string{"open-first"}, errno: syscall.EBADF, reason: "descriptor 3 is close-on-exec"},
+		{name: "one is not open", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=3"}, files: 2, errno: syscall.EBADF, reason: "descriptor 5"},
 		{name: "names too few", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=2", "LISTEN_FDNAMES=a"}, files: 2, errno: syscall.EINVAL, reason: "1 names for 2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -491,6 +499,10 @@ func TestListenFDs(t *testing.T) {
 			}
 			if len(r.Left) > 0 || len(r.NotCloexec) > 0 || !r.Same {
 				t.Errorf("left %q, not close-on-exec %v, same %v", r.Left, r.NotCloexec, r.Same)
+			}
+			r.Inheritable = slices.DeleteFunc(r.Inheritable, func(fd int) bool { return fd >= listenFDsStart+test.files }) // an emulator's
+			if !slices.Equal(r.Inheritable, test.left) {
+				t.Errorf("descriptors %v go on, want %v", r.Inheritable, test.left)
 			}
 			for _, env := range []ListenEnv{r.Inspected, r.After} {
 				if !slices.Equal(env.Names, test.want) || (env.Reason == "") != (len(test.want) > 0) || !strings.Contains(env.Reason, test.reason) || len(env.Environ) != len(test.env) {
