@@ -52,7 +52,25 @@ func OpenCgroup(cgroup2FD int, id uint64) (*os.File, error) {
 	if err := proveCgroup2(cgroup2FD, ""); err != nil {
 		return nil, err
 	}
-	return OpenByHandleAt(cgroup2FD, KernfsHandle(id), os.O_RDONLY|syscall.O_DIRECTORY)
+	h := KernfsHandle(id)
+	f, err := OpenByHandleAt(cgroup2FD, h, os.O_RDONLY|syscall.O_DIRECTORY)
+	if err != nil || is64bit {
+		return f, err
+	}
+	// A 32-bit kernel takes an upper half of 0, which is what st_ino leaves of an ID, for any
+	// (fs/kernfs/dir.c).
+	var opened uint64
+	if useErr := withFD(f, func(fd int) { opened, err = CgroupIDAt(fd, "") }); useErr != nil {
+		err = useErr
+	}
+	if err == nil && opened == id {
+		return f, nil
+	}
+	f.Close()
+	if err == nil {
+		err = &callError{call: "open_by_handle_at", subject: h.String(), errno: syscall.ESTALE, means: os.ErrNotExist}
+	}
+	return nil, err
 }
 
 // proveCgroup2 returns nil if fd is on cgroup2. The shape of a handle would prove

@@ -126,13 +126,19 @@ func TestOpenMount(t *testing.T) {
 	matches(t, err, syscall.ENOENT, os.ErrNotExist)
 }
 
-// makeImage makes an image of a file system, where the kernel has it, with the file
-// "old" in it. It returns the options to mount it with.
-func makeImage(t *testing.T, fsType, image string) (options string) {
+// needsFileSystem skips a test where the kernel does not have the file system.
+func needsFileSystem(t *testing.T, fsType string) {
 	t.Helper()
 	if known, err := os.ReadFile("/proc/filesystems"); err != nil || !strings.Contains(string(known), "\t"+fsType+"\n") {
 		t.Skipf("this kernel has no %s", fsType)
 	}
+}
+
+// makeImage makes an image of a file system, where the kernel has it, with the file
+// "old" in it. It returns the options to mount it with.
+func makeImage(t *testing.T, fsType, image string) (options string) {
+	t.Helper()
+	needsFileSystem(t, fsType)
 	tree := t.TempDir()
 	writeFile(t, filepath.Join(tree, "old"), "text")
 	var size int64
@@ -268,6 +274,7 @@ func TestFileSystems(t *testing.T) {
 // Overlayfs has long handles, where it has any.
 func TestOverlayHandle(t *testing.T) {
 	needsRoot(t)
+	needsFileSystem(t, "overlay")
 	keepsDescriptors(t)
 	dir := t.TempDir()
 	for _, name := range []string{"lower", "upper", "work"} {
@@ -370,6 +377,9 @@ func TestCgroup(t *testing.T) {
 	}
 	_, err = OpenCgroup(int(root.Fd()), file)
 	matches(t, err, syscall.ENOTDIR)
+	// On a 32-bit kernel this is its st_ino, for the upper halves begin with 1 there.
+	_, err = OpenCgroup(int(root.Fd()), id^1<<32)
+	matches(t, err, syscall.ESTALE, os.ErrNotExist)
 	if err := os.Remove(filepath.Join(dir, group)); err != nil {
 		t.Fatal(err)
 	}

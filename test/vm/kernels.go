@@ -1,0 +1,192 @@
+//go:build linux
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/sysfd/sysfd/test/internal/debian"
+)
+
+// A kernel is one of Debian's, and the architecture of the programs that are to run on it.
+type kernel struct {
+	name    string
+	version string // "7.2", "" = the newest
+	goarch  string // of the programs
+	machine string // of the kernel, in machines
+	suites  []string
+	ci      bool // in the small set that covers most
+	raise   bool // for the tests with IDs beyond 32 bits
+}
+
+// A machine is what kernels of an architecture boot on.
+type machine struct {
+	architecture string // as Debian calls it
+	goarch       string
+	flavour      string // the end of the package's name
+	console      string
+	memory       int // MiB
+	qemu         []string
+	in           string // the packages of Debian that have it
+}
+
+var machines = map[string]machine{
+	"amd64":   {"amd64", "amd64", "cloud-amd64", "ttyS0", 1024, []string{"qemu-system-x86_64", "-M", "pc", "-cpu", "qemu64"}, "qemu-system-x86"},
+	"686":     {"i386", "386", "686-pae", "ttyS0", 2560, []string{"qemu-system-i386", "-M", "pc", "-cpu", "qemu32"}, "qemu-system-x86"},
+	"arm":     {"armhf", "arm", "armmp", "ttyAMA0", 2048, []string{"qemu-system-arm", "-M", "virt", "-cpu", "cortex-a15"}, "qemu-system-arm"},
+	"arm64":   {"arm64", "arm64", "cloud-arm64", "ttyAMA0", 2048, []string{"qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a57"}, "qemu-system-arm"},
+	"riscv64": {"riscv64", "riscv64", "riscv64", "ttyS0", 2048, []string{"qemu-system-riscv64", "-M", "virt"}, "qemu-system-misc, opensbi"},
+}
+
+// The suites in which Debian has a kernel. Backports keep older ones for a while.
+var (
+	newest     = []string{"trixie-backports", "sid"}
+	unreleased = []string{"sid", "experimental"}
+	backports  = []string{"trixie-backports"}
+	trixie     = []string{"trixie"}
+	bookworm   = []string{"bookworm"}
+)
+
+var kernels = []kernel{
+	{"amd64-6.1", "6.1", "amd64", "amd64", bookworm, true, false},
+	{"amd64-6.12", "6.12", "amd64", "amd64", trixie, false, false},
+	{"amd64-6.16", "6.16", "amd64", "amd64", backports, false, false},
+	{"amd64-6.17", "6.17", "amd64", "amd64", backports, false, false},
+	{"amd64-6.18", "6.18", "amd64", "amd64", backports, false, false},
+	{"amd64-6.19", "6.19", "amd64", "amd64", backports, false, false},
+	{"amd64-7.0", "7.0", "amd64", "amd64", backports, false, false},
+	{"amd64-7.1", "7.1", "amd64", "amd64", backports, false, false},
+	{"amd64-7.2", "7.2", "amd64", "amd64", newest, false, false},
+	{"amd64-7.3", "7.3", "amd64", "amd64", newest, false, false},
+	{"amd64-newest", "", "amd64", "amd64", newest, true, false},
+	{"386-6.1", "6.1", "386", "686", bookworm, true, false},
+	{"386-on-amd64-6.1", "6.1", "386", "amd64", bookworm, false, false},
+	{"386-on-amd64-6.12", "6.12", "386", "amd64", trixie, false, false},
+	{"386-on-amd64-7.2", "7.2", "386", "amd64", newest, false, false},
+	{"386-on-amd64-newest", "", "386", "amd64", newest, false, true},
+	{"arm-6.12", "6.12", "arm", "arm", []string{"trixie", "bookworm-backports"}, false, false},
+	{"arm-7.2", "7.2", "arm", "arm", unreleased, false, false},
+	{"arm-7.3", "7.3", "arm", "arm", unreleased, false, false},
+	{"arm-newest", "", "arm", "arm", []string{"sid"}, true, true},
+	{"arm64-6.12", "6.12", "arm64", "arm64", trixie, true, false},
+	{"arm64-7.2", "7.2", "arm64", "arm64", newest, false, false},
+	{"arm64-newest", "", "arm64", "arm64", newest, false, false},
+	{"arm-on-arm64-newest", "", "arm", "arm64", newest, false, false},
+	{"riscv64-7.2", "7.2", "riscv64", "riscv64", []string{"sid"}, false, false},
+}
+
+// find returns the kernels of a comma-separated list of names.
+func find(names string) (found []kernel, err error) {
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(kernels, func(k kernel) bool { return k.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no kernel %q: -list shows those there are", name)
+		}
+		found = append(found, kernels[i])
+	}
+	return found, nil
+}
+
+func some(f func(kernel) bool) (found []kernel) {
+	for _, k := range kernels {
+		if f(k) {
+			found = append(found, k)
+		}
+	}
+	return found
+}
+
+// pattern matches the names of the packages that have this kernel. It is in linux-binary-*
+// since 6.19, where linux-image-* is empty.
+func (k kernel) pattern() string {
+	version := `[0-9]+\.[0-9]+`
+	if k.version != "" {
+		version = regexp.QuoteMeta(k.version)
+	}
+	return `linux-(binary|image)-` + version + `([.+-]([0-9]+|deb[0-9]+))*-` + regexp.QuoteMeta(machines[k.machine].flavour)
+}
+
+// A cache keeps kernels and the lists they were found in.
+type cache struct {
+	dir    string
+	update bool // looks for newer ones
+}
+
+// image returns the file name of the kernel, which it fetches if it is not there.
+func (c cache) image(ctx context.Context, k kernel) (string, error) {
+	base := k.machine + "-" + cmp.Or(k.version, "newest")
+	image := filepath.Join(c.dir, base)
+	if _, err := os.Stat(image); err == nil && !c.update {
+		return image, nil
+	}
+	suite, p, err := c.lookUp(ctx, k)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", k.name, err)
+	}
+	kept := filepath.Join(c.dir, p.SHA256)
+	if _, err := os.Stat(kept); err != nil {
+		if err := c.fetch(ctx, suite, p, kept); err != nil {
+			return "", fmt.Errorf("%s: %w", k.name, err)
+		}
+	}
+	// In one step, so that others who do the same now are not in the way.
+	link := image + fmt.Sprintf(".%d", os.Getpid())
+	return image, errors.Join(os.Symlink(p.SHA256, link), os.Rename(link, image))
+}
+
+// lookUp returns the highest version in the suites of the kernel.
+func (c cache) lookUp(ctx context.Context, k kernel) (from debian.Suite, best debian.Package, err error) {
+	var failed []error
+	for _, name := range k.suites {
+		suite := debian.Suite{Name: name, Architecture: machines[k.machine].architecture, Dir: filepath.Join(c.dir, "suites")}
+		if c.update {
+			if err := suite.Update(ctx); err != nil {
+				failed = append(failed, err)
+				continue
+			}
+		}
+		p, err := suite.Find(ctx, k.pattern())
+		switch {
+		case err != nil:
+			failed = append(failed, err)
+		case best.Name == "" || debian.CompareVersions(p.Version, best.Version) > 0:
+			from, best = suite, p
+		}
+	}
+	if best.Name == "" {
+		return from, best, errors.Join(failed...)
+	}
+	return from, best, nil
+}
+
+// fetch downloads a package and keeps the kernel that is in it.
+func (c cache) fetch(ctx context.Context, suite debian.Suite, p debian.Package, kept string) error {
+	dir, err := os.MkdirTemp(c.dir, "new-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	deb, err := suite.Download(ctx, p, dir)
+	if err != nil {
+		return err
+	}
+	if err := debian.Extract(ctx, deb, dir, "*/vmlinuz*"); err != nil {
+		return err
+	}
+	images, err := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
+	if len(images) == 0 { // since 6.19
+		images, err = filepath.Glob(filepath.Join(dir, "usr/lib/modules/*/vmlinuz"))
+	}
+	if err != nil || len(images) != 1 {
+		return fmt.Errorf("%s has %d kernels", p.Name, len(images))
+	}
+	return os.Rename(images[0], kept)
+}
