@@ -349,3 +349,64 @@ func dup(t *testing.T, f *os.File) int {
 	}
 	return fd
 }
+
+func init() {
+	children["renew"] = func([]string) error {
+		env, err := RenewListenEnv(os.Environ())
+		if err != nil {
+			fmt.Println("error:", err)
+			return nil
+		}
+		id, err := selfID()
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+		replace := strings.NewReplacer("LISTEN_PID="+strconv.Itoa(os.Getpid()), "LISTEN_PID=own", "LISTEN_PIDFDID="+id.String(), "LISTEN_PIDFDID=own")
+		for _, s := range env {
+			if strings.HasPrefix(s, "LISTEN_") {
+				fmt.Println(replace.Replace(s))
+			}
+		}
+		if len(env) < 2 || !slices.Contains(env, childVar+"=renew") {
+			fmt.Println("the rest of the environment is gone")
+		}
+		return nil
+	}
+}
+
+func TestRenewListenEnv(t *testing.T) {
+	keepsDescriptors(t)
+	null := openNull(t)
+	own := "LISTEN_PIDFDID=own\n"
+	if _, err := selfID(); err != nil {
+		own = ""
+	}
+	for _, test := range []struct {
+		env  []string
+		want string
+	}{
+		{nil, ""},
+		{[]string{"LISTEN_PID=1", "LISTEN_PIDFDID=1", "LISTEN_FDNAMES=a:b"}, ""},
+		{[]string{"LISTEN_PID=1", "LISTEN_PIDFDID=1", "LISTEN_FDS=2", "LISTEN_FDNAMES=a:b"}, "LISTEN_PID=own\n" + own + "LISTEN_FDS=2\nLISTEN_FDNAMES=a:b\n"},
+		{[]string{"LISTEN_FDS=1"}, "LISTEN_PID=own\n" + own + "LISTEN_FDS=1\n"},
+		{[]string{"LISTEN_PID=x", "LISTEN_FDS=0x2", `LISTEN_FDNAMES=\::`}, "LISTEN_PID=own\n" + own + "LISTEN_FDS=0x2\n" + `LISTEN_FDNAMES=\::` + "\n"},
+		{[]string{"LISTEN_PID=1", "LISTEN_FDS=4"}, "error: LISTEN_FDS=\"4\": descriptor "},
+		{[]string{"LISTEN_FDS=x"}, "error: LISTEN_FDS=\"x\": not a number"},
+		{[]string{"LISTEN_FDS=2", "LISTEN_FDNAMES=a"}, "error: LISTEN_FDNAMES=\"a\": that is 1 names for 2"},
+		{[]string{"LISTEN_FDS=1", `LISTEN_FDNAMES=\`}, `error: LISTEN_FDNAMES="\\": nothing behind`},
+	} {
+		cmd := child("renew")
+		cmd.Env = append(cmd.Env, test.env...)
+		cmd.ExtraFiles = []*os.File{null, null}
+		out := output(t, cmd)
+		if out != test.want && !(strings.HasPrefix(test.want, "error") && strings.HasPrefix(out, test.want)) {
+			t.Errorf("%q: %q, want %q", test.env, out, test.want)
+		}
+	}
+	// The first of two counts, as it does for those who read it.
+	env, err := RenewListenEnv([]string{"LISTEN_FDS=x", "LISTEN_FDS=1"})
+	matches(t, err, syscall.EINVAL)
+	if env != nil {
+		t.Errorf("%q", env)
+	}
+}

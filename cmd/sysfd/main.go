@@ -86,6 +86,8 @@ func commands() []command {
 		{"listen", "[-json]", "Print what this process was given by socket activation.", listen},
 		{"activate", "[-l ADDRESS]... [-d] [--fdname NAMES] [--now] [-E NAME=VALUE]... -- PROGRAM [ARGUMENT]...",
 			"Listen, wait for traffic, and become PROGRAM with the sockets as its descriptors from 3 up.", activate},
+		{"exec", "-- PROGRAM [ARGUMENT]...",
+			"Become PROGRAM, and address to it the sockets that were passed to the process that started this one: a shell script, say, or the init of a container. It sets LISTEN_PID and LISTEN_PIDFDID anew.", execute},
 	}
 }
 

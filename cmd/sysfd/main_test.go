@@ -98,6 +98,7 @@ func TestBadUsage(t *testing.T) {
 		{"ns 1 2", `"2" is one argument too many`},
 		{"listen -xml", "-xml"},
 		{"listen extra", `"extra"`},
+		{"exec", "PROGRAM is missing"},
 		{"activate", "-l ADDRESS is missing"},
 		{"activate -l @a", "PROGRAM is missing"},
 		{"activate -l @a --", "PROGRAM is missing"},
@@ -556,5 +557,30 @@ func TestProbe(t *testing.T) {
 	i := slices.IndexFunc(p.Features, func(r result) bool { return r.Feature == "activation by $LISTEN_PIDFDID" })
 	if (err == nil) != (p.Features[i].Status == "yes") {
 		t.Errorf("%v, but %+v", err, p.Features[i])
+	}
+}
+
+// A shell starts another process, to which exec hands on what the shell was passed.
+func TestExec(t *testing.T) {
+	cmd := sysfdCommand("activate", "--now", "-l", "127.0.0.1:0", "--fdname", "http", "--", "sh", "-c", `"$0" exec -- "$0" listen -json; exit $?`, os.Args[0])
+	var g given
+	succeeds(t, cmd, &g)
+	if g.PID == cmd.Process.Pid || len(g.FDs) != 1 || g.FDs[0].Name != "http" || !g.FDs[0].Listening || g.Env["LISTEN_PIDFDID"] != g.PidFDID.String() {
+		t.Errorf("%+v", g)
+	}
+
+	cmd = sysfdCommand("exec", "sh", "-c", `echo "$LISTEN_PID$LISTEN_PIDFDID$LISTEN_FDS."; exit 3`)
+	cmd.Env = append(cmd.Env, "LISTEN_PID=1", "LISTEN_PIDFDID=2")
+	if out, errs, code := status(t, cmd); out != ".\n" || errs != "" || code != 3 {
+		t.Errorf("%q, %q, status %d", out, errs, code)
+	}
+
+	cmd = sysfdCommand("exec", "true")
+	cmd.Env = append(cmd.Env, "LISTEN_FDS=1")
+	if _, errs, code := status(t, cmd); code != 1 || !strings.Contains(errs, "descriptor 3") {
+		t.Errorf("%q, status %d", errs, code)
+	}
+	if _, errs, code := status(t, sysfdCommand("exec", "/dev/null")); code != 1 || !strings.Contains(errs, "/dev/null") {
+		t.Errorf("%q, status %d", errs, code)
 	}
 }
