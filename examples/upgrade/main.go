@@ -1,0 +1,173 @@
+//go:build linux
+
+// Upgrade is a web server that can be replaced by a new version of itself while clients
+// connect. At SIGHUP it stops accepting, finishes the requests that it has, and executes the
+// file that is now where its program was. The listening sockets go along, as descriptors
+// that are passed by socket activation, and who connects meanwhile waits in
+// their queues. If the file cannot be executed, the old version goes on.
+//
+//	$ go build -o server . && ./server -listen 127.0.0.1:8080 &
+//	$ curl http://127.0.0.1:8080
+//	process 4711, program 1836011
+//	$ go build -o server.new . && mv server.new server && kill -HUP %1
+//	$ curl http://127.0.0.1:8080
+//	process 4711, program 1836044
+//
+// The number of the program is the inode number of its file. Started by a socket unit of
+// systemd, or by sysfd activate, it serves on the sockets that it is passed.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sysfd/sysfd"
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:8080", "the `ADDRESS` to listen on if no sockets are passed")
+	patience := flag.Duration("patience", 30*time.Second, "the `TIME` that requests have to finish")
+	flag.Parse()
+	if err := run(*listen, *patience); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(address string, patience time.Duration) error {
+	program, err := os.Executable() // now: later, the file may be another one
+	if err != nil {
+		return err
+	}
+	files, err := sysfd.ListenFDs()
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		f, err := listenOn(address)
+		if err != nil {
+			return err
+		}
+		files = []*os.File{f}
+	}
+	signals := make(chan os.Signal, 1)
+	for {
+		signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+		server, err := serve(files)
+		if err != nil {
+			return err
+		}
+		if _, err := sysfd.Notify(context.Background(), sysfd.NotifyReady); err != nil {
+			log.Print(err)
+		}
+		sig := <-signals
+		if sig == syscall.SIGHUP {
+			sysfd.NotifyReloading(context.Background())
+		}
+		server.stop(patience)
+		// No signal may get lost in this version, which has no more requests: the one that is
+		// to end it ends it from here on, and the next one to upgrade has nothing to add.
+		signal.Reset(syscall.SIGTERM, syscall.SIGINT)
+		signal.Ignore(syscall.SIGHUP)
+		if sig != syscall.SIGHUP || len(signals) > 0 && <-signals != syscall.SIGHUP {
+			return nil
+		}
+		err = sysfd.ExecListenFDs(program, os.Args, os.Environ(), files)
+		log.Print("this version goes on: ", err)
+	}
+}
+
+// listenOn returns a listening socket with a name that can be passed on.
+func listenOn(address string) (*os.File, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	log.Print("listening on ", l.Addr())
+	conn, err := l.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	var failed error
+	err = conn.Control(func(old uintptr) { fd, failed = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) })
+	if err := errors.Join(err, os.NewSyscallError("fcntl", failed)); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "http"), nil
+}
+
+// A server serves on duplicates of the sockets.
+type server struct {
+	http.Server
+	listeners              []net.Listener
+	accepting, connections sync.WaitGroup
+}
+
+func serve(files []*os.File) (*server, error) {
+	s := &server{}
+	s.Handler = http.HandlerFunc(answer)
+	s.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			s.connections.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			s.connections.Done()
+		}
+	}
+	for _, f := range files {
+		l, err := net.FileListener(f)
+		if err != nil {
+			s.stop(0)
+			return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		s.listeners = append(s.listeners, l)
+		s.accepting.Go(func() { s.Serve(l) })
+	}
+	return s, nil
+}
+
+// stop accepts no more connections, and returns when all that it has accepted are served.
+// Shutdown of package net/http would not do: it drops connections that have been accepted and have
+// not got their request through. The sockets themselves go on taking connections.
+func (s *server) stop(patience time.Duration) {
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	s.accepting.Wait()
+	s.SetKeepAlivesEnabled(false)
+	served := make(chan bool)
+	go func() {
+		s.connections.Wait()
+		close(served)
+	}()
+	select {
+	case <-served:
+	case <-time.After(patience):
+		log.Print("some requests did not finish in time")
+		s.Close()
+	}
+}
+
+func answer(w http.ResponseWriter, r *http.Request) {
+	if pause, err := time.ParseDuration(r.FormValue("pause")); err == nil {
+		time.Sleep(pause)
+	}
+	var st syscall.Stat_t
+	if err := syscall.Stat("/proc/self/exe", &st); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	fmt.Fprintf(w, "process %d, program %d\n", os.Getpid(), st.Ino)
+}
