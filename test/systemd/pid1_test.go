@@ -55,6 +55,8 @@ func TestSystemd(t *testing.T) {
 
 		"SocketActivate": testSocketActivate,
 		"NotifyFork":     testNotifyFork,
+
+		"Varlink": testVarlink,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s) })
 	}
