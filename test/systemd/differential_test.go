@@ -1114,7 +1114,7 @@ func sendTo(t *testing.T, p peers, oracle string) {
 	for i := range descending {
 		descending[i] = strconv.Itoa(59 - i)
 	}
-	for _, how := range []string{"exec"} { // the senders of ./receiver
+	for _, how := range []string{"exec", "start", "renew"} { // the senders of ./receiver
 		for _, fds := range []string{"0", "0,0,0", strings.TrimSuffix(strings.Repeat("0,", 40), ","), strings.Join(descending, ",")} {
 			lines := output(t, command(t, p.receiver, "send", how, fds, oracle, "received"))
 			if len(lines) != 2 {

@@ -25,6 +25,7 @@ import (
 const first = 3
 
 func main() {
+	sysfd.ListenShim()
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "receiver:", err)
 		os.Exit(1)
@@ -51,6 +52,12 @@ func run(args []string) error {
 		return answer(notify)
 	case len(args) > 3 && args[0] == "send":
 		return send(args[1], args[2], args[3:])
+	case len(args) > 1 && args[0] == "renew":
+		env, err := sysfd.RenewListenEnv(os.Environ())
+		if err != nil {
+			return err
+		}
+		return syscall.Exec(args[1], args[1:], env)
 	}
 	return errors.New("usage: receiver listen|watchdog|is|notify, or receiver send HOW FDS PROGRAM [ARGUMENT]")
 }
@@ -221,6 +228,28 @@ func notify(words []string) (bool, error) {
 var senders = map[string]func(words []string, files []*os.File) error{
 	"exec": func(words []string, files []*os.File) error {
 		return sysfd.ExecListenFDs(words[0], words, os.Environ(), files)
+	},
+	"start": func(words []string, files []*os.File) error {
+		std := &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}
+		process, p, err := sysfd.StartListenFDs(words[0], words, std, files)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		state, err := process.Wait()
+		if err == nil && !state.Success() {
+			err = errors.New(state.String())
+		}
+		return err
+	},
+	// Another process, for which what was passed to this one is renewed, as by a wrapper.
+	"renew": func(words []string, files []*os.File) error {
+		program, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		shell := []string{"sh", "-c", `"$0" renew "$@"; exit $?`, program}
+		return sysfd.ExecListenFDs("/bin/sh", append(shell, words...), os.Environ(), files)
 	},
 }
 
