@@ -13,7 +13,7 @@
 //     boot. [OpenPidFD] and [PidFD.ID] give it, [OpenPidFDByID] finds the process. A
 //     [ProcessRef] is one for storing.
 //   - For passed sockets, $LISTEN_PIDFDID: the pidfd ID of the process they are
-//     meant for. [ListenFDs] takes them, [ExecListenFDs] passes them on. [Notify]
+//     meant for. [ListenFDs] takes them, [ExecListenFDs] and [StartListenFDs] pass them on. [Notify]
 //     tells the service manager how things are.
 //
 // What ties them together is that a pidfd ID is the first 64 bits of the file
