@@ -353,24 +353,24 @@ type listenReport struct {
 func (r *listenReport) collect() error {
 	r.Inspected = InspectListenEnv()
 	r.Inspected, r.InspectedErr = withoutError(r.Inspected)
-	files, err := ListenFDs()
+	// The first call is one of several at once.
+	var all [9][]*os.File
+	var errs [9]error
+	var group sync.WaitGroup
+	for i := range all {
+		group.Go(func() { all[i], errs[i] = ListenFDs() })
+	}
+	group.Wait()
+	files, err := all[0], errs[0]
+	r.Same = true
+	for i := range all {
+		r.Same = r.Same && slices.Equal(files, all[i]) && errs[i] == err
+	}
 	var errno syscall.Errno
 	if err != nil {
 		errors.As(err, &errno)
 		r.Err, r.Errno = err.Error(), int(errno)
 	}
-	var group sync.WaitGroup
-	var mu sync.Mutex
-	r.Same = true
-	for range 8 {
-		group.Go(func() {
-			again, errAgain := ListenFDs()
-			mu.Lock()
-			defer mu.Unlock()
-			r.Same = r.Same && slices.Equal(files, again) && errAgain == err
-		})
-	}
-	group.Wait()
 	r.After, _ = withoutError(InspectListenEnv())
 	for _, f := range files {
 		r.Names = append(r.Names, f.Name())
