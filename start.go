@@ -3,6 +3,7 @@
 package sysfd
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -26,7 +27,7 @@ var shimReady atomic.Bool
 // program that was to be started.
 //
 // Only what the program does before main also happens in that process: the init functions
-// of its packages.
+// of its packages. They must not start processes, which would inherit the files and be waited for.
 //
 // ListenShim recognises its process by the name under which it was started. If the
 // file of the program gives privileges to who executes it (setuid, setgid, capabilities,
@@ -57,8 +58,9 @@ func ListenShim() {
 // the standard descriptors 0 to 2, and /dev/null stands in for those that are not given. attr.Env is the environment of the program, or that of
 // this process if it is nil; what it says of the variables for passed descriptors is
 // dropped. What attr.Sys asks for is done before the shim runs; so a new pid namespace,
-// another user or a cgroup is nothing special, but that user must be allowed to execute
-// the file of this program. The files may be given twice, and stay open and in
+// another user or a cgroup is nothing special, but that user must be allowed to read and execute
+// the file of this program. Signals that this process ignores are not ignored by the
+// program, but for SIGHUP and SIGINT. The files may be given twice, and stay open and in
 // their blocking mode.
 //
 // StartListenFDs returns when the program has been executed. The process is a child of this
@@ -69,7 +71,7 @@ func ListenShim() {
 // a process. EINVAL if ListenShim was not called in this process; for a
 // file whose name is not a [ValidFDName]; for more than three attr.Files;
 // for Chroot, Ptrace and PidFD in attr.Sys. [os.ErrClosed] for a file that is closed.
-// EPERM if the file of this program gives privileges; see ListenShim. One that matches
+// EPERM if the file of this program gives privileges, or is not readable; see ListenShim. One that matches
 // [errors.ErrUnsupported] before Linux 5.3, which has no pidfds.
 func StartListenFDs(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*os.Process, *PidFD, error) {
 	if attr == nil {
@@ -125,22 +127,18 @@ func startShim(attr *os.ProcAttr, files []*os.File) (*startedShim, error) {
 			fds = append(fds, ^uintptr(0)) // closed
 			continue
 		}
-		fd, err := dupFile(f, 0)
+		fd, err := dupFile(f, 3)
 		if err != nil {
 			return nil, err
 		}
 		opened, fds = append(opened, fd), append(fds, uintptr(fd))
 	}
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	ours, theirs, err := controlSockets()
 	if err != nil {
-		return nil, os.NewSyscallError("socketpair", err)
+		return nil, err
 	}
-	opened, fds = append(opened, pair[1]), append(fds, uintptr(pair[1]))
-	if err := syscall.SetNonblock(pair[0], true); err != nil {
-		syscall.Close(pair[0])
-		return nil, os.NewSyscallError("fcntl", err)
-	}
-	s := &startedShim{control: os.NewFile(uintptr(pair[0]), "shim")}
+	opened, fds = append(opened, theirs), append(fds, uintptr(theirs))
+	s := &startedShim{control: os.NewFile(uintptr(ours), "shim")}
 
 	var sys syscall.SysProcAttr
 	if attr.Sys != nil {
@@ -160,7 +158,10 @@ func startShim(attr *os.ProcAttr, files []*os.File) (*startedShim, error) {
 		if _, errno := stat(attr.Dir); attr.Dir != "" && errno != 0 {
 			return nil, &callError{call: "chdir", subject: attr.Dir, errno: errno}
 		}
-		return nil, execError(thisProgram, err)
+		if errno, ok := err.(syscall.Errno); ok {
+			err = &callError{call: "fork/exec", subject: thisProgram, errno: errno}
+		}
+		return nil, err
 	}
 	if pidfd >= 0 {
 		s.pidfd = newPidFD(pidfd, strconv.Itoa(s.pid))
@@ -168,6 +169,29 @@ func startShim(attr *os.ProcAttr, files []*os.File) (*startedShim, error) {
 		return nil, s.abandon(err)
 	}
 	return s, nil
+}
+
+// controlSockets returns two sockets, of which the first is in non-blocking mode. They are no
+// standard descriptors, if those are closed in this process: the runtime writes to
+// them, and takes SIGPIPE there for the end.
+func controlSockets() (ours, theirs int, err error) {
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, -1, os.NewSyscallError("socketpair", err)
+	}
+	defer syscall.Close(pair[0])
+	defer syscall.Close(pair[1])
+	if err := syscall.SetNonblock(pair[0], true); err != nil {
+		return -1, -1, os.NewSyscallError("fcntl", err)
+	}
+	ours, errno := dupAbove(pair[0], 3)
+	if errno == 0 {
+		if theirs, errno = dupAbove(pair[1], 3); errno == 0 {
+			return ours, theirs, nil
+		}
+		syscall.Close(ours)
+	}
+	return -1, -1, &callError{call: "fcntl", subject: "F_DUPFD_CLOEXEC of a socket", errno: errno}
 }
 
 // checkStart tells what startShim could not do as it is asked to.
@@ -215,24 +239,21 @@ func (s *startedShim) release(request []byte, argv0 string) error {
 
 var errShimEnded = &inputError{text: "the process that was to become the program has ended before", errno: syscall.ECHILD}
 
-// abandon ends the shim and returns why.
+// abandon ends the shim and returns why. It goes by the pidfd: if somebody else has waited for
+// the shim, its PID may be that of another process.
 func (s *startedShim) abandon(why error) error {
-	s.control.Close() // which ends it, if it is not killed by
-	syscall.Kill(s.pid, syscall.SIGKILL)
-	if s.pidfd != nil {
-		s.pidfd.Close()
-	}
-	var status syscall.WaitStatus
-	for {
-		_, err := syscall.Wait4(s.pid, &status, 0, nil)
-		if err == syscall.EINTR {
-			continue
-		}
-		if why == errShimEnded && err == nil {
-			return &inputError{text: errShimEnded.text + ": " + WaitResult{Ended: true, Status: status}.String(), errno: errShimEnded.errno}
-		}
+	s.control.Close()
+	if s.pidfd == nil {
+		syscall.Wait4(s.pid, nil, 0, nil) // it was told nothing, and so ends
 		return why
 	}
+	defer s.pidfd.Close()
+	s.pidfd.SendSignal(syscall.SIGKILL) // it may be what hangs
+	r, err := s.pidfd.Wait(context.Background())
+	if why == errShimEnded && err == nil {
+		return &inputError{text: errShimEnded.text + ": " + r.String(), errno: errShimEnded.errno}
+	}
+	return why
 }
 
 // What a shim says on its socket, with a space and an errno behind it if execve fails. If it
@@ -321,7 +342,7 @@ func parseStartRequest(text string) (r startRequest, ok bool) {
 	var n [4]int
 	for i := range n {
 		var err error
-		if n[i], err = strconv.Atoi(parts[i]); err != nil || n[i] < 0 || n[i] > len(parts) {
+		if n[i], err = strconv.Atoi(parts[i]); err != nil || n[i] < 0 || i > 0 && n[i] > len(parts) {
 			return r, false
 		}
 	}
@@ -339,11 +360,11 @@ func parseStartRequest(text string) (r startRequest, ok bool) {
 func checkPrivileges() error {
 	const _AT_SECURE = 23 // include/uapi/linux/auxvec.h
 	auxv, err := os.ReadFile("/proc/self/auxv")
-	if err != nil && !errors.Is(err, os.ErrPermission) { // EACCES is what setuid leads to
+	if err != nil && !errors.Is(err, os.ErrPermission) { // EACCES: setuid, or a file that is not readable
 		return err
 	}
 	if err != nil || auxvValue(auxv, _AT_SECURE) != 0 {
-		return &inputError{text: "the file of this program gives privileges to who executes it: StartListenFDs would give them away", errno: syscall.EPERM}
+		return &inputError{text: "the file of this program gives privileges to who executes it, which StartListenFDs would give away, or is not readable", errno: syscall.EPERM}
 	}
 	return nil
 }

@@ -416,6 +416,65 @@ func TestShimEnds(t *testing.T) {
 	}
 }
 
+// With the standard descriptors closed, the shim's socket is none of them.
+func TestStartListenFDsWithoutStdio(t *testing.T) {
+	needsShim(t)
+	out := output(t, child("start-without-stdio", noProgram(t)))
+	if !strings.Contains(out, "exec format error") || !strings.Contains(out, "signal 9") {
+		t.Errorf("%q", out)
+	}
+}
+
+func init() {
+	children["start-without-stdio"] = func(args []string) error {
+		stdout := os.NewFile(uintptr(10), "stdout")
+		if err := syscall.Dup3(1, 10, syscall.O_CLOEXEC); err != nil {
+			return err
+		}
+		for fd := range 3 {
+			syscall.Close(fd)
+		}
+		_, _, err := StartListenFDs(args[0], []string{strings.Repeat("x", 100000)}, nil, []*os.File{stdout})
+		fmt.Fprintln(stdout, err)
+
+		s, err := startShim(&os.ProcAttr{}, nil)
+		if err != nil {
+			return err
+		}
+		s.pidfd.SendSignal(syscall.SIGKILL)
+		fmt.Fprintln(stdout, s.abandon(s.release(make([]byte, 1<<21), "x")))
+		return nil
+	}
+}
+
+// If somebody else reaps the shim, its PID means nothing any more.
+func TestStartListenFDsReapedElsewhere(t *testing.T) {
+	needsShim(t)
+	if out := output(t, child("start-with-reaper", noProgram(t))); out != "ok\n" {
+		t.Errorf("%q", out)
+	}
+}
+
+func init() {
+	children["start-with-reaper"] = func(args []string) error {
+		go func() {
+			for {
+				if _, err := syscall.Wait4(-1, nil, 0, nil); err != nil {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		}()
+		for range 20 {
+			_, _, err := StartListenFDs(args[0], nil, nil, nil)
+			if !errors.Is(err, syscall.ENOEXEC) {
+				return fmt.Errorf("got %v", err)
+			}
+		}
+		fmt.Println("ok")
+		return nil
+	}
+}
+
 // Many at once, with an environment that no socket holds, while others fork.
 func TestStartListenFDsAtOnce(t *testing.T) {
 	needsShim(t)
@@ -579,9 +638,10 @@ func TestAuxvValue(t *testing.T) {
 func FuzzStartRequest(f *testing.F) {
 	f.Add("/bin/true", "name\ntwo", "a\n\nb", "A=1\nB=", 9)
 	f.Add("", "", "", "", 0)
+	f.Add("x", "", "", "", 3)
 	f.Fuzz(func(t *testing.T, argv0, names, argv, env string, cut int) {
 		lines := func(s string) []string { return strings.Split(s, "\n") }
-		text, err := newStartRequest(argv0, lines(argv), &os.ProcAttr{Env: lines(env), Sys: &syscall.SysProcAttr{Pdeathsig: 9}}, lines(names))
+		text, err := newStartRequest(argv0, lines(argv), &os.ProcAttr{Env: lines(env), Sys: &syscall.SysProcAttr{Pdeathsig: 64}}, lines(names))
 		if err != nil {
 			if !strings.Contains(argv0+names+argv+env, "\x00") {
 				t.Error(err)
@@ -589,7 +649,7 @@ func FuzzStartRequest(f *testing.F) {
 			return
 		}
 		r, ok := parseStartRequest(string(text))
-		if !ok || r.argv0 != argv0 || r.parentDeath != 9 || !slices.Equal(r.names, lines(names)) ||
+		if !ok || r.argv0 != argv0 || r.parentDeath != 64 || !slices.Equal(r.names, lines(names)) ||
 			!slices.Equal(r.argv, lines(argv)) || !slices.Equal(r.env, lines(env)) {
 			t.Errorf("%+v from %q", r, text)
 		}

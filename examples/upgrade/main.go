@@ -60,9 +60,10 @@ func run(address string, patience time.Duration) error {
 		}
 		files = []*os.File{f}
 	}
-	signals := make(chan os.Signal, 1)
+	upgrade, end := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	for {
-		signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+		signal.Notify(upgrade, syscall.SIGHUP)
+		signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
 		server, err := serve(files)
 		if err != nil {
 			return err
@@ -70,16 +71,19 @@ func run(address string, patience time.Duration) error {
 		if _, err := sysfd.Notify(context.Background(), sysfd.NotifyReady); err != nil {
 			log.Print(err)
 		}
-		sig := <-signals
-		if sig == syscall.SIGHUP {
-			sysfd.NotifyReloading(context.Background())
+		select {
+		case <-end:
+			server.stop(patience)
+			return nil
+		case <-upgrade:
 		}
+		sysfd.NotifyReloading(context.Background())
 		server.stop(patience)
-		// No signal may get lost in this version, which has no more requests: the one that is
-		// to end it ends it from here on, and the next one to upgrade has nothing to add.
-		signal.Reset(syscall.SIGTERM, syscall.SIGINT)
+		// This version has no more requests. If it was told to end meanwhile it does, and what tells
+		// it so from here on ends it at once. To upgrade is what it is about to do.
 		signal.Ignore(syscall.SIGHUP)
-		if sig != syscall.SIGHUP || len(signals) > 0 && <-signals != syscall.SIGHUP {
+		signal.Stop(end)
+		if len(end) > 0 {
 			return nil
 		}
 		err = sysfd.ExecListenFDs(program, os.Args, os.Environ(), files)

@@ -180,6 +180,27 @@ func TestUpgradeFinishesRequests(t *testing.T) {
 	}
 }
 
+// A version that is told to end while it prepares its upgrade ends.
+func TestUpgradeEnds(t *testing.T) {
+	s := start(t)
+	slow := make(chan error)
+	go func() {
+		_, err := s.get("?pause=500ms")
+		slow <- err
+	}()
+	time.Sleep(100 * time.Millisecond)
+	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGHUP, syscall.SIGTERM} {
+		s.Process.Signal(sig)
+		time.Sleep(10 * time.Millisecond) // one after the other
+	}
+	if err := <-slow; err != nil {
+		t.Error(err)
+	}
+	if text, err := io.ReadAll(s.log); err != nil || len(text) > 0 { // until it has ended
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
 // What cannot be executed is no upgrade.
 func TestUpgradeFails(t *testing.T) {
 	s := start(t)
