@@ -30,8 +30,9 @@ var shimReady atomic.Bool
 // of its packages. They must not start processes, which would inherit the files and be waited for.
 //
 // ListenShim recognises its process by the name under which it was started. If the
-// file of the program gives privileges to who executes it (setuid, setgid, capabilities,
-// a change of the security label), that is refused: anybody could choose the name.
+// file of the program gives privileges to who executes it (setuid, setgid, capabilities: what
+// the kernel tells a program by AT_SECURE, see getauxval(3)), that is refused: anybody could
+// choose the name.
 func ListenShim() {
 	if len(os.Args) == 0 || os.Args[0] != shimName {
 		shimReady.Store(true)
@@ -72,7 +73,8 @@ func ListenShim() {
 // file whose name is not a [ValidFDName]; for more than three attr.Files;
 // for Chroot, Ptrace and PidFD in attr.Sys. [os.ErrClosed] for a file that is closed.
 // EPERM if the file of this program gives privileges, or is not readable; see ListenShim. One that matches
-// [errors.ErrUnsupported] before Linux 5.3, which has no pidfds.
+// [errors.ErrUnsupported] before Linux 5.3, which has no pidfds; to clean up after another
+// failure takes waitid(2) with P_PIDFD, Linux 5.4.
 func StartListenFDs(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*os.Process, *PidFD, error) {
 	if attr == nil {
 		attr = &os.ProcAttr{}

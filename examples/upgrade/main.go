@@ -8,10 +8,10 @@
 //
 //	$ go build -o server . && ./server -listen 127.0.0.1:8080 &
 //	$ curl http://127.0.0.1:8080
-//	process 4711, program 1836011
+//	process 16766, program 9995284
 //	$ go build -o server.new . && mv server.new server && kill -HUP %1
 //	$ curl http://127.0.0.1:8080
-//	process 4711, program 1836044
+//	process 16766, program 9995280
 //
 // The number of the program is the inode number of its file. Started by a socket unit of
 // systemd, or by sysfd activate, it serves on the sockets that it is passed.
