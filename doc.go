@@ -39,9 +39,9 @@
 //
 // # Kernels
 //
-// The documentation says which kernel version brought what. The code does not
-// compare versions, for vendors backport: it calls and looks at the answer.
-// Nothing is tried before it is asked for; the import does nothing.
+// The documentation says which kernel version brought what; a [Feature] tells it to a
+// program. The code does not compare versions, for vendors backport: it calls and looks at
+// the answer. Nothing is tried before it is asked for; the import does nothing.
 //
 // # Other systems
 //

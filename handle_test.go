@@ -160,7 +160,7 @@ func TestHandleFlags(t *testing.T) {
 	keepsDescriptors(t)
 	name := tempFile(t)
 	t.Run("FID", func(t *testing.T) {
-		needs(t, "AT_HANDLE_FID", "6.5")
+		needs(t, FeatureHandleFID)
 		if h, _, err := NameToHandleAt(AT_FDCWD, name, AT_HANDLE_FID); err != nil || h.IsZero() {
 			t.Errorf("%v, %v", h, err)
 		}
@@ -174,7 +174,7 @@ func TestHandleFlags(t *testing.T) {
 		}
 	})
 	t.Run("unique", func(t *testing.T) {
-		needs(t, "AT_HANDLE_MNT_ID_UNIQUE", "6.12")
+		needs(t, FeatureMountIDUnique)
 		h, id, err := NameToHandleAt(AT_FDCWD, name, AT_HANDLE_MNT_ID_UNIQUE)
 		if err != nil || h.IsZero() || !id.Unique() {
 			t.Errorf("%v, %v, %v", h, id, err)
@@ -183,7 +183,7 @@ func TestHandleFlags(t *testing.T) {
 	t.Run("connectable", func(t *testing.T) {
 		_, _, err := NameToHandleAt(AT_FDCWD, "", AT_EMPTY_PATH|AT_HANDLE_CONNECTABLE)
 		matches(t, err, syscall.EINVAL) // and not ErrUnsupported: no kernel will
-		needs(t, "AT_HANDLE_CONNECTABLE", "6.13")
+		needs(t, FeatureHandleConnectable)
 		h, _, err := NameToHandleAt(AT_FDCWD, name, AT_HANDLE_CONNECTABLE)
 		if errors.Is(err, syscall.EOPNOTSUPP) { // tmpfs has none
 			h, _, err = NameToHandleAt(AT_FDCWD, "/sys/fs/cgroup/cgroup.procs", AT_HANDLE_CONNECTABLE)

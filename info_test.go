@@ -169,7 +169,7 @@ func init() {
 }
 
 func TestPidFDInfo(t *testing.T) {
-	needs(t, "PIDFD_GET_INFO", "6.13")
+	needs(t, FeatureInfo)
 	keepsDescriptors(t)
 	cmd := child("ready", "0")
 	lineOf(t, cmd)
@@ -210,7 +210,7 @@ func TestPidFDInfo(t *testing.T) {
 }
 
 func TestPidFDInfoCredentials(t *testing.T) {
-	needs(t, "PIDFD_GET_INFO", "6.13")
+	needs(t, FeatureInfo)
 	needsRoot(t)
 	keepsDescriptors(t)
 	cmd := child("ready", "0", "other-user")
@@ -251,7 +251,7 @@ func cgroupDir(t *testing.T, pid int) string {
 }
 
 func TestPidFDInfoCgroupID(t *testing.T) {
-	needs(t, "PIDFD_GET_INFO", "6.13")
+	needs(t, FeatureInfo)
 	keepsDescriptors(t)
 	pid := sleeper(t).Process.Pid
 	want, err := CgroupIDAt(AT_FDCWD, cgroupDir(t, pid))
@@ -268,7 +268,7 @@ func TestPidFDInfoCgroupID(t *testing.T) {
 }
 
 func TestPidFDInfoExitStatus(t *testing.T) {
-	needs(t, "PIDFD_GET_INFO", "6.13")
+	needs(t, FeatureInfo)
 	keepsDescriptors(t)
 	for _, kill := range []bool{false, true} {
 		cmd := child("ready", "3")
@@ -298,7 +298,7 @@ func TestPidFDInfoExitStatus(t *testing.T) {
 			t.Errorf("with an error: %+v", info)
 		}
 		info, err = p.Info(PIDFD_INFO_EXIT)
-		if olderThan(t, "6.15") && err != nil {
+		if lacksFeature(t, FeatureExitStatus) {
 			matches(t, err, syscall.ESRCH, os.ErrProcessDone)
 			continue
 		}
@@ -391,23 +391,9 @@ func TestNSPIDsInNamespace(t *testing.T) {
 	}
 }
 
-func init() {
-	features["xattrs on pidfds"] = func(t *testing.T) error {
-		p, err := OpenPidFD(os.Getpid(), 0)
-		if err != nil {
-			return err
-		}
-		defer p.Close()
-		if _, err = p.GetXattr("trusted.none"); errors.Is(err, syscall.ENODATA) {
-			return nil
-		}
-		return err
-	}
-}
-
 func TestPidFDXattrs(t *testing.T) {
 	needsRoot(t) // without it the answer is ENODATA on each kernel
-	needs(t, "xattrs on pidfds", "6.17")
+	needs(t, FeatureXattr)
 	keepsDescriptors(t)
 	cmd := sleeper(t)
 	p := openPidFD(t, cmd.Process.Pid)
@@ -517,7 +503,7 @@ func TestAsNobody(t *testing.T) {
 	cmd := child("nobody", strconv.Itoa(pid))
 	cmd.ExtraFiles = []*os.File{p.file}
 	got := map[string]syscall.Errno{}
-	if features["xattrs on pidfds"](t) == nil {
+	if FeatureXattr.Probe() == nil {
 		if err := p.SetXattr("trusted.set", []byte("x"), 0); err != nil {
 			t.Fatal(err)
 		}
@@ -536,8 +522,8 @@ func TestAsNobody(t *testing.T) {
 		"SendSignal": syscall.EPERM, "QueueSignal": syscall.EPERM, "GetFD": syscall.EPERM,
 		"Namespace": syscall.EACCES, "procNamespace": syscall.EACCES, "Setns": syscall.EPERM, "Madvise": syscall.EACCES,
 	}
-	for name, feature := range map[string]string{"Info": "PIDFD_GET_INFO", "Madvise": "process_madvise"} {
-		if features[feature](t) != nil {
+	for name, feature := range map[string]Feature{"Info": FeatureInfo, "Madvise": FeatureMadvise} {
+		if feature.Probe() != nil {
 			delete(want, name)
 		}
 	}
@@ -567,7 +553,7 @@ func TestForeignProcess(t *testing.T) {
 		t.Skip("the emulator has no CLONE_NEWPID")
 	}
 	needsRoot(t)
-	needs(t, "PIDFD_GET_INFO", "6.13")
+	needs(t, FeatureInfo)
 	keepsDescriptors(t)
 	process := sleeper(t)
 	p := openPidFD(t, process.Process.Pid)
@@ -647,7 +633,7 @@ func TestInfoOfStrays(t *testing.T) {
 		if _, err := stray.GetFD(0); err == nil {
 			t.Errorf("GetFD of %s", name)
 		}
-		if _, err := p.Info(everything); err != nil && !errors.Is(err, errors.ErrUnsupported) || err == nil != (features["PIDFD_GET_INFO"](t) == nil) {
+		if _, err := p.Info(everything); err != nil && !errors.Is(err, errors.ErrUnsupported) || err == nil != (FeatureInfo.Probe() == nil) {
 			t.Errorf("after %s: %v", name, err)
 		}
 		if pids, err := p.NSPIDs(); err != nil || len(pids) == 0 {
@@ -662,7 +648,7 @@ func TestInfoOfStrays(t *testing.T) {
 }
 
 func TestPidFDInfoAllocates(t *testing.T) {
-	needs(t, "PIDFD_GET_INFO", "6.13")
+	needs(t, FeatureInfo)
 	p := openPidFD(t, os.Getpid())
 	doesNotAllocate(t, func() {
 		info, err := p.Info(everything)

@@ -487,7 +487,7 @@ func TestListenFDs(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.needsID {
-				needs(t, "pidfs", idSince)
+				needs(t, FeaturePidFDID)
 			}
 			cmd := child("become", append([]string{"listen"}, test.args...)...)
 			cmd.Env = append(cmd.Env, test.env...)

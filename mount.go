@@ -13,8 +13,8 @@ import (
 
 // OpenMount opens the place where the mount with this ID is: a descriptor from
 // which [OpenByHandleAt] opens the handles of its file system. A unique ID takes
-// statmount(2), Linux 6.8, and works without /proc; for the other kind
-// /proc/thread-self/mountinfo is read.
+// statmount(2) and, to make sure, [AT_HANDLE_MNT_ID_UNIQUE], Linux 6.12, and works without
+// /proc; for the other kind /proc/thread-self/mountinfo is read.
 //
 // What is returned is that mount and no other: if another one lies on top of it, or
 // a reusable ID has come to mean another one meanwhile, that is an error.

@@ -83,7 +83,7 @@ func TestOpenMount(t *testing.T) {
 	for _, flags := range []int{0, AT_HANDLE_MNT_ID_UNIQUE} {
 		t.Run(fmt.Sprintf("flags %d", flags), func(t *testing.T) {
 			if flags != 0 {
-				needs(t, "AT_HANDLE_MNT_ID_UNIQUE", "6.12")
+				needs(t, FeatureMountIDUnique)
 			}
 			mountAt(t, "none", dir, "tmpfs", "size=1m")
 			name := filepath.Join(dir, "file")

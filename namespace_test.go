@@ -57,22 +57,6 @@ func init() {
 		_, err := io.ReadAll(os.Stdin)
 		return err
 	}
-	features["namespaces of a pidfd"] = func(t *testing.T) error {
-		p, err := OpenPidFD(os.Getpid(), 0)
-		if err != nil {
-			return err
-		}
-		defer p.Close()
-		switch fd, errno := pidfdGetNamespace(p.fd, UserNamespace); errno {
-		case 0:
-			return syscall.Close(fd)
-		case syscall.ENOTTY, syscall.EINVAL, syscall.ENOSYS:
-			return errors.ErrUnsupported
-		default:
-			return errno
-		}
-	}
-	emulatorLacks = append(emulatorLacks, "namespaces of a pidfd")
 }
 
 func TestNamespace(t *testing.T) {
@@ -85,7 +69,7 @@ func TestNamespace(t *testing.T) {
 			return os.NewFile(uintptr(fd), fmt.Sprintf("pidfd:%d/ns/%s", pid, kind)), err
 		},
 	}
-	if os.Getenv(emulatorVar) == "" && features["namespaces of a pidfd"](t) == nil {
+	if os.Getenv(emulatorVar) == "" && FeatureNamespace.Probe() == nil {
 		ways["ioctl"] = func(kind NamespaceKind) (*os.File, error) {
 			fd, errno := pidfdGetNamespace(p.fd, kind)
 			if errno != 0 {
@@ -128,7 +112,7 @@ func TestNamespace(t *testing.T) {
 }
 
 func TestNamespaceByIoctl(t *testing.T) {
-	needs(t, "namespaces of a pidfd", "6.11")
+	needs(t, FeatureNamespace)
 }
 
 func TestNamespaceOfEnded(t *testing.T) {
@@ -138,12 +122,12 @@ func TestNamespaceOfEnded(t *testing.T) {
 	cmd.Process.Kill()
 	awaitZombie(t, cmd.Process.Pid)
 	_, err := p.Namespace(NetNamespace)
-	if features["namespaces of a pidfd"](t) == nil {
+	if FeatureNamespace.Probe() == nil {
 		matches(t, err, syscall.ESRCH, os.ErrProcessDone)
 	} else {
 		matches(t, err, syscall.ENOENT, os.ErrNotExist)
 	}
-	if os.Getenv(emulatorVar) == "" && !olderThan(t, "5.8") {
+	if os.Getenv(emulatorVar) == "" && FeatureSetns.Probe() == nil {
 		matches(t, p.Setns(syscall.CLONE_NEWNET), syscall.ESRCH, os.ErrProcessDone)
 	}
 	reap(cmd)
@@ -152,7 +136,7 @@ func TestNamespaceOfEnded(t *testing.T) {
 	// Another process may have the PID by now. It must not be opened, nor left open.
 	_, err = p.procNamespace(os.Getpid(), NetNamespace)
 	matches(t, err, syscall.ESRCH, os.ErrProcessDone)
-	if os.Getenv(emulatorVar) == "" && !olderThan(t, "5.8") {
+	if os.Getenv(emulatorVar) == "" && FeatureSetns.Probe() == nil {
 		matches(t, p.Setns(syscall.CLONE_NEWNET), syscall.ESRCH, os.ErrProcessDone)
 	}
 }
@@ -170,9 +154,6 @@ func TestSetns(t *testing.T) {
 	}
 	onThrowawayThread(func() {
 		err := p.Setns(syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET)
-		if errors.Is(err, syscall.EINVAL) && olderThan(t, "5.8") {
-			return
-		}
 		if err != nil {
 			t.Error(err)
 			return

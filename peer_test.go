@@ -15,19 +15,6 @@ import (
 )
 
 func init() {
-	features["SO_PEERPIDFD"] = func(t *testing.T) error {
-		a, _ := socketpair(t, syscall.SOCK_STREAM)
-		p, err := PeerPidFD(a)
-		if err == nil {
-			p.Close()
-		}
-		return err
-	}
-	features["SO_PASSPIDFD"] = func(t *testing.T) error {
-		a, _ := socketpair(t, syscall.SOCK_STREAM)
-		return SetPassPidFD(a, true)
-	}
-	emulatorLacks = append(emulatorLacks, "SO_PASSPIDFD")
 
 	// dial NETWORK ADDRESS: connects, says its ID, and sends each line of stdin. With
 	// the line "rights" go two descriptors.
@@ -178,8 +165,8 @@ func mySelf(t *testing.T) PidFDID {
 }
 
 func TestPeerPidFD(t *testing.T) {
-	needs(t, "pidfs", idSince)
-	needs(t, "SO_PEERPIDFD", "6.5")
+	needs(t, FeaturePidFDID)
+	needs(t, FeaturePeerPidFD)
 	keepsDescriptors(t)
 	for _, network := range []string{"unix", "unixpacket"} {
 		for _, address := range addresses(t) {
@@ -219,8 +206,8 @@ func TestPeerPidFD(t *testing.T) {
 }
 
 func TestPeerPidFDReaped(t *testing.T) {
-	needs(t, "pidfs", idSince)
-	needs(t, "SO_PEERPIDFD", "6.5")
+	needs(t, FeaturePidFDID)
+	needs(t, FeaturePeerPidFD)
 	keepsDescriptors(t)
 	l := listenUnix(t, "unix", addresses(t)[1])
 	d := dial(t, "unix", l.Addr().String())
@@ -243,7 +230,7 @@ func TestPeerPidFDReaped(t *testing.T) {
 }
 
 func TestPeerPidFDNone(t *testing.T) {
-	needs(t, "SO_PEERPIDFD", "6.5")
+	needs(t, FeaturePeerPidFD)
 	keepsDescriptors(t)
 	for _, typ := range []int{syscall.SOCK_STREAM, syscall.SOCK_DGRAM, syscall.SOCK_SEQPACKET} {
 		fd, err := syscall.Socket(syscall.AF_UNIX, typ|syscall.SOCK_CLOEXEC, 0)
@@ -280,7 +267,7 @@ func TestPeerPidFDNone(t *testing.T) {
 }
 
 func TestSetPassPidFDErrors(t *testing.T) {
-	needs(t, "SO_PASSPIDFD", "6.5")
+	needs(t, FeaturePassPidFD)
 	keepsDescriptors(t)
 	f, err := os.Open("/dev/null")
 	if err != nil {
@@ -297,7 +284,7 @@ func TestSetPassPidFDErrors(t *testing.T) {
 
 // A message that was sent before anyone asked for pidfds comes without.
 func TestParsePidFDTooEarly(t *testing.T) {
-	needs(t, "SO_PASSPIDFD", "6.5")
+	needs(t, FeaturePassPidFD)
 	keepsDescriptors(t)
 	a, b := socketpair(t, syscall.SOCK_SEQPACKET)
 	for _, text := range []string{"before", "after"} {
@@ -342,7 +329,7 @@ func TestPeerErrors(t *testing.T) {
 }
 
 func TestPeerPidFDOutOfDescriptors(t *testing.T) {
-	needs(t, "SO_PEERPIDFD", "6.5")
+	needs(t, FeaturePeerPidFD)
 	keepsDescriptors(t)
 	a, _ := socketpair(t, syscall.SOCK_STREAM)
 	var old syscall.Rlimit
@@ -417,8 +404,8 @@ func closeAll(fds []int) {
 }
 
 func TestParsePidFD(t *testing.T) {
-	needs(t, "pidfs", idSince)
-	needs(t, "SO_PASSPIDFD", "6.5")
+	needs(t, FeaturePidFDID)
+	needs(t, FeaturePassPidFD)
 	keepsDescriptors(t)
 	all := PidFDControlSize + syscall.CmsgSpace(2*4) + syscall.CmsgSpace(syscall.SizeofUcred)
 	for _, network := range []string{"unix", "unixpacket", "unixgram"} {

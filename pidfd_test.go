@@ -83,7 +83,7 @@ func forgetPidfs() {
 }
 
 func TestPidFDGetID(t *testing.T) {
-	needs(t, "pidfs", idSince)
+	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
 	first, second := sleeper(t), sleeper(t)
 	me, a, b := openPidFD(t, os.Getpid()), openPidFD(t, first.Process.Pid), openPidFD(t, second.Process.Pid)
@@ -106,7 +106,7 @@ func TestPidFDGetID(t *testing.T) {
 
 // A process asks for its ID itself, and is asked from outside.
 func TestPidFDIDAcrossProcesses(t *testing.T) {
-	needs(t, "pidfs", idSince)
+	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
 	cmd := child("self-id")
 	stdin, err := cmd.StdinPipe()
@@ -147,7 +147,7 @@ func TestPidFDIDByInodeAndByHandle(t *testing.T) {
 	if !is64bit {
 		return
 	}
-	needs(t, "handles on pidfs", "6.14")
+	needs(t, FeatureOpenByID)
 	for _, fresh := range []bool{true, false} {
 		if fresh {
 			forgetPidfs()
@@ -254,7 +254,7 @@ func stillKnowsItself(t *testing.T) {
 }
 
 func TestPidFDGetIDConcurrently(t *testing.T) {
-	needs(t, "pidfs", idSince)
+	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
 	p := openPidFD(t, os.Getpid())
 	want := idOf(t, p)
@@ -317,7 +317,7 @@ func TestOpenPidFDErrors(t *testing.T) {
 }
 
 func TestOpenPidFDByID(t *testing.T) {
-	needs(t, "handles on pidfs", "6.14")
+	needs(t, FeatureOpenByID)
 	keepsDescriptors(t)
 	cmd := sleeper(t)
 	pid := cmd.Process.Pid
@@ -439,7 +439,7 @@ func TestOpenPidFDFlags(t *testing.T) {
 }
 
 func TestThreadByID(t *testing.T) {
-	needs(t, "handles on pidfs", "6.14")
+	needs(t, FeatureOpenByID)
 	keepsDescriptors(t)
 	thread := otherThread(t)
 	p, err := OpenPidFD(thread, PIDFD_THREAD)
@@ -501,7 +501,7 @@ func TestPidFDPIDInNamespace(t *testing.T) {
 		cmd.ExtraFiles = []*os.File{outside.file}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
 		want := test.want
-		if features["PIDFD_GET_INFO"](t) != nil && test.args == nil {
+		if FeatureInfo.Probe() != nil && test.args == nil {
 			want = "0 false true 0 false true\n0 false true 0 false true\n"
 		}
 		if out := output(t, cmd); out != want {
@@ -608,7 +608,7 @@ func TestPidFDClosed(t *testing.T) {
 }
 
 func TestPidFDConcurrentClose(t *testing.T) {
-	needs(t, "pidfs", idSince)
+	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
 	want := idOf(t, openPidFD(t, os.Getpid()))
 	for range 50 {
@@ -717,12 +717,12 @@ func TestPidFDOutOfDescriptors(t *testing.T) {
 }
 
 func TestPidFDAllocates(t *testing.T) {
-	needs(t, "pidfs", idSince)
+	needs(t, FeaturePidFDID)
 	p := openPidFD(t, os.Getpid())
 	doesNotAllocate(t, func() { PidFDGetID(p.fd) })
 	doesNotAllocate(t, func() { p.ID() })
 	t.Run("PID", func(t *testing.T) {
-		needs(t, "PIDFD_GET_INFO", "6.13")
+		needs(t, FeatureInfo)
 		doesNotAllocate(t, func() { p.PID() })
 	})
 }

@@ -310,7 +310,7 @@ func FuzzProcessRefUnmarshalJSON(f *testing.F) {
 }
 
 func TestSelfRef(t *testing.T) {
-	needs(t, "pidfs", idSince)
+	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
 	r, err := SelfRef()
 	if err != nil {
@@ -342,7 +342,7 @@ func opening(t *testing.T) map[string]func(ProcessRef) (*PidFD, error) {
 }
 
 func TestProcessRefOpen(t *testing.T) {
-	needs(t, "pidfs", idSince)
+	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
 	cmd, other := sleeper(t), sleeper(t)
 	r := refOf(t, cmd)
@@ -385,7 +385,7 @@ func TestProcessRefOpen(t *testing.T) {
 	fails(ProcessRef.openByPID, ProcessRef{0, r.ID, r.BootID}, "", syscall.EINVAL)
 
 	if t.Run("by ID", func(t *testing.T) {
-		needs(t, "handles on pidfs", "6.14")
+		needs(t, FeatureOpenByID)
 		p, err := ProcessRef{other.Process.Pid, r.ID, r.BootID}.Open()
 		if err != nil {
 			t.Fatal(err)
@@ -514,7 +514,7 @@ func TestProcessRefRecycledPID(t *testing.T) {
 		t.Skip("the emulator has no CLONE_NEWPID")
 	}
 	needsRoot(t)
-	needs(t, "pidfs", idSince)
+	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
 	cmd := child("recycle")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
@@ -535,7 +535,7 @@ func TestProcessRefOfOtherNamespace(t *testing.T) {
 		t.Skip("the emulator has no CLONE_NEWPID")
 	}
 	needsRoot(t)
-	needs(t, "handles on pidfs", "6.14")
+	needs(t, FeatureOpenByID)
 	keepsDescriptors(t)
 	cmd := child("say-ref")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
@@ -607,8 +607,8 @@ func TestProcessRefWithoutProc(t *testing.T) {
 		t.Skip("the emulator needs /proc itself")
 	}
 	needsRoot(t)
-	needs(t, "pidfs", idSince)
-	needs(t, "PIDFD_GET_INFO", "6.13")
+	needs(t, FeaturePidFDID)
+	needs(t, FeatureInfo)
 	keepsDescriptors(t)
 	cmd := child("no-proc")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
@@ -913,7 +913,7 @@ func TestProcessRefRefused(t *testing.T) {
 	if os.Getenv(emulatorVar) != "" {
 		t.Skip("the emulator has no seccomp")
 	}
-	needs(t, "pidfs", idSince)
+	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
 	for name := range refusals {
 		want := "true false <nil>\ndone\nfalse true <nil>\n"

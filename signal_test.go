@@ -117,10 +117,8 @@ func threadOf(t *testing.T, tid string) *PidFD {
 	if _, err := fmt.Sscan(tid, &n); err != nil {
 		t.Fatal(err)
 	}
+	needs(t, FeatureThread)
 	p, err := OpenPidFD(n, PIDFD_THREAD)
-	if errors.Is(err, errors.ErrUnsupported) && olderThan(t, "6.9") {
-		t.Skip("pidfds of threads are there since Linux 6.9")
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +177,7 @@ func TestSendSignalTo(t *testing.T) {
 	for _, flag := range []int{8, 1 << 30, PIDFD_SIGNAL_THREAD | PIDFD_SIGNAL_THREAD_GROUP, -1, beyond32bits | 1<<30} {
 		matches(t, leader.SendSignalTo(syscall.SIGUSR1, flag), syscall.EINVAL)
 	}
-	if err := leader.SendSignalTo(0, PIDFD_SIGNAL_THREAD_GROUP); errors.Is(err, errors.ErrUnsupported) && olderThan(t, "6.9") {
+	if lacksFeature(t, FeatureSignalTo) {
 		for _, flag := range []int{PIDFD_SIGNAL_THREAD, PIDFD_SIGNAL_THREAD_GROUP, PIDFD_SIGNAL_PROCESS_GROUP} {
 			matches(t, leader.SendSignalTo(syscall.SIGUSR1, flag), syscall.EINVAL, errors.ErrUnsupported)
 		}
@@ -337,9 +335,6 @@ func TestGetFD(t *testing.T) {
 	lineOf(t, cmd)
 	p := openPidFD(t, cmd.Process.Pid)
 	f, err := p.GetFD(1)
-	if errors.Is(err, errors.ErrUnsupported) && olderThan(t, "5.6") {
-		t.Skip("pidfd_getfd is there since Linux 5.6")
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -386,9 +381,6 @@ func TestGetFDPipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, err := openPidFD(t, pid).GetFD(fd)
-	if errors.Is(err, errors.ErrUnsupported) && olderThan(t, "5.6") {
-		t.Skip("pidfd_getfd is there since Linux 5.6")
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -412,28 +404,6 @@ func init() {
 		return err
 	}
 
-	features["process_madvise"] = func(t *testing.T) error {
-		p, err := OpenPidFD(os.Getpid(), 0)
-		if err != nil {
-			return err
-		}
-		defer p.Close()
-		_, err = p.Madvise(MADV_COLD)
-		return err
-	}
-	features["process_mrelease"] = func(t *testing.T) error {
-		p, err := OpenPidFD(os.Getpid(), 0)
-		if err != nil {
-			return err
-		}
-		defer p.Close()
-		if err = p.Mrelease(); errors.Is(err, syscall.EINVAL) {
-			return nil // this process is not about to die
-		}
-		return err
-	}
-	emulatorLacks = append(emulatorLacks, "process_madvise", "process_mrelease")
-
 	// Prints where it has pages.
 	children["pages"] = func([]string) error {
 		b, err := syscall.Mmap(-1, 0, 8*os.Getpagesize(), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
@@ -454,7 +424,7 @@ func init() {
 
 func TestMadvise(t *testing.T) {
 	needsRoot(t) // CAP_SYS_NICE, on 6.1 even for oneself
-	needs(t, "process_madvise", "5.10")
+	needs(t, FeatureMadvise)
 	keepsDescriptors(t)
 	cmd := child("pages")
 	line, _ := lineOf(t, cmd)
@@ -501,7 +471,7 @@ func TestMadvise(t *testing.T) {
 }
 
 func TestMrelease(t *testing.T) {
-	needs(t, "process_mrelease", "5.15")
+	needs(t, FeatureMrelease)
 	keepsDescriptors(t)
 	// One that has said something has memory of its own. On Debian's 6.12.117, one
 	// that os/exec has just started may still use its parent's, and then it is EINVAL.

@@ -140,7 +140,7 @@ func TestStartListenFDs(t *testing.T) {
 // The ID that the child is addressed by is that of the PidFD.
 func TestStartListenFDsID(t *testing.T) {
 	needsShim(t)
-	needs(t, "pidfs", idSince)
+	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
 	null := openNull(t)
 	cat, w, out, r := openPipes(t)

@@ -136,85 +136,28 @@ func keepsDescriptors(t *testing.T) {
 	})
 }
 
-// idSince is the kernel version that "pidfs" takes: 32-bit programs need the handles.
-var idSince = map[bool]string{true: "6.9", false: "6.14"}[is64bit]
-
-// features are things that a kernel may lack: the call that tells.
-var features = map[string]func(t *testing.T) error{
-	"pidfs": func(t *testing.T) error { // the ID by whichever way is sound here
-		_, err := selfID()
-		return err
-	},
-	"handles on pidfs": func(t *testing.T) error {
-		p, err := OpenPidFD(os.Getpid(), 0)
-		if err != nil {
-			return err
-		}
-		defer p.Close()
-		_, err = pidfdIDByHandle(p.fd)
-		return err
-	},
-	"FD_PIDFS_ROOT": func(t *testing.T) error {
-		id, err := selfID()
-		if err != nil {
-			return err
-		}
-		f, err := OpenByHandleAt(FD_PIDFS_ROOT, PidFDHandle(id), 0)
-		if err == nil {
-			f.Close()
-		}
-		return err
-	},
-	"PIDFD_GET_INFO": func(t *testing.T) error {
-		p, err := OpenPidFD(os.Getpid(), 0)
-		if err != nil {
-			return err
-		}
-		defer p.Close()
-		switch errno := pidfdGetInfo(p.fd, &pidfdInfo{Mask: PIDFD_INFO_PID}); errno {
-		case 0:
-			return nil
-		case syscall.ENOTTY, syscall.EINVAL, syscall.ENOSYS:
-			return errors.ErrUnsupported
-		default:
-			return errno
-		}
-	},
-	"AT_HANDLE_FID":           handleFlag(AT_HANDLE_FID),
-	"AT_HANDLE_MNT_ID_UNIQUE": handleFlag(AT_HANDLE_MNT_ID_UNIQUE),
-	"AT_HANDLE_CONNECTABLE":   handleFlag(AT_HANDLE_CONNECTABLE),
-}
-
-func handleFlag(flag int) func(t *testing.T) error {
-	return func(t *testing.T) error {
-		_, _, err := NameToHandleAt(AT_FDCWD, tempFile(t), flag)
-		if errors.Is(err, syscall.EOPNOTSUPP) {
-			return nil // the kernel knows the flag, the file system has no such handles
-		}
-		return err
-	}
-}
-
 // emulatorLacks are the features that qemu-user does not pass on to a kernel that
 // has them.
-var emulatorLacks = []string{"PIDFD_GET_INFO"}
+var emulatorLacks = []Feature{FeatureFileSystemID, FeatureMadvise, FeatureMrelease, FeaturePassPidFD, FeatureNamespace, FeatureInfo, FeatureExitStatus}
 
 // needs skips a test where the kernel is older than the feature and lacks it. On
 // a kernel that should have it, to lack it is a failure.
-func needs(t *testing.T, feature, since string) {
+func needs(t testing.TB, f Feature) {
 	t.Helper()
-	err := features[feature](t)
-	switch {
-	case err == nil:
-	case !errors.Is(err, errors.ErrUnsupported):
-		t.Fatalf("%s: %v", feature, err)
-	case os.Getenv(emulatorVar) != "" && slices.Contains(emulatorLacks, feature):
-		t.Skipf("the emulator has no %s", feature)
-	case !olderThan(t, since):
-		t.Fatalf("%s is there since Linux %s, this is %s: %v", feature, since, release(t), err)
-	default:
-		t.Skipf("%s is there since Linux %s, this is %s", feature, since, release(t))
+	if lacksFeature(t, f) {
+		t.Skipf("%s: there since Linux %s, this is %s", f, f.Since(), release(t))
 	}
+}
+
+// lacksFeature is needs for a test that knows what then is to be expected.
+func lacksFeature(t testing.TB, f Feature) bool {
+	t.Helper()
+	err := f.Probe()
+	expected := olderThan(t, f.Since()) || os.Getenv(emulatorVar) != "" && slices.Contains(emulatorLacks, f)
+	if err != nil && !(errors.Is(err, errors.ErrUnsupported) && expected) {
+		t.Fatalf("%s: there since Linux %s, this is %s: %v", f, f.Since(), release(t), err)
+	}
+	return err != nil
 }
 
 // lacks skips a test for want of something that CI has.

@@ -99,10 +99,10 @@ func (k *kid) open(flags int) *PidFD {
 
 func openFlags(t testing.TB, pid, flags int) *PidFD {
 	t.Helper()
-	p, err := OpenPidFD(pid, flags)
-	if errors.Is(err, errors.ErrUnsupported) && olderThan(t, "6.9") { // PIDFD_THREAD
-		t.Skip(err)
+	if flags&PIDFD_THREAD != 0 {
+		needs(t, FeatureThread)
 	}
+	p, err := OpenPidFD(pid, flags)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,27 +209,6 @@ func init() {
 		}
 		return nil
 	}
-	features["POLLHUP of a pidfd"] = func(t *testing.T) error {
-		k := exiter(t, 0)
-		k.exit()
-		k.guard.Wait(context.Background())
-		revents, errno := pollNow(k.guard.fd)
-		if errno != 0 {
-			return errno
-		}
-		if revents&_POLLHUP == 0 {
-			return errors.ErrUnsupported
-		}
-		return nil
-	}
-	features["PIDFD_INFO_EXIT"] = func(t *testing.T) error {
-		k := exiter(t, 0)
-		k.exit()
-		k.guard.Wait(context.Background())
-		_, err := exitStatus(k.guard.fd)
-		return err
-	}
-	emulatorLacks = append(emulatorLacks, "PIDFD_INFO_EXIT")
 }
 
 func exitCode(code int) syscall.WaitStatus           { return syscall.WaitStatus(code << 8) }
@@ -246,7 +225,7 @@ func isEnd(t testing.TB, r WaitResult, err error, status syscall.WaitStatus, rea
 // isEndOfOther checks a result that tells the status if the kernel does.
 func isEndOfOther(t *testing.T, r WaitResult, err error, status syscall.WaitStatus) {
 	t.Helper()
-	switch unsupported := features["PIDFD_INFO_EXIT"](t); {
+	switch unsupported := FeatureExitStatus.Probe(); {
 	case unsupported == nil:
 		isEnd(t, r, err, status, false)
 	case err != nil || !r.Ended || !errors.Is(r.Unknown, errors.ErrUnsupported):
@@ -755,7 +734,7 @@ func TestWaitReapedByOther(t *testing.T) {
 func TestWaitSIGCHLDIgnored(t *testing.T) {
 	keepsDescriptors(t)
 	want := "true 6 false false false\n"
-	if features["PIDFD_INFO_EXIT"](t) != nil {
+	if FeatureExitStatus.Probe() != nil {
 		want = "true -1 false false true\n"
 	}
 	if out := output(t, child("ignores-sigchld")); out != want+want {
@@ -772,7 +751,7 @@ func grandchild(t *testing.T) (parent *kid, pid int) {
 
 // A process that is not a child is one until it is reaped, or until it is a zombie.
 func TestWaitNotAChild(t *testing.T) {
-	needs(t, "POLLHUP of a pidfd", "6.9")
+	needs(t, FeatureReaped)
 	for _, first := range []WaitOption{0, WaitExited} {
 		bothFlags(t, func(t *testing.T, flags int) {
 			parent, pid := grandchild(t)
@@ -1268,7 +1247,7 @@ func TestWaitSetOptions(t *testing.T) {
 }
 
 func TestWaitSetNotAChild(t *testing.T) {
-	needs(t, "POLLHUP of a pidfd", "6.9")
+	needs(t, FeatureReaped)
 	bothFlags(t, func(t *testing.T, flags int) {
 		parent, pid := grandchild(t)
 		p := openFlags(t, pid, flags)

@@ -19,14 +19,6 @@ import (
 	"github.com/sysfd/sysfd"
 )
 
-// A feature is a line of the table. Its try function does the thing, and
-// returns what it saw.
-type feature struct {
-	name  string
-	since string // the first kernel version
-	try   func(*probed) (value string, err error)
-}
-
 // probed is what later features need of earlier ones.
 type probed struct {
 	file    *os.File
@@ -34,24 +26,23 @@ type probed struct {
 	selfErr error // why there is none
 }
 
-var features = []feature{
-	{"handle of a file", "2.6.39", (*probed).handle},
-	{"reopening a file by handle", "2.6.39", (*probed).reopenFile},
-	{"handle that only compares", "6.5", (*probed).fid},
-	{"unique mount ID", "6.12", (*probed).uniqueMountID},
-	{"handle that leads to a path", "6.13", (*probed).connectable},
-	{"pidfd", "5.3", (*probed).pidfd},
-	{"PID of a pidfd", "5.3", (*probed).pid},
-	{"pidfd ID by inode", "6.9", (*probed).idByInode},
-	{"pidfd ID by handle", "6.14", (*probed).idByHandle},
-	{"reopening a process by ID", "6.14", (*probed).reopenProcess},
-	{"activation by $LISTEN_PIDFDID", map[int]string{32: "6.14", 64: "6.9"}[strconv.IntSize], (*probed).activation},
+// demonstrations do what a feature is for, and return what was seen. The others are just
+// asked for.
+var demonstrations = map[sysfd.Feature]func(*probed) (seen string, err error){
+	sysfd.FeatureFileHandle:        (*probed).handle,
+	sysfd.FeatureOpenByHandle:      (*probed).reopenFile,
+	sysfd.FeatureHandleFID:         (*probed).fid,
+	sysfd.FeatureMountIDUnique:     (*probed).uniqueMountID,
+	sysfd.FeatureHandleConnectable: (*probed).connectable,
+	sysfd.FeaturePidFDID:           (*probed).id,
+	sysfd.FeatureInfo:              (*probed).pid,
+	sysfd.FeatureOpenByID:          (*probed).reopenProcess,
 }
 
 type result struct {
 	Feature string `json:"feature"`
-	Status  string `json:"status"` // yes, no, not permitted
-	Value   string `json:"value"`  // what was seen, or the error
+	Status  string `json:"status"` // yes, no, not permitted, not known
+	Value   string `json:"value"`  // what was seen if anything, or the error
 	Since   string `json:"since"`
 }
 
@@ -61,19 +52,18 @@ func probe(c *call) error {
 		return err
 	}
 	var p probed
+	p.self, p.selfErr = sysfd.OpenPidFD(os.Getpid(), 0)
 	defer p.close()
 	var results []result
-	for _, f := range features {
-		r := result{Feature: f.name, Since: f.since, Status: "yes"}
-		value, err := f.try(&p)
-		if r.Value = value; err != nil {
-			r.Value, r.Status = err.Error(), "no"
-			if errors.Is(err, os.ErrPermission) {
-				r.Status = "not permitted"
-			}
+	for _, f := range sysfd.Features() {
+		seen, err := "", f.Probe()
+		if demonstrate := demonstrations[f]; demonstrate != nil && err == nil {
+			seen, err = demonstrate(&p)
 		}
-		results = append(results, r)
+		results = append(results, newResult(f.String(), f.Since(), seen, err))
 	}
+	seen, err := p.activation()
+	results = append(results, newResult("activation by $LISTEN_PIDFDID", sysfd.FeaturePidFDID.Since(), seen, err))
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	release := string(bytes.TrimSpace(kernel))
 	if *asJSON {
@@ -83,13 +73,35 @@ func probe(c *call) error {
 			Features []result `json:"features"`
 		}{release, runtime.GOARCH, results})
 	}
-	fmt.Fprintf(c.out, "Linux %s, program for %s\n\n", release, runtime.GOARCH)
-	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	var table strings.Builder
+	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "FEATURE\tWORKS\tSINCE LINUX\tSEEN")
 	for _, r := range results {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.Feature, r.Status, r.Since, r.Value)
 	}
-	return t.Flush()
+	t.Flush()
+	fmt.Fprintf(c.out, "Linux %s, program for %s\n\n", release, runtime.GOARCH)
+	for line := range strings.Lines(table.String()) {
+		fmt.Fprintln(c.out, strings.TrimRight(line, " \n"))
+	}
+	return nil
+}
+
+func newResult(feature, since, seen string, err error) result {
+	r := result{Feature: feature, Status: "yes", Value: seen, Since: since}
+	if err == nil {
+		return r
+	}
+	r.Value = err.Error()
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		r.Status = "not permitted"
+	case errors.Is(err, errors.ErrUnsupported):
+		r.Status = "no"
+	default:
+		r.Status = "not known"
+	}
+	return r
 }
 
 func (p *probed) close() {
@@ -172,15 +184,6 @@ func (p *probed) reopenFile() (string, error) {
 	return "the same file", nil
 }
 
-func (p *probed) pidfd() (value string, err error) {
-	p.self, p.selfErr = sysfd.OpenPidFD(os.Getpid(), 0)
-	err = p.borrow(func(fd int) error {
-		value = "descriptor " + strconv.Itoa(fd)
-		return nil
-	})
-	return value, err
-}
-
 func (p *probed) pid() (string, error) {
 	if p.selfErr != nil {
 		return "", p.selfErr
@@ -189,7 +192,7 @@ func (p *probed) pid() (string, error) {
 	if err == nil && pid != os.Getpid() {
 		err = fmt.Errorf("PID %d came back for %d", pid, os.Getpid())
 	}
-	return strconv.Itoa(pid), err
+	return "PID " + strconv.Itoa(pid), err
 }
 
 // borrow calls f with the number of this process's pidfd.
@@ -208,40 +211,31 @@ func (p *probed) borrow(f func(fd int) error) error {
 	return failed
 }
 
-func (p *probed) idByInode() (value string, err error) {
-	if strconv.IntSize == 32 {
-		return "", errors.New("not sound in a 32-bit program: a 32-bit kernel would give half of the ID")
+// id returns the ID, and the handle it is in where there are such handles.
+func (p *probed) id() (seen string, err error) {
+	if p.selfErr != nil {
+		return "", p.selfErr
 	}
-	err = p.borrow(func(fd int) error {
-		var fs syscall.Statfs_t
-		if err := syscall.Fstatfs(fd, &fs); err != nil {
-			return os.NewSyscallError("fstatfs", err)
-		}
-		if fs.Type != sysfd.PID_FS_MAGIC {
-			return errors.New("pidfds are not on pidfs")
-		}
-		var st syscall.Stat_t
-		err := syscall.Fstat(fd, &st)
-		value = fmt.Sprint(st.Ino)
-		return os.NewSyscallError("fstat", err)
-	})
-	return value, err
-}
-
-func (p *probed) idByHandle() (value string, err error) {
+	id, err := p.self.ID()
+	if err != nil {
+		return "", err
+	}
+	seen = id.String()
 	err = p.borrow(func(fd int) error {
 		h, _, err := sysfd.NameToHandleAt(fd, "", sysfd.AT_EMPTY_PATH)
+		if errors.Is(err, errors.ErrUnsupported) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		id, ok := h.PidFDID()
-		if !ok {
-			return fmt.Errorf("%v is not a handle with an ID", h)
+		if inside, ok := h.PidFDID(); !ok || inside != id {
+			return fmt.Errorf("%v is not the handle of the process with ID %v", h, id)
 		}
-		value = id.String() + ", from " + h.String()
+		seen += ", in the handle " + h.String()
 		return nil
 	})
-	return value, err
+	return seen, err
 }
 
 func (p *probed) reopenProcess() (string, error) {

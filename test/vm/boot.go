@@ -182,7 +182,7 @@ func (v vm) programLine(line string, r *result) {
 // pack writes the first root file system of the guest.
 func (v vm) pack(name, mark string) error {
 	const dir, program = "work", "work/program.test"
-	env := []string{"PATH=/bin", "HOME=/tmp"}
+	env := []string{"PATH=/bin", "HOME=/tmp", "SYSFD_TEST_VM=1"}
 	if v.raise {
 		env = append(env, "VM_HOST=1")
 	}
