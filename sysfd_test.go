@@ -221,6 +221,14 @@ func refuse(calls map[int]syscall.Errno) error {
 	return nil
 }
 
+// fewer is how many rounds of n there are under -short, as on a machine that is emulated.
+func fewer(n int) int {
+	if testing.Short() {
+		return n / 5
+	}
+	return n
+}
+
 func tempFile(t *testing.T) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "file")

@@ -994,7 +994,7 @@ func hasNoneEnded[K any](t *testing.T, s *WaitSet[K]) {
 
 func TestWaitSet(t *testing.T) {
 	keepsDescriptors(t)
-	const n = 300
+	n := fewer(300)
 	pidfds := idlers(t, n)
 	s := newWaitSet[int](t)
 	for i, p := range pidfds {
@@ -1457,7 +1457,7 @@ func TestTryWaitInterrupted(t *testing.T) {
 			}
 		}
 	})
-	for range 20_000 {
+	for range fewer(20_000) {
 		isRunning(t, p)
 		if t.Failed() {
 			break

@@ -87,6 +87,7 @@ func TestFailures(t *testing.T) {
 		"TestHangs -timeout":  "exit status 2",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			v, err := b.vm(t.Context(), k[0])
 			if err != nil {
 				t.Fatal(err)
