@@ -324,13 +324,21 @@ func NotifyBarrier(ctx context.Context) (sent bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	return true, p.wait(ctx, nil, func() (closed bool) {
+	var errPoll error
+	err = p.wait(ctx, nil, func() (done bool) {
 		p.conn.Control(func(fd uintptr) {
-			revents, _ := pollNow(int(fd))
-			closed = revents&_POLLHUP != 0
+			revents, errno := pollNow(int(fd))
+			if errno != 0 { // a seccomp filter
+				errPoll = &callError{call: "ppoll", subject: fdSubject(int(fd)), errno: errno}
+			}
+			done = errno != 0 || revents&_POLLHUP != 0
 		})
-		return closed
+		return done
 	})
+	if errPoll != nil {
+		err = errPoll
+	}
+	return true, err
 }
 
 // WatchdogInterval returns the time within which the service manager expects the
