@@ -132,6 +132,13 @@ func provePidfs(fd int) error {
 	return notAPidFD(fd)
 }
 
+// isAnon tells whether provePidfs has found a pidfd from before Linux 6.9, one without an
+// ID. What a seccomp filter answers can match errors.ErrUnsupported too.
+func isAnon(err error) bool {
+	e, ok := err.(*callError)
+	return ok && e.means == errors.ErrUnsupported
+}
+
 // isAnonPidFD tells whether fd is a pidfd from before Linux 6.9, when all of them shared
 // one inode with much else. Where a seccomp filter forbids to ask, it says no.
 func isAnonPidFD(fd int) bool {
@@ -263,15 +270,15 @@ func (p *PidFD) SyscallConn() (syscall.RawConn, error) {
 // if fd is something else. EBADF if it is not open. No IDs are needed: it works with
 // pidfds of any kernel.
 func NewPidFD(fd int) (*PidFD, error) {
-	err := provePidfs(fd)
-	if err == nil {
-		if flags, errno := fcntl(fd, syscall.F_GETFL, 0); errno != 0 || flags&_O_PATH != 0 {
-			err = notAPidFD(fd)
-		}
-	}
-	// Before Linux 6.9 a pidfd is one without an ID.
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	if err := provePidfs(fd); err != nil && !isAnon(err) {
 		return nil, err
+	}
+	flags, errno := fcntl(fd, syscall.F_GETFL, 0)
+	if errno != 0 {
+		return nil, &callError{call: "fcntl", subject: "F_GETFL " + fdSubject(fd), errno: errno}
+	}
+	if flags&_O_PATH != 0 {
+		return nil, notAPidFD(fd)
 	}
 	if _, errno := fcntl(fd, syscall.F_SETFD, syscall.FD_CLOEXEC); errno != 0 {
 		return nil, &callError{call: "fcntl", subject: "F_SETFD " + fdSubject(fd), errno: errno}

@@ -242,9 +242,13 @@ func (p *PidFD) lookAtOther(how WaitOption) (r WaitResult, err error) {
 			p.keep(r, true)
 		}
 		return r, nil
-	case provePidfs(p.fd) != nil:
+	}
+	switch err := provePidfs(p.fd); {
+	case isAnon(err):
 		// Before Linux 6.9 there is no POLLHUP to wait for.
 		return WaitResult{Ended: true, Status: statusUnknown, Unknown: noExitInfo(p.fd, syscall.EOPNOTSUPP)}, nil
+	case err != nil:
+		return r, err
 	case how&WaitExited != 0:
 		return WaitResult{Ended: true, Status: statusUnknown, Unknown: errNotReaped}, nil
 	}
