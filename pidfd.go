@@ -140,13 +140,17 @@ func isAnon(err error) bool {
 }
 
 // isAnonPidFD tells whether fd is a pidfd from before Linux 6.9, when all of them shared
-// one inode with much else. Where a seccomp filter forbids to ask, it says no.
+// one inode with much else. Where a seccomp filter forbids to ask, it takes /proc, and
+// without that says no.
 func isAnonPidFD(fd int) bool {
 	switch reaped(fd) {
 	case 0, syscall.ESRCH, syscall.EREMOTE:
 		return true
+	case syscall.EBADF:
+		return false
 	}
-	return false
+	name, err := os.Readlink("/proc/thread-self/fd/" + strconv.Itoa(fd))
+	return err == nil && name == "anon_inode:[pidfd]"
 }
 
 func notAPidFD(fd int) error {
