@@ -36,6 +36,7 @@ type FileSystemID struct {
 //
 // Errors: EOPNOTSUPP, which matches [errors.ErrUnsupported], for a file system that
 // has no identity: vfat, squashfs and overlayfs among others, and XFS before Linux 6.9.
+// EPERM instead if a seccomp filter forbids to ask for the UUID.
 // EBADF if fd is open for O_PATH only. EINVAL if it is of another kind of file.
 func FileSystemIDOf(fd int) (FileSystemID, error) {
 	return fileSystemID(fd, "descriptor "+strconv.Itoa(fd))
@@ -58,7 +59,11 @@ func fileSystemID(fd int, what string) (FileSystemID, error) {
 	case errno == 0 && uuid != [16]byte{}: // some tools that make images leave it at zero
 		return FileSystemID{uuid: uuid, n: uint8(n)}, nil
 	}
-	return statfsID(fd, what)
+	id, err := statfsID(fd, what)
+	if errors.Is(err, errors.ErrUnsupported) && (errno == syscall.EPERM || errno == syscall.EACCES) {
+		err = &callError{call: "ioctl", subject: "of " + what, errno: errno} // there may be a UUID
+	}
+	return id, err
 }
 
 // statfsID returns the second best, also for a descriptor that is open for O_PATH only.
