@@ -173,7 +173,7 @@ func OpenFileSystem(id FileSystemID) (*os.File, error) {
 		}
 		f, err := m.id.openAt(m.point)
 		switch {
-		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOMEM):
+		case outOfResources(err):
 			if found != nil {
 				found.Close()
 			}
@@ -259,7 +259,7 @@ type FileRef struct {
 // one file can differ by who asks. Who names many files of one file system makes their
 // FileRefs of [FileSystemIDOf] and NameToHandleAt at less cost.
 //
-// Errors: those of [NameToHandleAt] and [FileSystemIDOf].
+// Errors: those of [NameToHandleAt] and [FileSystemIDOf]. EMFILE and the like.
 func FileRefAt(dirfd int, path string, flags int) (FileRef, error) {
 	if flags&^(AT_EMPTY_PATH|AT_SYMLINK_FOLLOW) != 0 {
 		return FileRef{}, &inputError{text: "flags 0x" + strconv.FormatInt(int64(flags), 16) + " do not go with a FileRef", errno: syscall.EINVAL}
@@ -295,22 +295,38 @@ func FileRefAt(dirfd int, path string, flags int) (FileRef, error) {
 // fileSystemIDOfAny returns the identity of the file system that any descriptor is
 // on, even if it is open for O_PATH only.
 func fileSystemIDOfAny(fd int, what string) (FileSystemID, error) {
-	if dir, err := openat(fd, ".", syscall.O_DIRECTORY); err == nil {
-		defer syscall.Close(dir)
-		return fileSystemID(dir, what)
-	}
-	// With a unique ID it takes no /proc. The other kind is for Linux before 6.12.
-	for _, unique := range []bool{true, false} {
-		mount, err := mountIDOf(fd, unique)
-		if err != nil {
-			continue
-		}
-		if f, err := OpenMount(mount); err == nil {
+	for _, open := range []func() (*os.File, error){
+		func() (*os.File, error) {
+			dir, err := openat(fd, ".", syscall.O_DIRECTORY)
+			return os.NewFile(uintptr(dir), what), err
+		},
+		// With a unique ID it takes no /proc. The other kind is for Linux before 6.12.
+		func() (*os.File, error) { return openMountOf(fd, true) },
+		func() (*os.File, error) { return openMountOf(fd, false) },
+	} {
+		f, err := open()
+		switch {
+		case err == nil:
 			defer f.Close()
 			return fileSystemID(int(f.Fd()), what)
+		case outOfResources(err):
+			return FileSystemID{}, err // or else the identity would be another one for now
 		}
 	}
 	return statfsID(fd, what)
+}
+
+func openMountOf(fd int, unique bool) (*os.File, error) {
+	mount, err := mountIDOf(fd, unique)
+	if err != nil {
+		return nil, err
+	}
+	return OpenMount(mount)
+}
+
+// outOfResources tells whether err is no news about a file.
+func outOfResources(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // String returns the two identities with a slash between them. [ParseFileRef] is the
