@@ -1,0 +1,1197 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// An operation is one thing that the package does, to be tried in surroundings in which
+// it or what it rests on is not to be had.
+type operation struct {
+	name  string
+	since string // the kernel that has it, "" = any that Go runs on
+	root  bool   // it takes capabilities
+	takes bool   // it takes descriptors
+
+	// Either of them.
+	do      func(s *scene) error
+	prepare preparation
+
+	refused []refusal // what comes of it when system calls that it rests on are refused
+	does    bool      // it does without all of allCalls
+}
+
+// A refusal is about the answer to all of these calls, with spaces between them.
+type refusal struct {
+	calls         string
+	eperm, enosys []error // what the error matches; nil = what it should in most cases
+}
+
+// works is what comes of a refusal that there is a way round.
+var works = []error{}
+
+// A preparation is done before there are restrictions; what it returns is done under them.
+type preparation = func(t *testing.T, s *scene) (do func() error)
+
+// A scene is what operations are tried on. What the kernel does not have remains zero.
+type scene struct {
+	file, dir     *os.File // on tmpfs, which has handles and a UUID
+	ref           FileRef  // of file
+	mount, unique MountID  // of file
+	null          *os.File
+	program       string // which execve refuses last of all
+
+	cgroup   *os.File // nil where no cgroup2 is mounted
+	cgroupID uint64
+
+	process          *os.Process
+	child, zombie    *PidFD // of process, of a child that has ended
+	other, strange   *PidFD // of the parent if it is in sight, of a zombie that is not a child
+	id               PidFDID
+	self, selfOfBoot ProcessRef
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	s := &scene{file: fileOnTmpfs(t), null: openNull(t), program: noProgram(t)}
+	open := func(name string) *os.File {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	s.dir = open(filepath.Dir(s.file.Name()))
+	s.ref.FS, _ = FileSystemIDOf(int(s.dir.Fd()))
+	s.ref.Handle, s.mount, _ = NameToHandleAt(AT_FDCWD, s.file.Name(), 0)
+	_, s.unique, _ = NameToHandleAt(AT_FDCWD, s.file.Name(), AT_HANDLE_MNT_ID_UNIQUE)
+	mounts, err := readMountinfo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := slices.IndexFunc(mounts, func(m mount) bool { return m.fsType == "cgroup2" }); i >= 0 {
+		s.cgroup = open(mounts[i].point)
+		s.cgroupID, _ = CgroupIDAt(int(s.cgroup.Fd()), "")
+	}
+	cmd := sleeper(t)
+	s.process, s.child = cmd.Process, openPidFD(t, cmd.Process.Pid)
+	ended := sleeper(t)
+	s.zombie = openPidFD(t, ended.Process.Pid)
+	ended.Process.Kill()
+	if r, err := s.zombie.Wait(context.Background(), WaitNoReap); err != nil || !r.Ended {
+		t.Fatal(r, err)
+	}
+	if parent := os.Getppid(); parent != 0 {
+		s.other = openPidFD(t, parent)
+	}
+	_, pid := grandchild(t)
+	s.strange = openPidFD(t, pid)
+	s.strange.SendSignal(syscall.SIGKILL)
+	if r, err := s.strange.Wait(context.Background(), WaitExited); err != nil || !r.Ended {
+		t.Fatal(r, err)
+	}
+	s.id, _ = s.child.ID()
+	s.selfOfBoot, _ = SelfRef()
+	s.self = ProcessRef{PID: s.selfOfBoot.PID, ID: s.selfOfBoot.ID}
+	return s
+}
+
+// fileOnTmpfs returns an open file.
+func fileOnTmpfs(t *testing.T) *os.File {
+	t.Helper()
+	const tmpfsMagic = 0x01021994
+	for _, dir := range []string{"/dev/shm", os.TempDir(), "/run"} {
+		f, err := os.CreateTemp(dir, "sysfd")
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() {
+			f.Close()
+			os.Remove(f.Name())
+		})
+		if magic, _ := fsMagic(int(f.Fd())); magic == tmpfsMagic {
+			return f
+		}
+	}
+	lacks(t, "a tmpfs to write to")
+	return nil
+}
+
+// closes closes what there is if there was no error.
+func closes(c io.Closer, err error) error {
+	if err == nil {
+		err = c.Close()
+	}
+	return err
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// except returns nil for an errno by which the kernel tells that it has done its work.
+func except(err error, errno syscall.Errno) error {
+	if errors.Is(err, errno) {
+		return nil
+	}
+	return err
+}
+
+// A givingUp is a context that is done as soon as somebody is about to wait.
+type givingUp struct {
+	context.Context
+	cancel func()
+}
+
+func giveUp() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	return givingUp{ctx, cancel}
+}
+
+func (g givingUp) Value(any) any { return nil } // or else the one within would be asked
+
+func (g givingUp) AfterFunc(f func()) (stop func() bool) {
+	stop = context.AfterFunc(g.Context, f)
+	g.cancel()
+	return stop
+}
+
+// gaveUp returns nil if that has happened.
+func gaveUp(err error) error {
+	if err == nil {
+		return errors.New("it did not wait")
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// taking prepares for f to take a duplicate of the child's pidfd, and puts it in its place
+// again, so that as many are open as before.
+func taking(f func(fd int) (*PidFD, error)) preparation {
+	return func(t *testing.T, s *scene) func() error {
+		fd, errno := dupAbove(s.child.fd, 0)
+		if errno != 0 {
+			t.Fatal(errno)
+		}
+		t.Cleanup(func() { syscall.Close(fd) })
+		return func() error {
+			p, err := f(fd)
+			if p != nil {
+				p.Close()
+				syscall.Dup3(s.child.fd, fd, syscall.O_CLOEXEC)
+			}
+			return err
+		}
+	}
+}
+
+// passed prepares for descriptor 3, which this process has inherited, to be taken.
+func passed(t *testing.T, id PidFDID) {
+	if why := inherited(listenFDsStart); why != "" {
+		t.Fatal("descriptor 3 " + why)
+	}
+	for i, value := range []string{listenPID: strconv.Itoa(os.Getpid()), listenPIDFDID: id.String(), listenFDs: "1", listenFDNames: "three"} {
+		t.Setenv(listenVarNames[i], value)
+	}
+}
+
+// kept are files that must not be closed when nobody knows them any more.
+var kept []*os.File
+
+func listenAgain() {
+	kept = append(kept, listen.files...)
+	listen.taken, listen.env, listen.files, listen.given = false, ListenEnv{}, nil, nil
+	fcntl(listenFDsStart, syscall.F_SETFD, 0)
+}
+
+// passedTo is what ListenFDs does with what is addressed to the process with an ID.
+func passedTo(id func(s *scene) PidFDID) preparation {
+	return func(t *testing.T, s *scene) func() error {
+		passed(t, id(s))
+		t.Cleanup(listenAgain)
+		return func() error {
+			files, err := ListenFDs()
+			for _, name := range listenVarNames {
+				if _, ok := os.LookupEnv(name); ok {
+					return errors.New(name + " is still set")
+				}
+			}
+			if err == nil && (len(files) != 1 || files[0].Name() != "three") {
+				return fmt.Errorf("%d files: %s", len(files), InspectListenEnv().Explain())
+			}
+			return err
+		}
+	}
+}
+
+func notifies(f func(ctx context.Context, s *scene) (bool, error)) preparation {
+	return func(t *testing.T, s *scene) func() error {
+		newManager(t, "")
+		return func() error {
+			sent, err := f(context.Background(), s)
+			if !sent && err == nil {
+				return errors.New("it was not sent")
+			}
+			return err
+		}
+	}
+}
+
+// onCgroup2 is for what takes cgroup2.
+func onCgroup2(f func(s *scene) error) preparation {
+	return func(t *testing.T, s *scene) func() error {
+		if s.cgroup == nil {
+			lacks(t, "cgroup2")
+		}
+		return func() error { return f(s) }
+	}
+}
+
+// starts is StartListenFDs, with a program that execve refuses if argv0 is empty. Either way no
+// process is left.
+func starts(argv0 string) preparation {
+	return func(t *testing.T, s *scene) func() error {
+		before := kids(t)
+		t.Cleanup(func() {
+			if after := kids(t); !slices.Equal(before, after) {
+				t.Errorf("children before: %q, after: %q", before, after)
+			}
+		})
+		attr := &os.ProcAttr{Env: append(os.Environ(), childVar+"=nothing")}
+		return func() error {
+			process, p, err := StartListenFDs(cmp.Or(argv0, s.program), []string{"x"}, attr, []*os.File{s.null})
+			if argv0 == "" && err != nil {
+				return except(err, syscall.ENOEXEC)
+			}
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			process.Release()
+			r, err := p.Wait(context.Background())
+			if err == nil && (!r.Ended || r.Status != 0 || argv0 == "") {
+				return errors.New(r.String())
+			}
+			return err
+		}
+	}
+}
+
+// taken is what comes of files for another process where a process cannot know its ID.
+var (
+	errTaken = errors.New("it was taken")
+	taken    = []error{errTaken}
+)
+
+// byFstat is what PidFDGetID asks.
+var byFstat = map[bool]string{true: "fstat", false: "name_to_handle_at"}[is64bit]
+
+// notFound is what comes of a search that goes on when a place cannot be looked at.
+var notFound = []error{syscall.ENODEV}
+
+var operations = []operation{
+	{name: "NameToHandleAt", refused: []refusal{{calls: "name_to_handle_at"}}, do: func(s *scene) error {
+		_, _, err := NameToHandleAt(AT_FDCWD, s.file.Name(), 0)
+		return err
+	}},
+	{name: "OpenByHandleAt", root: true, takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
+		return closes(OpenByHandleAt(int(s.dir.Fd()), s.ref.Handle, 0))
+	}},
+	{name: "OpenByHandleAt on pidfs", since: "6.17", takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
+		return closes(OpenByHandleAt(FD_PIDFS_ROOT, PidFDHandle(s.id), 0))
+	}},
+	{name: "OpenMount", takes: true, refused: []refusal{
+		{calls: "openat"}, {calls: "name_to_handle_at", enosys: works}, {calls: allCalls, enosys: works},
+	}, do: func(s *scene) error { return closes(OpenMount(s.mount)) }},
+	{name: "OpenMount of a unique ID", since: "6.12", takes: true, refused: []refusal{
+		{calls: "statmount"}, {calls: "openat"}, {calls: "name_to_handle_at"},
+	}, do: func(s *scene) error { return closes(OpenMount(s.unique)) }},
+	{name: "FileSystemIDOf", since: "6.9", does: true, refused: []refusal{{calls: "fstat"}, {calls: "fstatfs"}, {calls: "ioctl"}}, do: func(s *scene) error {
+		return second(FileSystemIDOf(int(s.dir.Fd())))
+	}},
+	{name: "OpenFileSystem", since: "6.9", takes: true, refused: []refusal{
+		{calls: "openat"}, {calls: "ioctl", eperm: notFound, enosys: notFound},
+		{calls: "name_to_handle_at", eperm: notFound, enosys: works}, {calls: allCalls, eperm: notFound, enosys: works},
+	}, do: func(s *scene) error { return closes(OpenFileSystem(s.ref.FS)) }},
+	{name: "FileRefAt", since: "6.12", takes: true, refused: []refusal{
+		{calls: "openat"}, {calls: "name_to_handle_at"}, {calls: "fstatfs"}, {calls: "ioctl"}, {calls: "statmount", eperm: works, enosys: works},
+	}, do: func(s *scene) error {
+		r, err := FileRefAt(AT_FDCWD, s.file.Name(), 0)
+		if err == nil && r != s.ref {
+			return fmt.Errorf("%v, want %v", r, s.ref) // it has one answer, or none
+		}
+		return err
+	}},
+	{name: "FileRef.Open", since: "6.9", root: true, takes: true, refused: []refusal{
+		{calls: "open_by_handle_at"}, {calls: "openat"}, {calls: allCalls, eperm: notFound},
+	}, do: func(s *scene) error { return closes(s.ref.Open(0)) }},
+	{name: "CgroupIDAt", since: "5.5", takes: true, refused: []refusal{
+		{calls: "openat"}, {calls: "fstatfs"}, {calls: "name_to_handle_at"},
+	}, prepare: onCgroup2(func(s *scene) error { return second(CgroupIDAt(AT_FDCWD, s.cgroup.Name())) })},
+	{name: "OpenCgroup", since: "5.5", root: true, takes: true, refused: []refusal{
+		{calls: "fstatfs"}, {calls: "open_by_handle_at"},
+	}, prepare: onCgroup2(func(s *scene) error { return closes(OpenCgroup(int(s.cgroup.Fd()), s.cgroupID)) })},
+
+	{name: "OpenPidFD", takes: true, refused: []refusal{{calls: "pidfd_open"}}, do: func(s *scene) error {
+		return closes(OpenPidFD(s.process.Pid, 0))
+	}},
+	{name: "OpenPidFDByID", since: "6.14", takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
+		return closes(OpenPidFDByID(s.id))
+	}},
+	{name: "NewPidFD", refused: []refusal{{calls: "fstatfs"}, {calls: "fcntl"}}, does: true, prepare: taking(NewPidFD)},
+	{name: "NewPidFD of a file", refused: []refusal{{calls: "fstatfs"}}, does: true, prepare: func(t *testing.T, s *scene) func() error {
+		return func() error {
+			p, err := NewPidFD(int(s.null.Fd()))
+			if err == nil {
+				return fmt.Errorf("%v is no pidfd", p)
+			}
+			if errors.Is(err, ErrNotPidFD) {
+				return nil
+			}
+			return err
+		}
+	}},
+	{name: "TakePidFD", refused: []refusal{{calls: "fstatfs"}}, does: true, prepare: taking(func(fd int) (*PidFD, error) {
+		return TakePidFD(&syscall.SysProcAttr{PidFD: &fd})
+	})},
+	{name: "PidFDOf", since: "5.4", takes: true, refused: []refusal{
+		{calls: "open_by_handle_at", eperm: works, enosys: works}, {calls: "open_by_handle_at pidfd_open"},
+		{calls: byFstat, enosys: works}, {calls: byFstat + " pidfd_open"},
+	}, do: func(s *scene) error { return closes(PidFDOf(s.process)) }},
+	{name: "PidFDGetID", since: idSince, does: is64bit, refused: []refusal{{calls: byFstat}}, do: func(s *scene) error {
+		return second(PidFDGetID(s.child.fd))
+	}},
+	{name: "PidFDGetID, the first time", since: idSince, does: is64bit, refused: []refusal{
+		{calls: byFstat}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_open fstatfs"},
+	}, prepare: func(t *testing.T, s *scene) func() error {
+		forgetPidfs()
+		return func() error { return second(PidFDGetID(s.child.fd)) }
+	}},
+	{name: "PidFD.ID", since: idSince, does: is64bit, refused: []refusal{{calls: byFstat}}, do: func(s *scene) error {
+		return second(s.child.ID())
+	}},
+	{name: "PidFD.PID", since: "6.13", does: true, refused: []refusal{{calls: "ioctl", enosys: works}, {calls: "ioctl openat"}}, do: func(s *scene) error {
+		pid, err := s.child.PID()
+		if err == nil && pid != s.process.Pid {
+			return fmt.Errorf("PID %d, want %d", pid, s.process.Pid)
+		}
+		return err
+	}},
+	{name: "PidFD.Info", since: "6.13", does: true, refused: []refusal{{calls: "ioctl"}}, do: func(s *scene) error {
+		return second(s.child.Info(PIDFD_INFO_PID))
+	}},
+	{name: "PidFD.NSPIDs", takes: true, does: true, refused: []refusal{{calls: "openat"}}, do: func(s *scene) error {
+		return second(s.child.NSPIDs())
+	}},
+	{name: "PidFD.File", takes: true, does: true, refused: []refusal{{calls: "fcntl"}}, do: func(s *scene) error { return closes(s.child.File()) }},
+	{name: "PidFD.Ref", since: "6.13", takes: true, does: is64bit, refused: []refusal{{calls: byFstat}, {calls: "ioctl", enosys: works}, {calls: "openat", eperm: works, enosys: works}}, do: func(s *scene) error {
+		return second(s.child.Ref())
+	}},
+	{name: "SelfRef", since: idSince, takes: true, refused: []refusal{{calls: "pidfd_open"}, {calls: byFstat}, {calls: "openat", eperm: works, enosys: works}}, do: func(s *scene) error {
+		return second(SelfRef())
+	}},
+	{name: "ThisBootID", takes: true, does: true, refused: []refusal{{calls: "openat"}}, do: func(s *scene) error { return second(ThisBootID()) }},
+	{name: "ProcessRef.Open", since: idSince, takes: true, refused: []refusal{
+		{calls: "open_by_handle_at", eperm: works, enosys: works}, {calls: "open_by_handle_at pidfd_open"}, {calls: "open_by_handle_at " + byFstat},
+	}, do: func(s *scene) error { return closes(s.self.Open()) }},
+	{name: "ProcessRef.Open with a boot ID", since: idSince, takes: true, refused: []refusal{{calls: "openat"}}, do: func(s *scene) error {
+		return closes(s.selfOfBoot.Open())
+	}},
+
+	// The runtime does not say why its poller takes no file.
+	{name: "PidFD.Wait", since: "5.4", takes: true, does: true, refused: []refusal{
+		{calls: "waitid"}, {calls: "epoll_create1"}, {calls: "epoll_ctl", eperm: []error{syscall.ENOSPC}, enosys: []error{syscall.ENOSPC}},
+	}, prepare: taking(func(fd int) (*PidFD, error) {
+		p := newPidFD(fd, "duplicate")
+		return p, gaveUp(second(p.Wait(giveUp())))
+	})},
+	{name: "PidFD.TryWait", since: "5.4", does: true, refused: []refusal{{calls: "waitid"}}, do: func(s *scene) error {
+		return second(s.child.TryWait())
+	}},
+	{name: "PidFD.TryWait for no child", since: "5.4", does: true, refused: []refusal{{calls: "waitid"}, {calls: "ppoll"}}, prepare: func(t *testing.T, s *scene) func() error {
+		if s.other == nil {
+			t.Skip("the parent is out of sight")
+		}
+		return func() error { return second(s.other.TryWait()) }
+	}},
+	{name: "PidFD.TryWait for a zombie that is no child", since: "6.9", does: true, refused: []refusal{{calls: "fstatfs"}}, do: func(s *scene) error {
+		r, err := s.strange.TryWait()
+		if r.Ended {
+			return fmt.Errorf("it is for its parent to reap it, and it has %v", r)
+		}
+		return err
+	}},
+	{name: "WaitSet", since: "5.4", takes: true, does: true, refused: []refusal{{calls: "waitid"}, {calls: "epoll_create1"}}, do: func(s *scene) error {
+		set, err := NewWaitSet[string](WaitNoReap)
+		if err != nil {
+			return err
+		}
+		defer set.Close()
+		if err := set.Add(s.zombie, "zombie"); err != nil {
+			return err
+		}
+		key, _, err := set.Next(context.Background())
+		if key != "zombie" {
+			return fmt.Errorf("the key is %q, and %w", key, err)
+		}
+		return err
+	}},
+	{name: "WaitSet.Add", does: true, refused: []refusal{{calls: "epoll_ctl"}}, prepare: func(t *testing.T, s *scene) func() error {
+		set := newWaitSet[int](t)
+		return func() error { return set.Add(s.child, 0) }
+	}},
+	{name: "WaitSet.Next", does: true, refused: []refusal{{calls: "epoll_wait"}}, prepare: func(t *testing.T, s *scene) func() error {
+		set := newWaitSet[int](t)
+		return func() error { _, _, err := set.Next(giveUp()); return gaveUp(err) }
+	}},
+
+	{name: "PidFD.SendSignal", refused: []refusal{{calls: "pidfd_send_signal"}}, do: func(s *scene) error { return s.child.SendSignal(0) }},
+	{name: "PidFD.SendSignalTo", since: "6.9", refused: []refusal{{calls: "pidfd_send_signal"}}, do: func(s *scene) error {
+		return s.child.SendSignalTo(0, PIDFD_SIGNAL_THREAD_GROUP)
+	}},
+	{name: "PidFD.QueueSignal", refused: []refusal{{calls: "pidfd_send_signal"}}, do: func(s *scene) error { return s.child.QueueSignal(syscall.SIGURG, 7) }},
+	{name: "PidFD.Verify", refused: []refusal{{calls: "pidfd_send_signal"}}, do: func(s *scene) error { return s.child.Verify(func() error { return nil }) }},
+	{name: "PidFD.GetFD", since: "5.6", takes: true, refused: []refusal{{calls: "pidfd_getfd"}}, do: func(s *scene) error { return closes(s.child.GetFD(0)) }},
+	{name: "PidFD.Setns", since: "5.8", root: true, does: true, refused: []refusal{{calls: "setns"}}, do: func(s *scene) error { return s.child.Setns(syscall.CLONE_NEWUTS) }},
+	{name: "PidFD.Namespace", since: "6.11", takes: true, does: true, refused: []refusal{{calls: "ioctl", enosys: works}, {calls: "ioctl openat"}}, do: func(s *scene) error {
+		return closes(s.child.Namespace(UTSNamespace))
+	}},
+	// Where nothing is mapped.
+	{name: "PidFD.Madvise", since: "5.10", root: true, refused: []refusal{{calls: "process_madvise"}}, do: func(s *scene) error {
+		return except(second(s.child.Madvise(MADV_COLD, MemoryRange{0, uintptr(os.Getpagesize())})), syscall.ENOMEM)
+	}},
+	// Of one that is not about to die.
+	{name: "PidFD.Mrelease", since: "5.15", refused: []refusal{{calls: "process_mrelease"}}, do: func(s *scene) error {
+		return except(s.child.Mrelease(), syscall.EINVAL)
+	}},
+	{name: "PidFD.GetXattr", since: "6.17", does: true, refused: []refusal{{calls: "fgetxattr"}}, do: func(s *scene) error {
+		return except(second(s.child.GetXattr("trusted.none")), syscall.ENODATA)
+	}},
+	{name: "PidFD.SetXattr", since: "6.17", root: true, does: true, refused: []refusal{{calls: "fsetxattr"}}, do: func(s *scene) error {
+		return s.child.SetXattr("trusted.some", nil, 0)
+	}},
+	{name: "PidFD.RemoveXattr", since: "6.17", root: true, does: true, refused: []refusal{{calls: "fremovexattr"}}, do: func(s *scene) error {
+		return except(s.child.RemoveXattr("trusted.none"), syscall.ENODATA)
+	}},
+	{name: "PidFD.ListXattrs", does: true, refused: []refusal{{calls: "flistxattr"}}, do: func(s *scene) error { return second(s.child.ListXattrs()) }},
+
+	{name: "PeerPidFD", since: "6.5", takes: true, does: true, refused: []refusal{{calls: "getsockopt"}}, prepare: func(t *testing.T, s *scene) func() error {
+		a, _ := socketpair(t, syscall.SOCK_STREAM)
+		return func() error { return closes(PeerPidFD(a)) }
+	}},
+	{name: "SetPassPidFD", since: "6.5", does: true, refused: []refusal{{calls: "setsockopt"}}, prepare: func(t *testing.T, s *scene) func() error {
+		a, _ := socketpair(t, syscall.SOCK_DGRAM)
+		return func() error { return SetPassPidFD(a, true) }
+	}},
+	{name: "ParsePidFD", since: "6.5", takes: true, does: true, refused: []refusal{{calls: "fstatfs"}}, prepare: func(t *testing.T, s *scene) func() error {
+		a, b := socketpair(t, syscall.SOCK_DGRAM)
+		if err := SetPassPidFD(b, true); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		return func() error {
+			control := make([]byte, PidFDControlSize)
+			if _, _, _, _, err := b.ReadMsgUnix(make([]byte, 1), control); err != nil {
+				return err
+			}
+			err := closes(ParsePidFD(control))
+			if fd, errFind := findPidFD(control); err != nil && errFind == nil && fd >= 0 {
+				syscall.Close(fd) // it stays the caller's
+			}
+			return err
+		}
+	}},
+
+	{name: "ListenFDs", since: idSince, takes: true, does: true, refused: []refusal{
+		{calls: "pidfd_open", eperm: works, enosys: works}, {calls: byFstat, eperm: works, enosys: works},
+	}, prepare: passedTo(func(s *scene) PidFDID { return s.self.ID })},
+	{name: "ListenFDs for another process", since: idSince, takes: true, refused: []refusal{
+		{calls: "pidfd_open", eperm: taken, enosys: taken}, {calls: byFstat, eperm: taken, enosys: taken}, {calls: allCalls, eperm: taken, enosys: taken},
+	}, prepare: func(t *testing.T, s *scene) func() error {
+		take := passedTo(func(s *scene) PidFDID { return s.id })(t, s)
+		return func() error {
+			err := take()
+			switch {
+			case err == nil:
+				return errTaken
+			case strings.HasPrefix(err.Error(), "0 files: LISTEN_PID is that of this process, but"):
+				return nil
+			}
+			return err
+		}
+	}},
+	{name: "InspectListenEnv", since: idSince, takes: true, does: true, refused: []refusal{
+		{calls: "pidfd_open", eperm: works, enosys: works},
+	}, prepare: func(t *testing.T, s *scene) func() error {
+		passed(t, s.self.ID)
+		return func() error {
+			e := InspectListenEnv()
+			if e.Err == nil && !slices.Equal(e.Names, []string{"three"}) {
+				return errors.New(e.Explain())
+			}
+			if _, ok := os.LookupEnv("LISTEN_PIDFDID"); !ok || len(e.Environ) != 4 || inherited(listenFDsStart) != "" {
+				return fmt.Errorf("it has taken something: %+v", e)
+			}
+			return e.Err
+		}
+	}},
+	{name: "RenewListenEnv", since: idSince, takes: true, does: true, refused: []refusal{
+		{calls: "pidfd_open", eperm: works, enosys: works}, {calls: byFstat, eperm: works, enosys: works},
+	}, do: func(s *scene) error {
+		env := []string{"LISTEN_FDS=1", "LISTEN_PID=1", "LISTEN_PIDFDID=2"}
+		renewed, err := RenewListenEnv(env)
+		if err == nil && (!slices.Contains(renewed, "LISTEN_PID="+strconv.Itoa(os.Getpid())) || slices.Contains(renewed, "LISTEN_PIDFDID=2")) {
+			return fmt.Errorf("%q", renewed)
+		}
+		return err
+	}},
+	// Up to the point where it would not return.
+	{name: "ExecListenFDs", takes: true, does: true, refused: []refusal{{calls: "pidfd_open", eperm: works, enosys: works}}, do: func(s *scene) error {
+		err := ExecListenFDs(s.program, []string{"x"}, nil, []*os.File{s.null, s.null})
+		if err == nil {
+			return errors.New("it has returned")
+		}
+		return except(err, syscall.ENOEXEC)
+	}},
+	{name: "StartListenFDs", since: "5.4", takes: true, does: true, refused: []refusal{
+		{calls: "execve"}, {calls: "socketpair"}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_send_signal", eperm: works, enosys: works},
+	}, prepare: starts("/proc/self/exe")},
+	{name: "StartListenFDs with what is no program", since: "5.4", takes: true, does: true, refused: []refusal{
+		{calls: "execve"}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_send_signal", eperm: works, enosys: works},
+	}, prepare: starts("")},
+
+	{name: "Notify", takes: true, does: true, refused: []refusal{{calls: "socket"}, {calls: "connect"}, {calls: "sendmsg"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
+		return Notify(ctx, NotifyReady)
+	})},
+	{name: "NotifyReloading", takes: true, does: true, refused: []refusal{{calls: "clock_gettime"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
+		return NotifyReloading(ctx)
+	})},
+	{name: "StoreFDs", takes: true, does: true, refused: []refusal{{calls: "sendmsg"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
+		return StoreFDs(ctx, "null", []*os.File{s.null, s.null})
+	})},
+	{name: "RemoveStoredFDs", takes: true, does: true, refused: []refusal{{calls: "sendmsg"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
+		return RemoveStoredFDs(ctx, "null")
+	})},
+	{name: "NotifyMainProcess", takes: true, does: true, refused: []refusal{{calls: "sendmsg"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
+		return NotifyMainProcess(ctx, ProcessRef{PID: 1})
+	})},
+	{name: "NotifyMainPidFD", takes: true, does: true, refused: []refusal{{calls: "sendmsg"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
+		return NotifyMainPidFD(ctx, s.child)
+	})},
+	{name: "NotifyBarrier", takes: true, does: true, refused: []refusal{{calls: "pipe2"}, {calls: "sendmsg"}, {calls: "ppoll"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
+		sent, err := NotifyBarrier(giveUp())
+		return sent, gaveUp(err)
+	})},
+
+	{name: "IsSocket", does: true, refused: []refusal{{calls: "getsockopt"}}, do: func(s *scene) error { return second(IsSocket(s.null, 0, 0, -1)) }},
+	{name: "IsSocketUnix", does: true, refused: []refusal{{calls: "getsockopt"}, {calls: "getsockname"}}, prepare: func(t *testing.T, s *scene) func() error {
+		a, _ := socketpair(t, syscall.SOCK_STREAM)
+		f, err := a.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return func() error { return second(IsSocketUnix(f, 0, -1, "@")) }
+	}},
+	{name: "IsFIFO", does: true, refused: []refusal{{calls: "fstat"}}, do: func(s *scene) error { return second(IsFIFO(s.null, "")) }},
+	{name: "IsSpecial", does: true, refused: []refusal{{calls: "fstat"}}, do: func(s *scene) error { return second(IsSpecial(s.null, "/dev/null")) }},
+	{name: "IsMessageQueue", does: true, refused: []refusal{{calls: "mq_getsetattr"}}, prepare: func(t *testing.T, s *scene) func() error {
+		if mqGetAttr(int(s.null.Fd())) == syscall.ENOSYS {
+			t.Skip("this kernel has no message queues")
+		}
+		return func() error { return second(IsMessageQueue(s.null, "")) }
+	}},
+}
+
+// callNumbers are those of system calls, as strace names them. What an architecture does not
+// have is not refused there.
+var callNumbers = map[string]int{
+	"clock_gettime": _SYS_CLOCK_GETTIME64, "close_range": _SYS_CLOSE_RANGE, "epoll_create1": syscall.SYS_EPOLL_CREATE1,
+	"epoll_ctl": syscall.SYS_EPOLL_CTL, "execve": syscall.SYS_EXECVE, "fcntl": _SYS_FCNTL, "fgetxattr": _SYS_FGETXATTR,
+	"flistxattr": _SYS_FLISTXATTR, "fremovexattr": _SYS_FREMOVEXATTR, "fsetxattr": _SYS_FSETXATTR, "ioctl": _SYS_IOCTL,
+	"mq_getsetattr": syscall.SYS_MQ_GETSETATTR, "name_to_handle_at": _SYS_NAME_TO_HANDLE_AT, "open_by_handle_at": _SYS_OPEN_BY_HANDLE_AT,
+	"openat": syscall.SYS_OPENAT, "pidfd_getfd": _SYS_PIDFD_GETFD, "pidfd_open": _SYS_PIDFD_OPEN, "pidfd_send_signal": _SYS_PIDFD_SEND_SIGNAL,
+	"pipe2": syscall.SYS_PIPE2, "ppoll": _SYS_PPOLL, "process_madvise": _SYS_PROCESS_MADVISE, "process_mrelease": _SYS_PROCESS_MRELEASE,
+	"setns": _SYS_SETNS, "statmount": _SYS_STATMOUNT, "unshare": syscall.SYS_UNSHARE, "waitid": _SYS_WAITID,
+}
+
+// callNumbersHere are those that go by another name in package syscall, or by several: what
+// Go makes of Fstat, of sockets and the like.
+var callNumbersHere = map[string]map[string]int{
+	"amd64": {"connect": 42, "epoll_wait": 232, "fstat": 5, "fstatfs": 138, "getsockname": 51, "getsockopt": 55, "sendmsg": 46, "setsockopt": 54, "socket": 41, "socketpair": 53},
+	"386":   {"connect": 102, "epoll_wait": 256, "fstat": 197, "fstatfs": 269, "getsockname": 102, "getsockopt": 102, "sendmsg": 102, "setsockopt": 102, "socket": 102, "socketpair": 102},
+	"arm":   {"connect": 283, "epoll_wait": 252, "fstat": 197, "fstatfs": 267, "getsockname": 286, "getsockopt": 295, "sendmsg": 296, "setsockopt": 294, "socket": 281, "socketpair": 288},
+	"arm64": {"connect": 203, "epoll_wait": 22, "fstat": 80, "fstatfs": 44, "getsockname": 204, "getsockopt": 209, "sendmsg": 211, "setsockopt": 208, "socket": 198, "socketpair": 199},
+}[runtime.GOARCH]
+
+// allCalls is what Linux 5.0 lacks, and the file handles, which containers refuse.
+const allCalls = "pidfd_open pidfd_send_signal pidfd_getfd name_to_handle_at open_by_handle_at process_madvise process_mrelease close_range statmount"
+
+// answersTo has one answer to all of these calls.
+func answersTo(calls string, answer uint32) (answers map[int]uint32, ok bool) {
+	answers = map[int]uint32{}
+	for _, name := range strings.Fields(calls) {
+		nr, ok := callNumbers[name]
+		if !ok {
+			nr, ok = callNumbersHere[name]
+		}
+		if !ok {
+			return nil, false
+		}
+		answers[nr] = answer
+	}
+	return answers, true
+}
+
+// descriptorNumbers returns those of the open descriptors. It takes no /proc.
+func descriptorNumbers() (numbers []int) {
+	for fd := range 256 {
+		if _, errno := fcntl(fd, syscall.F_GETFD, 0); errno == 0 {
+			numbers = append(numbers, fd)
+		}
+	}
+	return numbers
+}
+
+// try does what prepare or do of an operation does, in surroundings, as a test of its own. It
+// leaves no descriptor.
+func (o operation) try(t *testing.T, s *scene, name string, in func(t *testing.T, do func()), check func(t *testing.T, err error)) {
+	t.Run(name, func(t *testing.T) {
+		do := func() error { return o.do(s) }
+		if o.prepare != nil {
+			do = o.prepare(t, s)
+		}
+		var before, after []int
+		var err error
+		in(t, func() {
+			before = descriptorNumbers()
+			err = do()
+			after = descriptorNumbers()
+		})
+		if !slices.Equal(before, after) {
+			t.Errorf("descriptors before: %d, after: %d, with %v", before, after, err)
+		}
+		check(t, err)
+	})
+}
+
+// free surroundings have no restrictions.
+func free(t *testing.T, do func()) { do() }
+
+// comesTo checks the error of an operation.
+func comesTo(want []error) func(t *testing.T, err error) {
+	return func(t *testing.T, err error) {
+		if len(want) > 0 {
+			matches(t, err, want...)
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// eachOperation runs f for those that this kernel has and this user may do.
+func eachOperation(t *testing.T, f func(t *testing.T, o operation)) {
+	for _, o := range operations {
+		t.Run(o.name, func(t *testing.T) {
+			if o.since != "" && olderThan(t, o.since) {
+				t.Skip("it is there since Linux " + o.since)
+			}
+			f(t, o)
+		})
+	}
+}
+
+func isRoot(t *testing.T, o operation) {
+	t.Helper()
+	if o.root {
+		needsRoot(t)
+	}
+}
+
+const againVar = "SYSFD_TEST_AGAIN" // the test that runs again
+
+// again runs a test again in a process that is changed by change, and then returns false;
+// there it returns true. That process has inherited descriptor 3.
+func again(t *testing.T, change func(cmd *exec.Cmd)) bool {
+	t.Helper()
+	if os.Getenv(againVar) == t.Name() {
+		return true
+	}
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator has neither seccomp filters nor namespaces")
+	}
+	keepsDescriptors(t)
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v", "-test.timeout=5m", "-test.short="+strconv.FormatBool(testing.Short()))
+	cmd.Env = append(os.Environ(), againVar+"="+t.Name())
+	cmd.ExtraFiles = []*os.File{openNull(t)}
+	if change != nil {
+		change(cmd)
+	}
+	out, err := cmd.CombinedOutput()
+	skipped := strings.Contains(string(out), "\n--- SKIP: "+t.Name()+" (")
+	if err != nil || !skipped && !strings.Contains(string(out), "--- PASS: "+t.Name()+" (") {
+		t.Fatalf("%v: %v\n%s", cmd, err, out)
+	}
+	if skipped {
+		t.Skipf("%s", out)
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "--- SKIP") || strings.Contains(line, "_test.go") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+	return false
+}
+
+// What a seccomp filter refuses with EPERM is refused, and what it answers ENOSYS to is
+// not there, unless there is another way, which is then taken. Nothing is left open.
+func TestRestrictFilters(t *testing.T) {
+	if !again(t, nil) {
+		return
+	}
+	s := newScene(t)
+	eachOperation(t, func(t *testing.T, o operation) {
+		isRoot(t, o)
+		o.try(t, s, "free", free, comesTo(works))
+		rows := o.refused
+		if !slices.ContainsFunc(rows, func(r refusal) bool { return r.calls == allCalls }) {
+			all := refusal{calls: allCalls}
+			if o.does {
+				all.eperm, all.enosys = works, works
+			}
+			rows = append(rows[:len(rows):len(rows)], all)
+		}
+		for _, r := range rows {
+			o.tryRefused(t, s, r.calls, syscall.EPERM, r.eperm, syscall.EPERM, os.ErrPermission)
+			o.tryRefused(t, s, r.calls, syscall.ENOSYS, r.enosys, errors.ErrUnsupported)
+		}
+	})
+}
+
+// tryRefused tries an operation where calls fail with an errno. Its error matches want
+// or, if that is nil, usual.
+func (o operation) tryRefused(t *testing.T, s *scene, calls string, errno syscall.Errno, want []error, usual ...error) {
+	if want == nil {
+		want = usual
+	}
+	name := calls
+	if calls == allCalls {
+		name = "all"
+	}
+	o.try(t, s, name+": "+errno.Error(), func(t *testing.T, do func()) {
+		answers, ok := answersTo(calls, retErrno|uint32(errno))
+		if !ok {
+			t.Skip("not on " + runtime.GOARCH)
+		}
+		var err error
+		onThrowawayThread(func() {
+			if err = filter(answers); err == nil {
+				do()
+			}
+		})
+		if err != nil {
+			lacks(t, "seccomp filters: "+err.Error())
+		}
+	}, comesTo(want))
+}
+
+// When there are descriptors left for a part of what an operation takes, it says so, leaves none
+// open, and works again once there are more.
+func TestRestrictDescriptors(t *testing.T) {
+	if !again(t, nil) {
+		return
+	}
+	s := newScene(t)
+	limit := syscall.Rlimit{Cur: 128, Max: 128}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	eachOperation(t, func(t *testing.T, o operation) {
+		isRoot(t, o)
+		o.try(t, s, "before", free, comesTo(works))
+		for left, done := 0, false; !done; left++ {
+			o.try(t, s, strconv.Itoa(left), func(_ *testing.T, do func()) { withDescriptorsLeft(left, do) }, func(t *testing.T, err error) {
+				if done = err == nil; !done {
+					matches(t, err, syscall.EMFILE)
+					if err.Error() == syscall.EMFILE.Error() {
+						t.Error("it does not say what has failed")
+					}
+				}
+				if left == 0 && done == o.takes {
+					t.Errorf("it comes to %v, and takes descriptors: %v", err, o.takes)
+				}
+			})
+			if left == 20 {
+				t.Fatal("it does not come to work")
+			}
+		}
+		o.try(t, s, "after", free, comesTo(works))
+	})
+}
+
+// withDescriptorsLeft calls f when that many more descriptors can be opened.
+func withDescriptorsLeft(n int, f func()) {
+	var fds []int
+	for {
+		fd, errno := dupAbove(0, 0)
+		if errno != 0 {
+			break
+		}
+		fds = append(fds, fd)
+	}
+	n = len(fds) - n
+	for _, fd := range fds[n:] {
+		syscall.Close(fd)
+	}
+	f()
+	for _, fd := range fds[:n] {
+		syscall.Close(fd)
+	}
+}
+
+func init() { children["nothing"] = func([]string) error { return nil } }
+
+// behindFilter makes cmd run a program that has had a filter from its beginning. If
+// descriptors are passed to it, they are addressed to it.
+func behindFilter(cmd *exec.Cmd, calls string, answer uint32) {
+	name := ""
+	for _, v := range cmd.Env {
+		if value, ok := strings.CutPrefix(v, childVar+"="); ok {
+			name = value
+		}
+	}
+	cmd.Env = append(cmd.Env, childVar+"=behind-filter")
+	cmd.Args = append([]string{cmd.Args[0], calls, strconv.FormatUint(uint64(answer), 10), name}, cmd.Args[1:]...)
+}
+
+func init() {
+	children["behind-filter"] = func(args []string) error {
+		answer, err := strconv.ParseUint(args[1], 10, 32)
+		if err != nil {
+			return err
+		}
+		os.Setenv(childVar, args[2])
+		env, err := RenewListenEnv(os.Environ())
+		if err != nil {
+			return err
+		}
+		answers, _ := answersTo(args[0], uint32(answer))
+		if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+			return err
+		}
+		runtime.LockOSThread()
+		if err := filter(answers); err != nil {
+			return err
+		}
+		return syscall.Exec("/proc/self/exe", append([]string{os.Args[0]}, args[3:]...), env)
+	}
+}
+
+// ExecListenFDs has a thread of its own, which other filters than those of all threads do not reach.
+func TestRestrictExec(t *testing.T) {
+	for _, test := range []struct {
+		calls string
+		fails bool
+	}{{"unshare", false}, {"close_range", false}, {"unshare close_range", true}} {
+		for errno, want := range map[syscall.Errno][]error{
+			syscall.EPERM:  {syscall.EPERM, os.ErrPermission},
+			syscall.ENOSYS: {syscall.ENOSYS, errors.ErrUnsupported},
+		} {
+			t.Run(test.calls+": "+errno.Error(), func(t *testing.T) {
+				if test.calls == "unshare" && olderThan(t, "5.9") {
+					t.Skip("close_range is there since Linux 5.9")
+				}
+				if !again(t, func(cmd *exec.Cmd) { behindFilter(cmd, test.calls, retErrno|uint32(errno)) }) {
+					return
+				}
+				if !test.fails {
+					want = works
+				}
+				i := slices.IndexFunc(operations, func(o operation) bool { return o.name == "ExecListenFDs" })
+				s := &scene{program: noProgram(t), null: openNull(t)}
+				operations[i].try(t, s, "exec", free, comesTo(want))
+			})
+		}
+	}
+}
+
+// As on a kernel that has nothing of all this: what is passed is taken nevertheless.
+func TestRestrictFromStart(t *testing.T) {
+	for errno, want := range map[syscall.Errno][]error{
+		syscall.EPERM:  {syscall.EPERM, os.ErrPermission},
+		syscall.ENOSYS: {syscall.ENOSYS, errors.ErrUnsupported},
+	} {
+		t.Run(errno.Error(), func(t *testing.T) {
+			if !again(t, func(cmd *exec.Cmd) {
+				cmd.Env = append(cmd.Env, "LISTEN_FDS=1", "LISTEN_FDNAMES=three")
+				behindFilter(cmd, allCalls, retErrno|uint32(errno))
+			}) {
+				return
+			}
+			e := InspectListenEnv()
+			if files, err := ListenFDs(); err != nil || len(files) != 1 || files[0].Name() != "three" {
+				t.Errorf("%v, %v: %+v", files, err, e)
+			}
+			for name, do := range map[string]func() error{
+				"OpenPidFD":         func() error { return closes(OpenPidFD(os.Getpid(), 0)) },
+				"OpenPidFD, a flag": func() error { return closes(OpenPidFD(os.Getpid(), PIDFD_THREAD)) },
+				"OpenPidFDByID":     func() error { return closes(OpenPidFDByID(1)) },
+				"ProcessRef.Open":   func() error { return closes(ProcessRef{PID: 1, ID: 1}.Open()) },
+				"SelfRef":           func() error { return second(SelfRef()) },
+				"NameToHandleAt":    func() error { _, _, err := NameToHandleAt(AT_FDCWD, "/", 0); return err },
+				"OpenByHandleAt":    func() error { return closes(OpenByHandleAt(AT_FDCWD, PidFDHandle(1), 0)) },
+				"OpenMount":         func() error { return closes(OpenMount(1 << 31)) },
+				"FileRefAt":         func() error { return second(FileRefAt(AT_FDCWD, "/", 0)) },
+			} {
+				t.Run(name, func(t *testing.T) { matches(t, do(), want...) })
+			}
+			// The runtime has no handle then, but the kernel gives a pidfd to who starts a process.
+			cmd := child("nothing")
+			fd := -1
+			cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &fd}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			_, err := PidFDOf(cmd.Process)
+			matches(t, err, errors.ErrUnsupported)
+			p, err := TakePidFD(cmd.SysProcAttr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			r, err := p.Wait(context.Background())
+			isEnd(t, r, err, exitCode(0), true)
+		})
+	}
+}
+
+func init() {
+	// Before main, so that nothing of the package was called, not even ListenShim.
+	if os.Getenv(childVar) == "untouched" {
+		fmt.Println("untouched")
+		os.Exit(0)
+	}
+	children["touches"] = func(args []string) error { return touches[args[0]]() }
+}
+
+// touches are what a program does that touches what it must not, and at the end some that do not.
+var touches = map[string]func() error{
+	"OpenPidFD":      func() error { return second(OpenPidFD(1, 0)) },
+	"OpenPidFDByID":  func() error { return second(OpenPidFDByID(1)) },
+	"SelfRef":        func() error { return second(SelfRef()) },
+	"NameToHandleAt": func() error { _, _, err := NameToHandleAt(AT_FDCWD, "/", 0); return err },
+	"OpenMount":      func() error { return second(OpenMount(1 << 31)) },
+	"PidFD.Info":     func() error { return second(newPidFD(0, "stdin").Info(0)) },
+	"ListenFDs": func() error { // asks for its ID, where it is addressed by that
+		os.Setenv("LISTEN_PIDFDID", "1")
+		return second(ListenFDs())
+	},
+
+	"nothing": func() error { return nil },
+	"ListenFDs without an ID": func() error {
+		os.Unsetenv("LISTEN_PIDFDID")
+		files, err := ListenFDs()
+		if len(files) != 1 {
+			return fmt.Errorf("%d files, %v", len(files), err)
+		}
+		return err
+	},
+	"ListenFDs without anything": func() error {
+		os.Clearenv()
+		return second(ListenFDs())
+	},
+}
+
+// There are filters that kill. Who imports the package and does not use it has nothing to fear.
+func TestRestrictKill(t *testing.T) {
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator has no seccomp filters")
+	}
+	keepsDescriptors(t)
+	run := func(name string, args ...string) (*exec.Cmd, string, error) {
+		cmd := child(name, args...)
+		cmd.ExtraFiles = []*os.File{openNull(t)}
+		cmd.Env = append(cmd.Env, "LISTEN_FDS=1")
+		behindFilter(cmd, allCalls+" ioctl setns waitid unshare", retKillProcess)
+		out, err := cmd.CombinedOutput()
+		return cmd, string(out), err
+	}
+	if _, out, err := run("untouched"); err != nil || out != "untouched\n" {
+		t.Errorf("%v, %q", err, out)
+	}
+	for name := range touches {
+		cmd, out, err := run("touches", name)
+		if name == "nothing" || strings.HasPrefix(name, "ListenFDs without") {
+			if err != nil {
+				t.Errorf("%s: %v, %q", name, err, out)
+			}
+		} else if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGSYS {
+			t.Errorf("%s: %v, %q", name, err, out)
+		}
+	}
+}
+
+// noProc are the operations that take /proc, and what they say without it.
+var noProc = map[string][]error{
+	"OpenMount":                              {errors.ErrUnsupported},
+	"OpenFileSystem":                         {errors.ErrUnsupported},
+	"FileRef.Open":                           {errors.ErrUnsupported},
+	"PidFD.NSPIDs":                           {errors.ErrUnsupported},
+	"ThisBootID":                             {errors.ErrUnsupported, os.ErrNotExist},
+	"ProcessRef.Open with a boot ID":         {errors.ErrUnsupported, os.ErrNotExist},
+	"StartListenFDs":                         {os.ErrNotExist},
+	"StartListenFDs with what is no program": {os.ErrNotExist},
+}
+
+// privately keeps what is mounted to the mount namespace of this process.
+func privately(t *testing.T) {
+	t.Helper()
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRestrictNoProc(t *testing.T) {
+	needsRoot(t)
+	if !again(t, func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS} }) {
+		return
+	}
+	privately(t)
+	s := newScene(t)
+	eachOperation(t, func(t *testing.T, o operation) {
+		o.try(t, s, "no /proc", func(t *testing.T, do func()) {
+			if err := syscall.Mount("tmpfs", "/proc", "tmpfs", 0, ""); err != nil {
+				t.Fatal(err)
+			}
+			defer syscall.Unmount("/proc", syscall.MNT_DETACH)
+			do()
+		}, comesTo(noProc[o.name]))
+	})
+}
+
+// Without privileges, all but what takes a capability works.
+func TestRestrictPrivileges(t *testing.T) {
+	for name, attr := range map[string]*syscall.SysProcAttr{
+		"user namespace": {
+			Cloneflags:  syscall.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 7, HostID: os.Getuid(), Size: 1}}, // not 0: execve takes the capabilities away
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 7, HostID: os.Getgid(), Size: 1}},
+		},
+		"nobody": {Credential: &syscall.Credential{Uid: 65534, Gid: 65534}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if os.Getenv(againVar) == "" {
+				if attr.Credential != nil {
+					needsRoot(t)
+				} else if err := (&exec.Cmd{Path: "/proc/self/exe", Args: []string{"x"}, Env: []string{childVar + "=nothing"}, SysProcAttr: attr}).Run(); err != nil {
+					lacks(t, "user namespaces: "+err.Error())
+				}
+			}
+			if !again(t, func(cmd *exec.Cmd) { cmd.SysProcAttr = attr }) {
+				return
+			}
+			s := newScene(t)
+			eachOperation(t, func(t *testing.T, o operation) {
+				want := works
+				if o.root {
+					want = []error{syscall.EPERM, os.ErrPermission}
+				}
+				o.try(t, s, name, free, comesTo(want))
+			})
+		})
+	}
+}
+
+// In a pid namespace all works, but the processes outside are out of sight, whichever /proc is there.
+func TestRestrictPIDNamespace(t *testing.T) {
+	const outsideVar = "SYSFD_TEST_OUTSIDE" // the process that is outside
+	for _, proc := range []string{"own", "outer"} {
+		t.Run(proc, func(t *testing.T) {
+			needsRoot(t)
+			if !again(t, func(cmd *exec.Cmd) {
+				p := openPidFD(t, os.Getpid())
+				id, _ := p.ID()
+				cmd.Env = append(cmd.Env, outsideVar+"="+ProcessRef{PID: os.Getpid(), ID: id}.String())
+				cmd.ExtraFiles = append(cmd.ExtraFiles, p.file)
+				cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
+			}) {
+				return
+			}
+			if os.Getpid() != 1 {
+				t.Fatal(os.Getpid())
+			}
+			pidOutside := strconv.Itoa(statusNumber(t, "Pid:"))
+			privately(t)
+			if proc == "own" {
+				if err := syscall.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := newScene(t)
+			eachOperation(t, func(t *testing.T, o operation) { o.try(t, s, "try", free, comesTo(works)) })
+
+			outside, err := NewPidFD(4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer outside.Close()
+			isRunning(t, outside, WaitExited)
+			matches(t, outside.SendSignal(0), syscall.EINVAL)
+			matches(t, outside.Verify(func() error { return nil }), syscall.EREMOTE)
+			if !olderThan(t, "6.13") {
+				matches(t, second(outside.PID()), syscall.EREMOTE)
+				matches(t, second(outside.Info(PIDFD_INFO_PID)), syscall.EREMOTE)
+			}
+
+			passed(t, s.self.ID)
+			t.Setenv("LISTEN_PID", pidOutside)
+			t.Cleanup(listenAgain)
+			if e := InspectListenEnv(); !strings.HasPrefix(e.Reason, "LISTEN_PID is addressed to process "+pidOutside+", this is process 1") {
+				t.Errorf("%+v", e)
+			}
+			if files, err := ListenFDs(); err != nil || len(files) != 0 {
+				t.Errorf("%v, %v", files, err)
+			}
+
+			if olderThan(t, idSince) {
+				return
+			}
+			r, err := ParseProcessRef(os.Getenv(outsideVar))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if id := idOf(t, outside); id != r.ID {
+				t.Errorf("ID %d, want %d", id, r.ID)
+			}
+			if !olderThan(t, "6.13") {
+				matches(t, second(outside.Ref()), syscall.EREMOTE)
+			}
+			if !olderThan(t, "6.14") {
+				matches(t, second(OpenPidFDByID(r.ID)), os.ErrProcessDone, syscall.ESTALE)
+			}
+			// Also with PIDs that mean something else in here.
+			for _, pid := range []int{r.PID, 1, s.process.Pid} {
+				r := ProcessRef{PID: pid, ID: r.ID}
+				matches(t, second(r.Open()), os.ErrProcessDone, syscall.ESRCH)
+				matches(t, second(r.openByPID()), os.ErrProcessDone, syscall.ESRCH)
+			}
+		})
+	}
+}
