@@ -23,9 +23,9 @@ import (
 // it or what it rests on is not to be had.
 type operation struct {
 	name  string
-	since string // the kernel that has it, "" = any that Go runs on
-	root  bool   // it takes capabilities
-	takes bool   // it takes descriptors
+	needs Feature // the zero one is on any kernel that Go runs on
+	root  bool    // it takes capabilities
+	takes bool    // it takes descriptors
 
 	// Either of them.
 	do      func(s *scene) error
@@ -312,23 +312,23 @@ var operations = []operation{
 	{name: "OpenByHandleAt", root: true, takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
 		return closes(OpenByHandleAt(int(s.dir.Fd()), s.ref.Handle, 0))
 	}},
-	{name: "OpenByHandleAt on pidfs", since: "6.17", takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
-		return closes(OpenByHandleAt(FD_PIDFS_ROOT, PidFDHandle(s.id), 0))
+	{name: "OpenByHandleAt on pidfs", needs: FeatureOpenByID, takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
+		return closes(OpenByHandleAt(s.child.fd, PidFDHandle(s.id), 0))
 	}},
 	{name: "OpenMount", takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "name_to_handle_at", enosys: works}, {calls: allCalls, enosys: works},
 	}, do: func(s *scene) error { return closes(OpenMount(s.mount)) }},
-	{name: "OpenMount of a unique ID", since: "6.12", takes: true, refused: []refusal{
+	{name: "OpenMount of a unique ID", needs: FeatureMountIDUnique, takes: true, refused: []refusal{
 		{calls: "statmount"}, {calls: "openat"}, {calls: "name_to_handle_at"},
 	}, do: func(s *scene) error { return closes(OpenMount(s.unique)) }},
-	{name: "FileSystemIDOf", since: "6.9", does: true, refused: []refusal{{calls: "fstat"}, {calls: "fstatfs"}, {calls: "ioctl"}}, do: func(s *scene) error {
+	{name: "FileSystemIDOf", needs: FeatureFileSystemID, does: true, refused: []refusal{{calls: "fstat"}, {calls: "fstatfs"}, {calls: "ioctl"}}, do: func(s *scene) error {
 		return second(FileSystemIDOf(int(s.dir.Fd())))
 	}},
-	{name: "OpenFileSystem", since: "6.9", takes: true, refused: []refusal{
+	{name: "OpenFileSystem", needs: FeatureFileSystemID, takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "ioctl", eperm: notFound, enosys: notFound},
 		{calls: "name_to_handle_at", eperm: notFound, enosys: works}, {calls: allCalls, eperm: notFound, enosys: works},
 	}, do: func(s *scene) error { return closes(OpenFileSystem(s.ref.FS)) }},
-	{name: "FileRefAt", since: "6.12", takes: true, refused: []refusal{
+	{name: "FileRefAt", needs: FeatureMountIDUnique, takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "name_to_handle_at"}, {calls: "fstatfs"}, {calls: "ioctl"}, {calls: "statmount", eperm: works, enosys: works},
 	}, do: func(s *scene) error {
 		r, err := FileRefAt(AT_FDCWD, s.file.Name(), 0)
@@ -337,20 +337,20 @@ var operations = []operation{
 		}
 		return err
 	}},
-	{name: "FileRef.Open", since: "6.9", root: true, takes: true, refused: []refusal{
+	{name: "FileRef.Open", needs: FeatureFileSystemID, root: true, takes: true, refused: []refusal{
 		{calls: "open_by_handle_at"}, {calls: "openat"}, {calls: allCalls, eperm: notFound},
 	}, do: func(s *scene) error { return closes(s.ref.Open(0)) }},
-	{name: "CgroupIDAt", since: "5.5", takes: true, refused: []refusal{
+	{name: "CgroupIDAt", needs: FeatureCgroupID, takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "fstatfs"}, {calls: "name_to_handle_at"},
 	}, prepare: onCgroup2(func(s *scene) error { return second(CgroupIDAt(AT_FDCWD, s.cgroup.Name())) })},
-	{name: "OpenCgroup", since: "5.5", root: true, takes: true, refused: []refusal{
+	{name: "OpenCgroup", needs: FeatureCgroupID, root: true, takes: true, refused: []refusal{
 		{calls: "fstatfs"}, {calls: "open_by_handle_at"},
 	}, prepare: onCgroup2(func(s *scene) error { return closes(OpenCgroup(int(s.cgroup.Fd()), s.cgroupID)) })},
 
 	{name: "OpenPidFD", takes: true, refused: []refusal{{calls: "pidfd_open"}}, do: func(s *scene) error {
 		return closes(OpenPidFD(s.process.Pid, 0))
 	}},
-	{name: "OpenPidFDByID", since: "6.14", takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
+	{name: "OpenPidFDByID", needs: FeatureOpenByID, takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
 		return closes(OpenPidFDByID(s.id))
 	}},
 	{name: "NewPidFD", refused: []refusal{{calls: "fstatfs"}, {calls: "fcntl"}}, does: true, prepare: taking(NewPidFD)},
@@ -369,74 +369,74 @@ var operations = []operation{
 	{name: "TakePidFD", refused: []refusal{{calls: "fstatfs"}}, does: true, prepare: taking(func(fd int) (*PidFD, error) {
 		return TakePidFD(&syscall.SysProcAttr{PidFD: &fd})
 	})},
-	{name: "PidFDOf", since: "5.4", takes: true, refused: []refusal{
+	{name: "PidFDOf", needs: FeatureWait, takes: true, refused: []refusal{
 		{calls: "open_by_handle_at", eperm: works, enosys: works}, {calls: "open_by_handle_at pidfd_open"},
 		{calls: byFstat, enosys: works}, {calls: byFstat + " pidfd_open"},
 	}, do: func(s *scene) error { return closes(PidFDOf(s.process)) }},
-	{name: "PidFDGetID", since: idSince, does: is64bit, refused: []refusal{{calls: byFstat}}, do: func(s *scene) error {
+	{name: "PidFDGetID", needs: FeaturePidFDID, does: is64bit, refused: []refusal{{calls: byFstat}}, do: func(s *scene) error {
 		return second(PidFDGetID(s.child.fd))
 	}},
-	{name: "PidFDGetID, the first time", since: idSince, does: is64bit, refused: []refusal{
+	{name: "PidFDGetID, the first time", needs: FeaturePidFDID, does: is64bit, refused: []refusal{
 		{calls: byFstat}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_open fstatfs"},
 	}, prepare: func(t *testing.T, s *scene) func() error {
 		forgetPidfs()
 		return func() error { return second(PidFDGetID(s.child.fd)) }
 	}},
-	{name: "PidFD.ID", since: idSince, does: is64bit, refused: []refusal{{calls: byFstat}}, do: func(s *scene) error {
+	{name: "PidFD.ID", needs: FeaturePidFDID, does: is64bit, refused: []refusal{{calls: byFstat}}, do: func(s *scene) error {
 		return second(s.child.ID())
 	}},
-	{name: "PidFD.PID", since: "6.13", does: true, refused: []refusal{{calls: "ioctl", enosys: works}, {calls: "ioctl openat"}}, do: func(s *scene) error {
+	{name: "PidFD.PID", needs: FeatureInfo, does: true, refused: []refusal{{calls: "ioctl", enosys: works}, {calls: "ioctl openat"}}, do: func(s *scene) error {
 		pid, err := s.child.PID()
 		if err == nil && pid != s.process.Pid {
 			return fmt.Errorf("PID %d, want %d", pid, s.process.Pid)
 		}
 		return err
 	}},
-	{name: "PidFD.Info", since: "6.13", does: true, refused: []refusal{{calls: "ioctl"}}, do: func(s *scene) error {
+	{name: "PidFD.Info", needs: FeatureInfo, does: true, refused: []refusal{{calls: "ioctl"}}, do: func(s *scene) error {
 		return second(s.child.Info(PIDFD_INFO_PID))
 	}},
 	{name: "PidFD.NSPIDs", takes: true, does: true, refused: []refusal{{calls: "openat"}}, do: func(s *scene) error {
 		return second(s.child.NSPIDs())
 	}},
 	{name: "PidFD.File", takes: true, does: true, refused: []refusal{{calls: "fcntl"}}, do: func(s *scene) error { return closes(s.child.File()) }},
-	{name: "PidFD.Ref", since: "6.13", takes: true, does: is64bit, refused: []refusal{{calls: byFstat}, {calls: "ioctl", enosys: works}, {calls: "openat", eperm: works, enosys: works}}, do: func(s *scene) error {
+	{name: "PidFD.Ref", needs: FeatureInfo, takes: true, does: is64bit, refused: []refusal{{calls: byFstat}, {calls: "ioctl", enosys: works}, {calls: "openat", eperm: works, enosys: works}}, do: func(s *scene) error {
 		return second(s.child.Ref())
 	}},
-	{name: "SelfRef", since: idSince, takes: true, refused: []refusal{{calls: "pidfd_open"}, {calls: byFstat}, {calls: "openat", eperm: works, enosys: works}}, do: func(s *scene) error {
+	{name: "SelfRef", needs: FeaturePidFDID, takes: true, refused: []refusal{{calls: "pidfd_open"}, {calls: byFstat}, {calls: "openat", eperm: works, enosys: works}}, do: func(s *scene) error {
 		return second(SelfRef())
 	}},
 	{name: "ThisBootID", takes: true, does: true, refused: []refusal{{calls: "openat"}}, do: func(s *scene) error { return second(ThisBootID()) }},
-	{name: "ProcessRef.Open", since: idSince, takes: true, refused: []refusal{
+	{name: "ProcessRef.Open", needs: FeaturePidFDID, takes: true, refused: []refusal{
 		{calls: "open_by_handle_at", eperm: works, enosys: works}, {calls: "open_by_handle_at pidfd_open"}, {calls: "open_by_handle_at " + byFstat},
 	}, do: func(s *scene) error { return closes(s.self.Open()) }},
-	{name: "ProcessRef.Open with a boot ID", since: idSince, takes: true, refused: []refusal{{calls: "openat"}}, do: func(s *scene) error {
+	{name: "ProcessRef.Open with a boot ID", needs: FeaturePidFDID, takes: true, refused: []refusal{{calls: "openat"}}, do: func(s *scene) error {
 		return closes(s.selfOfBoot.Open())
 	}},
 
 	// The runtime does not say why its poller takes no file.
-	{name: "PidFD.Wait", since: "5.4", takes: true, does: true, refused: []refusal{
+	{name: "PidFD.Wait", needs: FeatureWait, takes: true, does: true, refused: []refusal{
 		{calls: "waitid"}, {calls: "epoll_create1"}, {calls: "epoll_ctl", eperm: []error{syscall.ENOSPC}, enosys: []error{syscall.ENOSPC}},
 	}, prepare: taking(func(fd int) (*PidFD, error) {
 		p := newPidFD(fd, "duplicate")
 		return p, gaveUp(second(p.Wait(giveUp())))
 	})},
-	{name: "PidFD.TryWait", since: "5.4", does: true, refused: []refusal{{calls: "waitid"}}, do: func(s *scene) error {
+	{name: "PidFD.TryWait", needs: FeatureWait, does: true, refused: []refusal{{calls: "waitid"}}, do: func(s *scene) error {
 		return second(s.child.TryWait())
 	}},
-	{name: "PidFD.TryWait for no child", since: "5.4", does: true, refused: []refusal{{calls: "waitid"}, {calls: "ppoll"}}, prepare: func(t *testing.T, s *scene) func() error {
+	{name: "PidFD.TryWait for no child", needs: FeatureWait, does: true, refused: []refusal{{calls: "waitid"}, {calls: "ppoll"}}, prepare: func(t *testing.T, s *scene) func() error {
 		if s.other == nil {
 			t.Skip("the parent is out of sight")
 		}
 		return func() error { return second(s.other.TryWait()) }
 	}},
-	{name: "PidFD.TryWait for a zombie that is no child", since: "6.9", does: true, refused: []refusal{{calls: "fstatfs"}}, do: func(s *scene) error {
+	{name: "PidFD.TryWait for a zombie that is no child", needs: FeatureReaped, does: true, refused: []refusal{{calls: "fstatfs"}}, do: func(s *scene) error {
 		r, err := s.strange.TryWait()
 		if r.Ended {
 			return fmt.Errorf("it is for its parent to reap it, and it has %v", r)
 		}
 		return err
 	}},
-	{name: "WaitSet", since: "5.4", takes: true, does: true, refused: []refusal{{calls: "waitid"}, {calls: "epoll_create1"}}, do: func(s *scene) error {
+	{name: "WaitSet", needs: FeatureWait, takes: true, does: true, refused: []refusal{{calls: "waitid"}, {calls: "epoll_create1"}}, do: func(s *scene) error {
 		set, err := NewWaitSet[string](WaitNoReap)
 		if err != nil {
 			return err
@@ -461,44 +461,44 @@ var operations = []operation{
 	}},
 
 	{name: "PidFD.SendSignal", refused: []refusal{{calls: "pidfd_send_signal"}}, do: func(s *scene) error { return s.child.SendSignal(0) }},
-	{name: "PidFD.SendSignalTo", since: "6.9", refused: []refusal{{calls: "pidfd_send_signal"}}, do: func(s *scene) error {
+	{name: "PidFD.SendSignalTo", needs: FeatureSignalTo, refused: []refusal{{calls: "pidfd_send_signal"}}, do: func(s *scene) error {
 		return s.child.SendSignalTo(0, PIDFD_SIGNAL_THREAD_GROUP)
 	}},
 	{name: "PidFD.QueueSignal", refused: []refusal{{calls: "pidfd_send_signal"}}, do: func(s *scene) error { return s.child.QueueSignal(syscall.SIGURG, 7) }},
 	{name: "PidFD.Verify", refused: []refusal{{calls: "pidfd_send_signal"}}, do: func(s *scene) error { return s.child.Verify(func() error { return nil }) }},
-	{name: "PidFD.GetFD", since: "5.6", takes: true, refused: []refusal{{calls: "pidfd_getfd"}}, do: func(s *scene) error { return closes(s.child.GetFD(0)) }},
-	{name: "PidFD.Setns", since: "5.8", root: true, does: true, refused: []refusal{{calls: "setns"}}, do: func(s *scene) error { return s.child.Setns(syscall.CLONE_NEWUTS) }},
-	{name: "PidFD.Namespace", since: "6.11", takes: true, does: true, refused: []refusal{{calls: "ioctl", enosys: works}, {calls: "ioctl openat"}}, do: func(s *scene) error {
+	{name: "PidFD.GetFD", needs: FeatureGetFD, takes: true, refused: []refusal{{calls: "pidfd_getfd"}}, do: func(s *scene) error { return closes(s.child.GetFD(0)) }},
+	{name: "PidFD.Setns", needs: FeatureSetns, root: true, does: true, refused: []refusal{{calls: "setns"}}, do: func(s *scene) error { return s.child.Setns(syscall.CLONE_NEWUTS) }},
+	{name: "PidFD.Namespace", needs: FeatureNamespace, takes: true, does: true, refused: []refusal{{calls: "ioctl", enosys: works}, {calls: "ioctl openat"}}, do: func(s *scene) error {
 		return closes(s.child.Namespace(UTSNamespace))
 	}},
 	// Where nothing is mapped.
-	{name: "PidFD.Madvise", since: "5.10", root: true, refused: []refusal{{calls: "process_madvise"}}, do: func(s *scene) error {
+	{name: "PidFD.Madvise", needs: FeatureMadvise, root: true, refused: []refusal{{calls: "process_madvise"}}, do: func(s *scene) error {
 		return except(second(s.child.Madvise(MADV_COLD, MemoryRange{0, uintptr(os.Getpagesize())})), syscall.ENOMEM)
 	}},
 	// Of one that is not about to die.
-	{name: "PidFD.Mrelease", since: "5.15", refused: []refusal{{calls: "process_mrelease"}}, do: func(s *scene) error {
+	{name: "PidFD.Mrelease", needs: FeatureMrelease, refused: []refusal{{calls: "process_mrelease"}}, do: func(s *scene) error {
 		return except(s.child.Mrelease(), syscall.EINVAL)
 	}},
-	{name: "PidFD.GetXattr", since: "6.17", does: true, refused: []refusal{{calls: "fgetxattr"}}, do: func(s *scene) error {
+	{name: "PidFD.GetXattr", needs: FeatureXattr, does: true, refused: []refusal{{calls: "fgetxattr"}}, do: func(s *scene) error {
 		return except(second(s.child.GetXattr("trusted.none")), syscall.ENODATA)
 	}},
-	{name: "PidFD.SetXattr", since: "6.17", root: true, does: true, refused: []refusal{{calls: "fsetxattr"}}, do: func(s *scene) error {
+	{name: "PidFD.SetXattr", needs: FeatureXattr, root: true, does: true, refused: []refusal{{calls: "fsetxattr"}}, do: func(s *scene) error {
 		return s.child.SetXattr("trusted.some", nil, 0)
 	}},
-	{name: "PidFD.RemoveXattr", since: "6.17", root: true, does: true, refused: []refusal{{calls: "fremovexattr"}}, do: func(s *scene) error {
+	{name: "PidFD.RemoveXattr", needs: FeatureXattr, root: true, does: true, refused: []refusal{{calls: "fremovexattr"}}, do: func(s *scene) error {
 		return except(s.child.RemoveXattr("trusted.none"), syscall.ENODATA)
 	}},
 	{name: "PidFD.ListXattrs", does: true, refused: []refusal{{calls: "flistxattr"}}, do: func(s *scene) error { return second(s.child.ListXattrs()) }},
 
-	{name: "PeerPidFD", since: "6.5", takes: true, does: true, refused: []refusal{{calls: "getsockopt"}}, prepare: func(t *testing.T, s *scene) func() error {
+	{name: "PeerPidFD", needs: FeaturePeerPidFD, takes: true, does: true, refused: []refusal{{calls: "getsockopt"}}, prepare: func(t *testing.T, s *scene) func() error {
 		a, _ := socketpair(t, syscall.SOCK_STREAM)
 		return func() error { return closes(PeerPidFD(a)) }
 	}},
-	{name: "SetPassPidFD", since: "6.5", does: true, refused: []refusal{{calls: "setsockopt"}}, prepare: func(t *testing.T, s *scene) func() error {
+	{name: "SetPassPidFD", needs: FeaturePassPidFD, does: true, refused: []refusal{{calls: "setsockopt"}}, prepare: func(t *testing.T, s *scene) func() error {
 		a, _ := socketpair(t, syscall.SOCK_DGRAM)
 		return func() error { return SetPassPidFD(a, true) }
 	}},
-	{name: "ParsePidFD", since: "6.5", takes: true, does: true, refused: []refusal{{calls: "fstatfs"}}, prepare: func(t *testing.T, s *scene) func() error {
+	{name: "ParsePidFD", needs: FeaturePassPidFD, takes: true, does: true, refused: []refusal{{calls: "fstatfs"}}, prepare: func(t *testing.T, s *scene) func() error {
 		a, b := socketpair(t, syscall.SOCK_DGRAM)
 		if err := SetPassPidFD(b, true); err != nil {
 			t.Fatal(err)
@@ -519,10 +519,10 @@ var operations = []operation{
 		}
 	}},
 
-	{name: "ListenFDs", since: idSince, takes: true, does: true, refused: []refusal{
+	{name: "ListenFDs", needs: FeaturePidFDID, takes: true, does: true, refused: []refusal{
 		{calls: "pidfd_open", eperm: works, enosys: works}, {calls: byFstat, eperm: works, enosys: works},
 	}, prepare: passedTo(func(s *scene) PidFDID { return s.self.ID })},
-	{name: "ListenFDs for another process", since: idSince, takes: true, refused: []refusal{
+	{name: "ListenFDs for another process", needs: FeaturePidFDID, takes: true, refused: []refusal{
 		{calls: "pidfd_open", eperm: taken, enosys: taken}, {calls: byFstat, eperm: taken, enosys: taken}, {calls: allCalls, eperm: taken, enosys: taken},
 	}, prepare: func(t *testing.T, s *scene) func() error {
 		take := passedTo(func(s *scene) PidFDID { return s.id })(t, s)
@@ -537,7 +537,7 @@ var operations = []operation{
 			return err
 		}
 	}},
-	{name: "InspectListenEnv", since: idSince, takes: true, does: true, refused: []refusal{
+	{name: "InspectListenEnv", needs: FeaturePidFDID, takes: true, does: true, refused: []refusal{
 		{calls: "pidfd_open", eperm: works, enosys: works},
 	}, prepare: func(t *testing.T, s *scene) func() error {
 		passed(t, s.self.ID)
@@ -552,7 +552,7 @@ var operations = []operation{
 			return e.Err
 		}
 	}},
-	{name: "RenewListenEnv", since: idSince, takes: true, does: true, refused: []refusal{
+	{name: "RenewListenEnv", needs: FeaturePidFDID, takes: true, does: true, refused: []refusal{
 		{calls: "pidfd_open", eperm: works, enosys: works}, {calls: byFstat, eperm: works, enosys: works},
 	}, do: func(s *scene) error {
 		env := []string{"LISTEN_FDS=1", "LISTEN_PID=1", "LISTEN_PIDFDID=2"}
@@ -570,10 +570,10 @@ var operations = []operation{
 		}
 		return except(err, syscall.ENOEXEC)
 	}},
-	{name: "StartListenFDs", since: "5.4", takes: true, does: true, refused: []refusal{
+	{name: "StartListenFDs", needs: FeatureWait, takes: true, does: true, refused: []refusal{
 		{calls: "execve"}, {calls: "socketpair"}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_send_signal", eperm: works, enosys: works},
 	}, prepare: starts("/proc/self/exe")},
-	{name: "StartListenFDs with what is no program", since: "5.4", takes: true, does: true, refused: []refusal{
+	{name: "StartListenFDs with what is no program", needs: FeatureWait, takes: true, does: true, refused: []refusal{
 		{calls: "execve"}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_send_signal", eperm: works, enosys: works},
 	}, prepare: starts("")},
 
@@ -710,8 +710,8 @@ func comesTo(want []error) func(t *testing.T, err error) {
 func eachOperation(t *testing.T, f func(t *testing.T, o operation)) {
 	for _, o := range operations {
 		t.Run(o.name, func(t *testing.T) {
-			if o.since != "" && olderThan(t, o.since) {
-				t.Skip("it is there since Linux " + o.since)
+			if olderThan(t, o.needs.Since()) { // not Probe, which may be refused
+				t.Skipf("%s: there since Linux %s", o.needs, o.needs.Since())
 			}
 			f(t, o)
 		})
@@ -1170,7 +1170,7 @@ func TestRestrictPIDNamespace(t *testing.T) {
 				t.Errorf("%v, %v", files, err)
 			}
 
-			if olderThan(t, idSince) {
+			if olderThan(t, FeaturePidFDID.Since()) {
 				return
 			}
 			r, err := ParseProcessRef(os.Getenv(outsideVar))
