@@ -1,0 +1,96 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// A usage is what this process has of what runs out, while it does nothing.
+type usage struct {
+	Descriptors int `json:"descriptors"`
+	Goroutines  int `json:"goroutines"`
+	Threads     int `json:"threads"`
+	HeapKiB     int `json:"heap_kib"`
+	RSSKiB      int `json:"rss_kib"`
+
+	files []string // what the descriptors are
+}
+
+func measure() (u usage, err error) {
+	// A goroutine that others have waited for takes a moment to end.
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > 1 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	u.Goroutines = runtime.NumGoroutine()
+	runtime.GC()
+	runtime.GC() // what was in pools
+	debug.FreeOSMemory()
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	u.HeapKiB = int(mem.HeapAlloc / 1024)
+
+	const dir = "/proc/self/fd"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return u, err
+	}
+	for _, e := range entries {
+		if name, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil { // all but that of ReadDir
+			u.files = append(u.files, e.Name()+" is "+name)
+		}
+	}
+	u.Descriptors = len(u.files)
+
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return u, err
+	}
+	for line := range strings.Lines(string(status)) {
+		fmt.Sscanf(line, "VmRSS: %d", &u.RSSKiB)
+		fmt.Sscanf(line, "Threads: %d", &u.Threads)
+	}
+	if u.Threads == 0 || u.RSSKiB == 0 {
+		return u, fmt.Errorf("what is that? %s", status)
+	}
+	return u, nil
+}
+
+// What one measure may be above another. A leak of a single word in each round would be more
+// than that in 100,000.
+const (
+	heapMargin = 256  // KiB
+	rssMargin  = 4096 // KiB; the runtime's own memory
+)
+
+// checkFlat returns an error if after is more than before.
+func checkFlat(before, after usage) error {
+	var errs []error
+	if after.Descriptors != before.Descriptors {
+		errs = append(errs, fmt.Errorf("%d descriptors became %d:\n%s\n%s", before.Descriptors, after.Descriptors,
+			strings.Join(before.files, ", "), strings.Join(after.files, ", ")))
+	}
+	for _, a := range []struct {
+		what                  string
+		before, after, margin int
+	}{
+		{"goroutines", before.Goroutines, after.Goroutines, 0},
+		{"KiB of heap", before.HeapKiB, after.HeapKiB, heapMargin},
+		{"KiB of RSS", before.RSSKiB, after.RSSKiB, rssMargin},
+	} {
+		if a.after > a.before+a.margin {
+			errs = append(errs, fmt.Errorf("%d %s became %d", a.before, a.what, a.after))
+		}
+	}
+	if after.Threads > goroutines+16 { // each can be in a system call, and the runtime has some of its own
+		errs = append(errs, fmt.Errorf("%d threads for %d goroutines", after.Threads, goroutines))
+	}
+	return errors.Join(errs...)
+}
