@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
 )
 
 // A machine is what the program of the children is made for.
@@ -62,34 +63,28 @@ func childProgram() ([]byte, error) {
 		return nil, fmt.Errorf("no program for the children on %s", runtime.GOARCH)
 	}
 	const address, page = 0x400000, 0x10000
-	ident := [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(m.class), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)}
-	var header, segment any
+	headerSize, segmentSize := binary.Size(elf.Header32{}), binary.Size(elf.Prog32{})
+	word := func(n int) any { return uint32(n) }
 	if m.class == elf.ELFCLASS64 {
-		var p elf.Prog64
-		head := binary.Size(elf.Header64{}) + binary.Size(p)
-		size := uint64(head + len(m.code))
-		p = elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Vaddr: address, Filesz: size, Memsz: size, Align: page}
-		segment = p
-		header = elf.Header64{
-			Ident: ident, Type: uint16(elf.ET_EXEC), Machine: uint16(m.elf), Version: uint32(elf.EV_CURRENT),
-			Entry: address + uint64(head), Phoff: uint64(head - binary.Size(p)),
-			Ehsize: uint16(head - binary.Size(p)), Phentsize: uint16(binary.Size(p)), Phnum: 1,
-		}
-	} else {
-		var p elf.Prog32
-		head := binary.Size(elf.Header32{}) + binary.Size(p)
-		size := uint32(head + len(m.code))
-		p = elf.Prog32{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Vaddr: address, Filesz: size, Memsz: size, Align: page}
-		segment = p
-		header = elf.Header32{
-			Ident: ident, Type: uint16(elf.ET_EXEC), Machine: uint16(m.elf), Version: uint32(elf.EV_CURRENT),
-			Entry: address + uint32(head), Phoff: uint32(head - binary.Size(p)),
-			Ehsize: uint16(head - binary.Size(p)), Phentsize: uint16(binary.Size(p)), Phnum: 1,
-		}
+		headerSize, segmentSize = binary.Size(elf.Header64{}), binary.Size(elf.Prog64{})
+		word = func(n int) any { return uint64(n) }
+	}
+	start := headerSize + segmentSize
+	size := start + len(m.code)
+	header := []any{
+		[elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(m.class), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+		uint16(elf.ET_EXEC), uint16(m.elf), uint32(elf.EV_CURRENT),
+		word(address + start), word(headerSize), word(0), uint32(0), // entry, segments, sections, flags
+		[6]uint16{uint16(headerSize), uint16(segmentSize), 1},
+	}
+	kind, access := uint32(elf.PT_LOAD), uint32(elf.PF_R|elf.PF_X)
+	segment := []any{kind, word(0), word(address), word(address), word(size), word(size), access, word(page)}
+	if m.class == elf.ELFCLASS64 {
+		segment = []any{kind, access, word(0), word(address), word(address), word(size), word(size), word(page)}
 	}
 	var file bytes.Buffer
-	for _, part := range []any{header, segment, m.code} {
-		if err := binary.Write(&file, binary.LittleEndian, part); err != nil {
+	for _, field := range slices.Concat(header, segment, []any{m.code}) {
+		if err := binary.Write(&file, binary.LittleEndian, field); err != nil {
 			return nil, err
 		}
 	}

@@ -181,9 +181,7 @@ var sabotages = map[string]func(s *soak, pid int){
 	"id":         func(s *soak, _ int) { s.names[0].ID = s.names[1].ID },
 	"descriptor": func(*soak, int) { unix.Dup(0) },
 	"goroutine":  func(*soak, int) { go func() { select {} }() },
-	"memory":     func(*soak, int) { kept = make([]byte, 2*heapMargin*1024) },
+	"memory":     func(s *soak, _ int) { s.kept = make([]byte, 2*heapMargin*1024) },
 	"zombie":     func(s *soak, _ int) { syscall.ForkExec(s.program, nil, nil) },
 	"hang":       func(*soak, int) { select {} },
 }
-
-var kept []byte

@@ -31,6 +31,7 @@ type soak struct {
 	pidMax   int
 	sabotage func(s *soak, pid int)
 	saboteur int // the round
+	kept     []byte
 
 	names []sysfd.ProcessRef // of the child of each round; each is written once
 	past  []past             // by PID
@@ -126,7 +127,7 @@ func (s *soak) waitForSet() {
 		case errors.Is(err, os.ErrClosed):
 			return
 		case err != nil:
-			s.fail(fmt.Errorf("WaitSet: %w", err))
+			s.fail(fmt.Errorf("wait for a set: %w", err))
 			return
 		}
 		result <- r
@@ -363,12 +364,12 @@ func (s *soak) gone(c *child, p *sysfd.PidFD) error {
 		return err
 	}
 	if p, err := ref.Open(); !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("ProcessRef.Open: %v, %w", p, err)
+		return fmt.Errorf("opened by its ProcessRef: %v, %w", p, err)
 	}
 	switch p, err := sysfd.OpenPidFDByID(c.ID); {
 	case s.byPID && errors.Is(err, syscall.EPERM):
 	case !errors.Is(err, os.ErrProcessDone) || !errors.Is(err, syscall.ESTALE):
-		return fmt.Errorf("OpenPidFDByID: %v, %w", p, err)
+		return fmt.Errorf("opened by its ID: %v, %w", p, err)
 	}
 	return nil
 }
@@ -389,7 +390,7 @@ func (s *soak) finish(c *child) error {
 		r, err := c.pidfd.Wait(ctx)
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("Wait with a timeout: %v, %w", r, err)
+			return fmt.Errorf("wait with a timeout: %v, %w", r, err)
 		}
 	}
 	if err := c.is(c.pidfd); err != nil {
@@ -413,7 +414,7 @@ func (s *soak) finish(c *child) error {
 	if p, err := sysfd.OpenPidFD(c.PID, 0); err == nil { // there may be another process by now
 		id, err := p.ID()
 		if err != nil || id == c.ID {
-			return fmt.Errorf("OpenPidFD: %v, %w", id, err)
+			return fmt.Errorf("another process, by the same PID, has ID %v, %w", id, err)
 		}
 		if err := p.Close(); err != nil {
 			return err
