@@ -455,6 +455,20 @@ func TestThreadByID(t *testing.T) {
 	if pid, err := again.PID(); err != nil || pid != thread || idOf(t, p) == idOf(t, openPidFD(t, os.Getpid())) {
 		t.Errorf("PID %d, %v; want %d", pid, err, thread)
 	}
+	ref, err := p.Ref()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for way, open := range opening(t) {
+		again, err := open(ref)
+		if err != nil {
+			t.Fatalf("%s: %v", way, err)
+		}
+		if idOf(t, again) != ref.ID {
+			t.Errorf("%s: ID %d, want %d", way, idOf(t, again), ref.ID)
+		}
+		again.Close()
+	}
 }
 
 func init() {

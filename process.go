@@ -175,6 +175,10 @@ func (r ProcessRef) Open() (*PidFD, error) {
 // openByPID is for kernels before 6.14 and for seccomp filters.
 func (r ProcessRef) openByPID() (*PidFD, error) {
 	p, err := OpenPidFD(r.PID, 0)
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EINVAL) {
+		// The PID is that of a thread. As by the ID, this may be the name of one.
+		p, err = OpenPidFD(r.PID, PIDFD_THREAD)
+	}
 	if err != nil {
 		if errors.Is(err, os.ErrProcessDone) {
 			err = r.gone("was reaped: no process has its PID")
@@ -245,19 +249,18 @@ func reopen(fd, pid int) (*PidFD, error) {
 // that of the process when it was opened if the process is not reaped afterwards.
 func reopenByPID(fd, pid int) (*PidFD, error) {
 	p, err := OpenPidFD(pid, 0)
-	if err != nil {
-		return nil, err
-	}
-	switch errno := reaped(fd); errno {
-	case 0:
-		return p, nil
-	case syscall.ESRCH:
+	switch errno := reaped(fd); {
+	case errno == syscall.ESRCH:
+		// If there was an error, it was about a thread that has the PID now.
 		err = &inputError{"process " + strconv.Itoa(pid) + " was reaped", errno, os.ErrProcessDone}
-	default:
+	case errno != 0 && err == nil:
 		err = &callError{call: "pidfd_send_signal", subject: "0 to descriptor " + strconv.Itoa(fd), errno: errno}
 	}
-	p.Close()
-	return nil, err
+	if err != nil && p != nil {
+		p.Close()
+		p = nil
+	}
+	return p, err
 }
 
 // String returns PID and ID as util-linux writes them, such as "4711:25". That is

@@ -383,6 +383,8 @@ func TestProcessRefOpen(t *testing.T) {
 	fails(ProcessRef.openByPID, ProcessRef{r.PID, r.ID ^ 1<<40, r.BootID}, "with pidfd ID "+r.ID.String(), os.ErrProcessDone, syscall.ESRCH)
 	fails(ProcessRef.Open, ProcessRef{r.PID, r.ID ^ 1<<40, r.BootID}, r.String()[:4], os.ErrProcessDone, syscall.ESRCH)
 	fails(ProcessRef.openByPID, ProcessRef{0, r.ID, r.BootID}, "", syscall.EINVAL)
+	thread := otherThread(t)
+	fails(ProcessRef.openByPID, ProcessRef{thread, r.ID, r.BootID}, "with pidfd ID", os.ErrProcessDone, syscall.ESRCH)
 
 	if t.Run("by ID", func(t *testing.T) {
 		needs(t, FeatureOpenByID)
@@ -827,9 +829,11 @@ func TestPidFDOfReapedElsewhere(t *testing.T) {
 		}
 	}
 	if cmd.Process.WithHandle(func(fd uintptr) {
-		// The PID may be that of another process by now; here it is this one's.
-		_, err := reopenByPID(int(fd), os.Getpid())
-		matches(t, err, os.ErrProcessDone, syscall.ESRCH)
+		// The PID may be that of another process or of a thread by now; here it is one of this process.
+		for _, pid := range []int{os.Getpid(), otherThread(t)} {
+			_, err := reopenByPID(int(fd), pid)
+			matches(t, err, os.ErrProcessDone, syscall.ESRCH)
+		}
 	}) == os.ErrNoHandle {
 		return // then nobody can tell
 	}
