@@ -14,6 +14,8 @@
 //     that has hit another child is found there;
 //   - makes sure that it is gone.
 //
+// Threads of the worker come and go, too, and take PIDs that were those of children.
+//
 // In the end all IDs must be different, and the worker must have as many descriptors and
 // goroutines and as much memory as after the first tenth of the rounds.
 //

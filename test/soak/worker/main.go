@@ -28,19 +28,20 @@ const progressEvery = 500 // rounds
 
 // A summary is the last line of the output.
 type summary struct {
-	Arch        string        `json:"arch"`
-	Rounds      int           `json:"rounds"`
-	Goroutines  int           `json:"goroutines"`
-	PIDMax      int           `json:"pid_max"`
-	MostLive    int64         `json:"most_live"` // children at a time
-	Wraps       int           `json:"wraps"`
-	Tried       int64         `json:"reused_pid_checks"`
-	DistinctIDs int           `json:"distinct_ids"`
-	MinID       sysfd.PidFDID `json:"min_id"`
-	MaxID       sysfd.PidFDID `json:"max_id"`
-	Before      usage         `json:"before"`
-	After       usage         `json:"after"`
-	Seconds     float64       `json:"seconds"`
+	Arch         string        `json:"arch"`
+	Rounds       int           `json:"rounds"`
+	Goroutines   int           `json:"goroutines"`
+	PIDMax       int           `json:"pid_max"`
+	MostLive     int64         `json:"most_live"` // children at a time
+	Wraps        int           `json:"wraps"`
+	Tried        int64         `json:"reused_pid_checks"`
+	TriedThreads int64         `json:"pid_of_thread_checks"`
+	DistinctIDs  int           `json:"distinct_ids"`
+	MinID        sysfd.PidFDID `json:"min_id"`
+	MaxID        sysfd.PidFDID `json:"max_id"`
+	Before       usage         `json:"before"`
+	After        usage         `json:"after"`
+	Seconds      float64       `json:"seconds"`
 }
 
 func main() {
@@ -88,7 +89,10 @@ func soakIn(dir string, rounds, pidMax int, byPID bool, sabotage string) error {
 	if err := os.WriteFile(path, program, 0o755); err != nil {
 		return err
 	}
-	s := newSoak(path, rounds, pidMax)
+	s, err := newSoak(path, rounds, pidMax)
+	if err != nil {
+		return err
+	}
 	if byPID {
 		if err := forbidHandles(); err != nil {
 			return err
@@ -119,7 +123,7 @@ func soakIn(dir string, rounds, pidMax int, byPID bool, sabotage string) error {
 	}
 	sum := summary{
 		Arch: runtime.GOARCH, Rounds: int(s.done.Load()), Goroutines: goroutines, PIDMax: pidMax, MostLive: s.most.Load(),
-		Wraps: s.wraps, Tried: s.tried.Load(), Before: before, After: after,
+		Wraps: s.wraps, Tried: s.tried.Load(), TriedThreads: s.threads.Load(), Before: before, After: after,
 		Seconds: math.Round(time.Since(start).Seconds()*100) / 100,
 	}
 	duplicates := s.countIDs(&sum)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -40,6 +41,8 @@ type soak struct {
 	done  atomic.Int64
 	tried atomic.Int64 // how often a child of the past was, while another had its PID
 
+	threads atomic.Int64 // and while a thread had it
+
 	mu    sync.Mutex
 	third int // of the PIDs, where the last one was
 	wraps int
@@ -66,20 +69,23 @@ type past struct {
 	children []*child
 }
 
-func newSoak(program string, rounds, pidMax int) *soak {
+func newSoak(program string, rounds, pidMax int) (*soak, error) {
 	s := &soak{program: program, pidMax: pidMax, names: make([]sysfd.ProcessRef, rounds), past: make([]past, pidMax)}
+	for i := range s.names {
+		s.names[i].PID = -1 // so that the memory is there from the beginning
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	return s
+	var err error
+	if s.set, err = sysfd.NewWaitSet[chan<- sysfd.WaitResult](); err != nil {
+		return nil, err
+	}
+	go s.waitForSet()
+	return s, nil
 }
 
 // run runs the rounds with these numbers. Nothing is left of them but what is counted.
 func (s *soak) run(from, to int) error {
-	var err error
-	if s.set, err = sysfd.NewWaitSet[chan<- sysfd.WaitResult](); err != nil {
-		return err
-	}
-	var waiter, wg sync.WaitGroup
-	waiter.Go(s.waitForSet)
+	var wg sync.WaitGroup
 	var next atomic.Int64
 	next.Store(int64(from))
 	for range goroutines {
@@ -91,8 +97,6 @@ func (s *soak) run(from, to int) error {
 		})
 	}
 	wg.Wait()
-	s.fail(s.set.Close())
-	waiter.Wait()
 	for i := range s.past {
 		for _, c := range s.past[i].children {
 			s.fail(c.again.Close())
@@ -119,14 +123,11 @@ func (s *soak) fail(err error) {
 	}
 }
 
-// waitForSet gives out the results of s.set until that is closed.
+// waitForSet gives out the results of s.set.
 func (s *soak) waitForSet() {
 	for {
 		result, r, err := s.set.Next(context.Background())
-		switch {
-		case errors.Is(err, os.ErrClosed):
-			return
-		case err != nil:
+		if err != nil {
 			s.fail(fmt.Errorf("wait for a set: %w", err))
 			return
 		}
@@ -146,6 +147,9 @@ func (s *soak) rounds(next func() (int, bool)) error {
 		}
 		if n := s.done.Add(1); n%progressEvery == 0 {
 			fmt.Println("rounds:", n)
+		}
+		if rand.IntN(8) == 0 {
+			return s.thread()
 		}
 		return nil
 	}
@@ -317,7 +321,7 @@ func copyOf(ref sysfd.ProcessRef) (stored sysfd.ProcessRef, err error) {
 // is makes sure that a pidfd is one of a living child.
 func (c *child) is(p *sysfd.PidFD) error {
 	if got, err := p.Ref(); err != nil || got != c.ProcessRef {
-		return fmt.Errorf("%v is %v (%w)", p, got, err)
+		return fmt.Errorf("%v is %v (%v)", p, got, err)
 	}
 	return nil
 }
@@ -327,17 +331,43 @@ func (s *soak) succeed(c *child) error {
 	past := &s.past[c.PID]
 	past.Lock()
 	defer past.Unlock()
-	for _, old := range past.children {
-		if err := s.gone(old, old.again); err != nil {
-			return fmt.Errorf("process %v: %w", old, err)
-		}
-		s.tried.Add(1)
+	if err := s.tryAll(past.children, &s.tried); err != nil {
+		return err
 	}
 	past.children = append(past.children, c)
 	if len(past.children) > remembered {
 		oldest := past.children[0]
 		past.children = append(past.children[:0], past.children[1:]...)
 		return oldest.again.Close()
+	}
+	return nil
+}
+
+// thread tries to reach the children that had the PID which one of the threads of this process
+// has now. It ends that thread, so that its PID becomes free and another thread takes one.
+func (s *soak) thread() error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		tid := unix.Gettid()
+		past := &s.past[tid]
+		past.Lock()
+		defer past.Unlock()
+		if err := s.tryAll(past.children, &s.threads); err != nil {
+			result <- fmt.Errorf("while thread %d lives, of one that had its PID: %w", tid, err)
+		}
+		close(result)
+	}()
+	return <-result
+}
+
+// tryAll makes sure that children of the past are out of reach.
+func (s *soak) tryAll(children []*child, tried *atomic.Int64) error {
+	for _, c := range children {
+		if err := s.gone(c, c.again); err != nil {
+			return fmt.Errorf("process %v: %w", c, err)
+		}
+		tried.Add(1)
 	}
 	return nil
 }
@@ -351,25 +381,25 @@ func (s *soak) gone(c *child, p *sysfd.PidFD) error {
 		}
 	}
 	if pid, err := p.PID(); !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("the PID by the pidfd: %d, %w", pid, err)
+		return fmt.Errorf("the PID by the pidfd: %d, %v", pid, err)
 	}
 	if id, err := p.ID(); err != nil || id != c.ID {
-		return fmt.Errorf("the ID by the pidfd: %v, %w", id, err)
+		return fmt.Errorf("the ID by the pidfd: %v, %v", id, err)
 	}
 	if r, err := p.TryWait(); err != nil || r.Reaped || !isEnd(r, c.end) {
-		return fmt.Errorf("the status by the pidfd: %+v, %w", r, err)
+		return fmt.Errorf("the status by the pidfd: %+v, %v", r, err)
 	}
 	ref, err := copyOf(c.ProcessRef)
 	if err != nil {
 		return err
 	}
 	if p, err := ref.Open(); !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("opened by its ProcessRef: %v, %w", p, err)
+		return fmt.Errorf("opened by its ProcessRef: %v, %v", p, err)
 	}
 	switch p, err := sysfd.OpenPidFDByID(c.ID); {
 	case s.byPID && errors.Is(err, syscall.EPERM):
 	case !errors.Is(err, os.ErrProcessDone) || !errors.Is(err, syscall.ESTALE):
-		return fmt.Errorf("opened by its ID: %v, %w", p, err)
+		return fmt.Errorf("opened by its ID: %v, %v", p, err)
 	}
 	return nil
 }
@@ -389,8 +419,11 @@ func (s *soak) finish(c *child) error {
 		ctx, cancel := context.WithTimeout(s.ctx, time.Duration(rand.IntN(200))*time.Microsecond)
 		r, err := c.pidfd.Wait(ctx)
 		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("wait with a timeout: %v, %w", r, err)
+		switch {
+		case s.ctx.Err() != nil:
+			return s.ctx.Err()
+		case !errors.Is(err, context.DeadlineExceeded):
+			return fmt.Errorf("wait with a timeout: %v, %v", r, err)
 		}
 	}
 	if err := c.is(c.pidfd); err != nil {
@@ -414,7 +447,7 @@ func (s *soak) finish(c *child) error {
 	if p, err := sysfd.OpenPidFD(c.PID, 0); err == nil { // there may be another process by now
 		id, err := p.ID()
 		if err != nil || id == c.ID {
-			return fmt.Errorf("another process, by the same PID, has ID %v, %w", id, err)
+			return fmt.Errorf("another process, by the same PID, has ID %v, %v", id, err)
 		}
 		if err := p.Close(); err != nil {
 			return err
