@@ -26,4 +26,8 @@
 //
 //	go test ./soak                                     # 2,500 rounds of each
 //	go test ./soak -v -rounds 100000 -timeout 30m      # more, with a summary of each
+//
+// The second takes a quarter of an hour on two processors that have other things to do. A worker that
+// does not get on for a minute is made to show what its goroutines are at. The tests also have
+// it do one thing wrong at a time, to see that it is found.
 package soak

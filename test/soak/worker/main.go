@@ -123,7 +123,7 @@ func soakIn(dir string, rounds, pidMax int, byPID bool, sabotage string) error {
 	}
 	sum := summary{
 		Arch: runtime.GOARCH, Rounds: int(s.done.Load()), Goroutines: goroutines, PIDMax: pidMax, MostLive: s.most.Load(),
-		Wraps: s.wraps, Tried: s.tried.Load(), TriedThreads: s.threads.Load(), Before: before, After: after,
+		Wraps: s.wraps, Tried: s.tried.Load(), TriedThreads: s.triedThreads.Load(), Before: before, After: after,
 		Seconds: math.Round(time.Since(start).Seconds()*100) / 100,
 	}
 	duplicates := s.countIDs(&sum)
@@ -138,9 +138,9 @@ func soakIn(dir string, rounds, pidMax int, byPID bool, sabotage string) error {
 	}
 	// At the most, all PIDs are used before they go round, and the first children to have one have
 	// nothing before them.
-	if sum.Wraps < rounds/(pidMax-lowestPID)/2 || sum.Tried < int64(rounds/2) {
-		errs = append(errs, fmt.Errorf("in %d rounds the PIDs went round %d times, and processes were tried %d times while another had their PID",
-			rounds, sum.Wraps, sum.Tried))
+	if sum.Wraps < rounds/(pidMax-lowestPID)/2 || sum.Tried < int64(rounds/2) || sum.TriedThreads == 0 {
+		errs = append(errs, fmt.Errorf("in %d rounds the PIDs went round %d times, and processes were tried %d times while another had their PID, %d while a thread had it",
+			rounds, sum.Wraps, sum.Tried, sum.TriedThreads))
 	}
 	return errors.Join(errs...)
 }

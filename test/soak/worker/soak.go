@@ -36,12 +36,11 @@ type soak struct {
 
 	names []sysfd.ProcessRef // of the child of each round; each is written once
 	past  []past             // by PID
-	live  atomic.Int64
-	most  atomic.Int64 // of live
-	done  atomic.Int64
-	tried atomic.Int64 // how often a child of the past was, while another had its PID
 
-	threads atomic.Int64 // and while a thread had it
+	live, most   atomic.Int64 // children now, and at a time
+	done         atomic.Int64 // rounds
+	tried        atomic.Int64 // how often a child of the past was, while another had its PID
+	triedThreads atomic.Int64 // and while a thread had it
 
 	mu    sync.Mutex
 	third int // of the PIDs, where the last one was
@@ -353,7 +352,7 @@ func (s *soak) thread() error {
 		past := &s.past[tid]
 		past.Lock()
 		defer past.Unlock()
-		if err := s.tryAll(past.children, &s.threads); err != nil {
+		if err := s.tryAll(past.children, &s.triedThreads); err != nil {
 			result <- fmt.Errorf("while thread %d lives, of one that had its PID: %w", tid, err)
 		}
 		close(result)
@@ -377,7 +376,7 @@ func (s *soak) tryAll(children []*child, tried *atomic.Int64) error {
 func (s *soak) gone(c *child, p *sysfd.PidFD) error {
 	for _, sig := range []syscall.Signal{0, syscall.SIGKILL} {
 		if err := p.SendSignal(sig); !errors.Is(err, os.ErrProcessDone) {
-			return fmt.Errorf("signal %d by the pidfd: %w", sig, err)
+			return fmt.Errorf("signal %d by the pidfd: %v", sig, err)
 		}
 	}
 	if pid, err := p.PID(); !errors.Is(err, os.ErrProcessDone) {
