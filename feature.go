@@ -326,9 +326,17 @@ func probePassPidFD() error {
 // probeThread lets a thread end and calls ask about it. A thread is, as a child of others
 // is, reaped by somebody else.
 func probeThread(ask func(*PidFD, WaitResult) error) error {
-	var p *PidFD
-	var err error
-	onThread(func() { p, err = OpenPidFD(syscall.Gettid(), PIDFD_THREAD) })
+	tid, opened, ended := make(chan int), make(chan struct{}), make(chan struct{})
+	go func() {
+		onThread(func() {
+			tid <- syscall.Gettid()
+			<-opened
+		})
+		close(ended)
+	}()
+	p, err := OpenPidFD(<-tid, PIDFD_THREAD)
+	close(opened)
+	<-ended
 	if err != nil {
 		return err
 	}

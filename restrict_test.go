@@ -620,6 +620,24 @@ var operations = []operation{
 	}},
 }
 
+// To ask for a feature is an operation, too.
+func init() {
+	for _, f := range Features() {
+		o := operation{name: "Probe: " + f.String(), needs: f, takes: true, do: func(*scene) error { return f.Probe() }}
+		switch f {
+		case FeatureCgroupID, FeatureMadvise: // what they need differs by machine and by kernel; see above
+			continue
+		case FeatureFileHandle, FeatureHandleFID, FeatureMountIDUnique, FeatureHandleConnectable:
+			o.takes = false
+		case FeatureOpenByHandle, FeatureSetns:
+			o.root = true
+		case FeatureFileSystemID, FeaturePeerPidFD, FeaturePassPidFD:
+			o.does = true
+		}
+		operations = append(operations, o)
+	}
+}
+
 // callNumbers are those of system calls, as strace names them. What an architecture does not
 // have is not refused there.
 var callNumbers = map[string]int{
