@@ -147,7 +147,11 @@ var emulatorLacks = []Feature{FeatureFileSystemID, FeatureMadvise, FeatureMrelea
 // a kernel that should have it, to lack it is a failure.
 func needs(t testing.TB, f Feature) {
 	t.Helper()
-	if lacksFeature(t, f) {
+	switch {
+	case !lacksFeature(t, f):
+	case os.Getenv(emulatorVar) != "":
+		t.Skipf("the emulator does not have it: %s", f)
+	default:
 		t.Skipf("%s: there since Linux %s, this is %s", f, f.Since(), release(t))
 	}
 }
