@@ -57,7 +57,7 @@ func TestSabotage(t *testing.T) {
 	needs(t)
 	worker := build(t, runtime.GOARCH)
 	for _, a := range []struct{ name, want string }{
-		{"signal", "it is signal 14"},
+		{"signal", "signal 14"},
 		{"id", "IDs that were seen twice"},
 		{"descriptor", "descriptors became"},
 		{"goroutine", "goroutines became"},

@@ -459,6 +459,9 @@ func (s *soak) finish(c *child) error {
 func (s *soak) tell(c *child) error {
 	if c.end.Exited() {
 		_, err := c.stdin.Write([]byte{byte(c.end.ExitStatus())})
+		if errors.Is(err, syscall.EPIPE) {
+			return nil // it has ended already, and to wait for it tells how
+		}
 		return err
 	}
 	sig := c.end.Signal()
