@@ -26,6 +26,7 @@ type operation struct {
 	needs Feature // the zero one is on any kernel that Go runs on
 	root  bool    // it takes capabilities
 	takes bool    // it takes descriptors
+	slow  bool    // it starts programs
 
 	// Either of them.
 	do      func(s *scene) error
@@ -570,10 +571,10 @@ var operations = []operation{
 		}
 		return except(err, syscall.ENOEXEC)
 	}},
-	{name: "StartListenFDs", needs: FeatureWait, takes: true, does: true, refused: []refusal{
+	{name: "StartListenFDs", needs: FeatureWait, slow: true, takes: true, does: true, refused: []refusal{
 		{calls: "execve"}, {calls: "socketpair"}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_send_signal", eperm: works, enosys: works},
 	}, prepare: starts("/proc/self/exe")},
-	{name: "StartListenFDs with what is no program", needs: FeatureWait, takes: true, does: true, refused: []refusal{
+	{name: "StartListenFDs with what is no program", needs: FeatureWait, slow: true, takes: true, does: true, refused: []refusal{
 		{calls: "execve"}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_send_signal", eperm: works, enosys: works},
 	}, prepare: starts("")},
 
@@ -736,10 +737,15 @@ func eachOperation(t *testing.T, f func(t *testing.T, o operation)) {
 	}
 }
 
-func isRoot(t *testing.T, o operation) {
+// isOftenTried skips an operation that this user cannot do, or that takes an emulated
+// machine a minute to do as often.
+func isOftenTried(t *testing.T, o operation) {
 	t.Helper()
 	if o.root {
 		needsRoot(t)
+	}
+	if o.slow && testing.Short() {
+		t.Skip("not under -short")
 	}
 }
 
@@ -786,7 +792,7 @@ func TestRestrictFilters(t *testing.T) {
 	}
 	s := newScene(t)
 	eachOperation(t, func(t *testing.T, o operation) {
-		isRoot(t, o)
+		isOftenTried(t, o)
 		o.try(t, s, "free", free, comesTo(works))
 		rows := o.refused
 		if !slices.ContainsFunc(rows, func(r refusal) bool { return r.calls == allCalls }) {
@@ -842,7 +848,7 @@ func TestRestrictDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	eachOperation(t, func(t *testing.T, o operation) {
-		isRoot(t, o)
+		isOftenTried(t, o)
 		o.try(t, s, "before", free, comesTo(works))
 		for left, done := 0, false; !done; left++ {
 			o.try(t, s, strconv.Itoa(left), func(_ *testing.T, do func()) { withDescriptorsLeft(left, do) }, func(t *testing.T, err error) {
