@@ -3,7 +3,6 @@
 package sysfd
 
 import (
-	"context"
 	"errors"
 	"os"
 	"runtime"
@@ -14,7 +13,7 @@ import (
 // A Feature is something that this package can do on some kernels and not on others.
 // Nothing needs to be asked for before it is used, for functions return an error that
 // matches [errors.ErrUnsupported]. A Feature is for telling a person what there is, and for
-// decisions when a program starts.
+// decisions when a program starts. Its number is not for storing: a new one can come between.
 type Feature int
 
 // The features, each with the first version of the kernel that has it.
@@ -24,7 +23,7 @@ const (
 	FeatureCgroupID                         // Linux 5.5: [CgroupIDAt]
 	FeatureHandleFID                        // Linux 6.5: [AT_HANDLE_FID]
 	FeatureFileSystemID                     // Linux 6.9: [FileSystemIDOf]
-	FeatureMountIDUnique                    // Linux 6.12: [AT_HANDLE_MNT_ID_UNIQUE], [OpenMount]
+	FeatureMountIDUnique                    // Linux 6.12: [AT_HANDLE_MNT_ID_UNIQUE]
 	FeatureHandleConnectable                // Linux 6.13: [AT_HANDLE_CONNECTABLE]
 	FeatureNamespaceHandle                  // Linux 6.18: [FileHandle.Namespace], [FD_NSFS_ROOT]
 	FeaturePidFD                            // Linux 5.3: [OpenPidFD]
@@ -37,7 +36,6 @@ const (
 	FeaturePassPidFD                        // Linux 6.5: [SetPassPidFD]
 	FeatureThread                           // Linux 6.9: [PIDFD_THREAD]
 	FeatureSignalTo                         // Linux 6.9: [PidFD.SendSignalTo]
-	FeatureReaped                           // Linux 6.9: [PidFD.Wait] for what is not a child
 	FeaturePidFDID                          // Linux 6.9, in a 32-bit program 6.14: [PidFDGetID]
 	FeatureNamespace                        // Linux 6.11: [PidFD.Namespace]
 	FeatureInfo                             // Linux 6.13: [PidFD.Info], [PidFD.PID]
@@ -64,19 +62,18 @@ var features = [...]struct {
 	FeaturePidFD:             {"pidfd", "5.3", func(*PidFD) error { return nil }, nil},
 	FeatureWait:              {"waiting for a process", "5.4", probeWait, nil},
 	FeatureGetFD:             {"file of another process", "5.6", func(p *PidFD) error { return closed(p.GetFD(p.fd)) }, nil},
-	FeatureSetns:             {"entering namespaces of a process", "5.8", probeSetns, nil},
+	FeatureSetns:             {"entering namespaces of a process", "5.8", nil, probeSetns},
 	FeatureMadvise:           {"advice about memory of a process", "5.10", probeMadvise, nil},
 	FeatureMrelease:          {"freeing memory of a killed process", "5.15", probeMrelease, nil},
 	FeaturePeerPidFD:         {"pidfd of a socket's peer", "6.5", nil, probePeerPidFD},
 	FeaturePassPidFD:         {"pidfd of a message's sender", "6.5", nil, probePassPidFD},
-	FeatureThread:            {"pidfd of a thread", "6.9", nil, func() error { return probeThread(func(*PidFD, WaitResult) error { return nil }) }},
+	FeatureThread:            {"pidfd of a thread", "6.9", nil, probeThread},
 	FeatureSignalTo:          {"signal to a thread or a group", "6.9", func(p *PidFD) error { return p.SendSignalTo(0, PIDFD_SIGNAL_THREAD_GROUP) }, nil},
-	FeatureReaped:            {"news that a process was reaped", "6.9", nil, func() error { return probeThread(wasReaped) }},
 	FeaturePidFDID:           {"pidfd ID", "6.9", probeID, nil},
 	FeatureNamespace:         {"namespace of a process", "6.11", probeNamespace, nil},
 	FeatureInfo:              {"facts about a process", "6.13", probeInfo, nil},
 	FeatureOpenByID:          {"opening a process by its ID", "6.14", probeOpenByID, nil},
-	FeatureExitStatus:        {"exit status of what is not a child", "6.15", nil, func() error { return probeThread(hasStatus) }},
+	FeatureExitStatus:        {"exit status of what is not a child", "6.15", probeExitStatus, nil},
 	FeatureXattr:             {"attributes of a process", "6.17", probeXattr, nil},
 }
 
@@ -114,12 +111,16 @@ func (f Feature) Since() string {
 }
 
 // Probe tries the feature, on this process and on files that are always there, and
-// changes nothing. It returns nil if it works. It asks each time: no answer is kept.
+// changes nothing. It returns nil if it works. It asks each time: no answer is kept. What
+// works on this process may be forbidden for others, such as [PidFD.GetFD] and
+// [PidFD.Madvise]. Under a seccomp filter that kills, a call that it forbids ends the program.
 //
 // Errors: one that matches [errors.ErrUnsupported] if the kernel lacks it, or was
 // built without it. EPERM, or another that matches [os.ErrPermission], if this process may
-// not use it. ENOENT for FeatureCgroupID if cgroup2 is not mounted where it commonly is.
-// EINVAL if there is no such feature. Any other leaves it open, such as EMFILE.
+// not use it. EINVAL if there is no such feature. Any other leaves it open: EMFILE, for example;
+// ENODATA for FeatureExitStatus before Linux 6.19, where it takes a process that has ended to
+// see it, and for FeatureFileSystemID and FeatureCgroupID if there is no file system to try it
+// on in the places where there commonly is one.
 func (f Feature) Probe() error {
 	if !f.known() {
 		return &inputError{text: f.String() + " is not a feature", errno: syscall.EINVAL}
@@ -136,15 +137,18 @@ func (f Feature) Probe() error {
 }
 
 // answer returns nil if a call failed as it does where the kernel knows it.
-func answer(call string, errno, good syscall.Errno) error {
+func answer(call, subject string, errno, good syscall.Errno) error {
 	switch errno {
 	case 0, good:
 		return nil
-	case syscall.EINVAL:
-		return &callError{call: call, errno: errno, means: errors.ErrUnsupported}
+	case syscall.EINVAL, syscall.ENOTTY:
+		return &callError{call: call, subject: subject, errno: errno, means: errors.ErrUnsupported}
 	}
-	return &callError{call: call, errno: errno}
+	return &callError{call: call, subject: subject, errno: errno}
 }
+
+// undecided leaves it open whether there is a feature.
+func undecided(why string) error { return &inputError{text: why, errno: syscall.ENODATA} }
 
 func closed(f *os.File, err error) error {
 	if err == nil {
@@ -182,35 +186,43 @@ func probeOpenByHandle() error {
 	return err
 }
 
-func probeCgroupID() (err error) {
+func probeCgroupID() error {
 	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		if _, err = CgroupIDAt(AT_FDCWD, dir); err == nil {
-			return nil
+		_, err := CgroupIDAt(AT_FDCWD, dir)
+		if !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
+			return err
 		}
 	}
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, os.ErrNotExist) {
-		err = &inputError{text: "cgroup2 is not mounted on /sys/fs/cgroup", errno: syscall.ENOENT}
-	}
-	return err
+	return undecided("cgroup2 is not mounted on /sys/fs/cgroup")
 }
 
-// probeFileSystemID asks file systems of which at least one has a UUID. To read that of
-// ext4 and btrfs in other ways is older.
-func probeFileSystemID() (err error) {
+// probeFileSystemID asks file systems of which some have a UUID on each kernel that has
+// the ioctl. To read that of ext4 and btrfs in other ways is older.
+func probeFileSystemID() error {
+	const sysfs, tmpfs = 0x62656572, 0x01021994
+	err := undecided("neither /sys nor /dev is on a file system in memory")
 	for _, dir := range []string{"/sys", "/dev", "/"} {
-		var fd int
-		if fd, err = openat(AT_FDCWD, dir, syscall.O_DIRECTORY); err != nil {
+		fd, errOpen := openat(AT_FDCWD, dir, syscall.O_DIRECTORY)
+		if errors.Is(errOpen, syscall.ENOENT) {
 			continue
 		}
-		_, _, errno := fsUUID(fd)
-		magic, _ := fsMagic(fd)
-		syscall.Close(fd)
-		if errno == 0 && magic != _BTRFS_SUPER_MAGIC {
-			return nil
+		if errOpen != nil {
+			return errOpen
 		}
-		err = &callError{call: "ioctl", subject: "FS_IOC_GETFSUUID of " + dir, errno: errno}
-		if errno == syscall.ENOTTY {
-			err.(*callError).means = errors.ErrUnsupported
+		magic, errno := fsMagic(fd)
+		if errno == 0 && magic != _BTRFS_SUPER_MAGIC {
+			_, _, errno = fsUUID(fd)
+		}
+		syscall.Close(fd)
+		switch {
+		case errno == syscall.ENOTTY && (magic == sysfs || magic == tmpfs):
+			err = &callError{call: "ioctl", subject: "FS_IOC_GETFSUUID of " + dir, errno: errno, means: errors.ErrUnsupported}
+		case errno == syscall.ENOTTY, errno == syscall.EOPNOTSUPP, magic == _BTRFS_SUPER_MAGIC:
+			// It has none, or not by the ioctl.
+		case errno == 0:
+			return nil
+		default:
+			return &callError{call: "ioctl", subject: "FS_IOC_GETFSUUID of " + dir, errno: errno}
 		}
 	}
 	return err
@@ -234,14 +246,28 @@ func probeNamespaceHandle(p *PidFD) error {
 
 func probeWait(p *PidFD) error {
 	errno := waitPidFD(p.fd, syscall.WEXITED|syscall.WNOHANG|syscall.WNOWAIT, &siginfo{}, nil)
-	return answer("waitid", errno, syscall.ECHILD)
+	return answer("waitid", fdSubject(p.fd), errno, syscall.ECHILD)
 }
 
-// probeSetns moves a thread into a namespace of the process, and that thread ends.
-func probeSetns(p *PidFD) error {
-	var errno syscall.Errno
-	onThread(func() { errno = setns(p.fd, syscall.CLONE_NEWUTS) })
-	return answer("setns", errno, 0)
+// probeSetns moves the calling thread into the namespace that it is in.
+func probeSetns() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	p, err := OpenPidFD(syscall.Gettid(), PIDFD_THREAD)
+	if errors.Is(err, errors.ErrUnsupported) {
+		// Before Linux 6.9 there is but the namespace of the main thread.
+		its, errno1 := stat("/proc/self/ns/uts")
+		own, errno2 := stat("/proc/thread-self/ns/uts")
+		if errno1 != 0 || errno2 != 0 || its.Dev != own.Dev || its.Ino != own.Ino {
+			return undecided("it is not certain that this thread is in the namespace of the main thread")
+		}
+		p, err = OpenPidFD(syscall.Getpid(), 0)
+	}
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return answer("setns", "to the UTS namespace of this thread", setns(p.fd, syscall.CLONE_NEWUTS), 0)
 }
 
 func probeMadvise(p *PidFD) error {
@@ -267,15 +293,29 @@ func probeNamespace(p *PidFD) error {
 	if errno == 0 {
 		return closed(os.NewFile(uintptr(fd), ""), nil)
 	}
-	if errno == syscall.ENOTTY {
-		errno = syscall.EINVAL
-	}
-	return answer("ioctl", errno, 0)
+	return answer("ioctl", "for the mnt namespace "+fdSubject(p.fd), errno, 0)
 }
 
 func probeInfo(p *PidFD) error {
 	_, err := p.Info(PIDFD_INFO_PID)
+	if errors.Is(err, syscall.ESRCH) {
+		return nil // before Linux 6.18, if the parent of this process has no PID here
+	}
 	return err
+}
+
+func probeExitStatus(p *PidFD) error {
+	info, err := p.Info(PIDFD_INFO_SUPPORTED_MASK)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	switch mask, ok := info.SupportedMask(); {
+	case !ok:
+		return undecided("before Linux 6.19 it takes a process that has ended to see what is known of one")
+	case mask&PIDFD_INFO_EXIT == 0:
+		return &callError{call: "ioctl", subject: "PIDFD_INFO_EXIT", errno: syscall.EOPNOTSUPP, means: errors.ErrUnsupported}
+	}
+	return nil
 }
 
 func probeOpenByID(p *PidFD) error {
@@ -291,7 +331,8 @@ func probeOpenByID(p *PidFD) error {
 }
 
 func probeXattr(p *PidFD) error {
-	if _, err := p.GetXattr("trusted.none"); !errors.Is(err, syscall.ENODATA) {
+	// GetXattr would not tell if it is for want of privileges that there is none.
+	if err := p.RemoveXattr("trusted.sysfd.none"); !errors.Is(err, syscall.ENODATA) {
 		return err
 	}
 	return nil
@@ -323,54 +364,10 @@ func probePassPidFD() error {
 	return probeSocket(func(socket syscall.Conn) error { return SetPassPidFD(socket, true) })
 }
 
-// probeThread lets a thread end and calls ask about it. A thread is, as a child of others
-// is, reaped by somebody else.
-func probeThread(ask func(*PidFD, WaitResult) error) error {
-	tid, opened, ended := make(chan int), make(chan struct{}), make(chan struct{})
-	go func() {
-		onThread(func() {
-			tid <- syscall.Gettid()
-			<-opened
-		})
-		close(ended)
-	}()
-	p, err := OpenPidFD(<-tid, PIDFD_THREAD)
-	close(opened)
-	<-ended
+func probeThread() error {
+	p, err := OpenPidFD(syscall.Getpid(), PIDFD_THREAD)
 	if err != nil {
 		return err
 	}
-	defer p.Close()
-	r, err := p.Wait(context.Background())
-	if err != nil {
-		return err
-	}
-	return ask(p, r)
-}
-
-func wasReaped(p *PidFD, _ WaitResult) error {
-	revents, errno := pollNow(p.fd)
-	if errno == 0 && revents&_POLLHUP == 0 {
-		errno = syscall.EOPNOTSUPP
-	}
-	return answer("ppoll", errno, 0)
-}
-
-func hasStatus(_ *PidFD, r WaitResult) error { return r.Unknown }
-
-// onThread calls f on a thread that then ends.
-func onThread(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		if syscall.Gettid() != syscall.Getpid() {
-			f()
-			return
-		}
-		// The main thread stays. While it is locked, others get another one.
-		onThread(f)
-		runtime.UnlockOSThread()
-	}()
-	<-done
+	return p.Close()
 }

@@ -298,6 +298,9 @@ func fileSystemIDOfAny(fd int, what string) (FileSystemID, error) {
 	for _, open := range []func() (*os.File, error){
 		func() (*os.File, error) {
 			dir, err := openat(fd, ".", syscall.O_DIRECTORY)
+			if e, ok := err.(*callError); ok {
+				e.subject = what
+			}
 			return os.NewFile(uintptr(dir), what), err
 		},
 		// With a unique ID it takes no /proc. The other kind is for Linux before 6.12.

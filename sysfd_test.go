@@ -156,10 +156,20 @@ func needs(t testing.TB, f Feature) {
 	}
 }
 
+// probe tries a feature, with a process that has ended for what takes one.
+func probe(t testing.TB, f Feature) error {
+	t.Helper()
+	err := f.Probe()
+	if f == FeatureExitStatus && errors.Is(err, syscall.ENODATA) {
+		err = exitStatusFeature(t)
+	}
+	return err
+}
+
 // lacksFeature is needs for a test that knows what then is to be expected.
 func lacksFeature(t testing.TB, f Feature) bool {
 	t.Helper()
-	err := f.Probe()
+	err := probe(t, f)
 	expected := olderThan(t, f.Since()) || os.Getenv(emulatorVar) != "" && slices.Contains(emulatorLacks, f)
 	if err != nil && !(errors.Is(err, errors.ErrUnsupported) && expected) {
 		t.Fatalf("%s: there since Linux %s, this is %s: %v", f, f.Since(), release(t), err)

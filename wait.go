@@ -243,12 +243,12 @@ func (p *PidFD) lookAtOther(how WaitOption) (r WaitResult, err error) {
 		}
 		return r, nil
 	}
-	switch err := provePidfs(p.fd); {
-	case isAnon(err):
+	switch magic, errno := fsMagic(p.fd); {
+	case errno != 0:
+		return r, &callError{call: "fstatfs", subject: fdSubject(p.fd), errno: errno}
+	case magic != PID_FS_MAGIC:
 		// Before Linux 6.9 there is no POLLHUP to wait for.
 		return WaitResult{Ended: true, Status: statusUnknown, Unknown: noExitInfo(p.fd, syscall.EOPNOTSUPP)}, nil
-	case err != nil:
-		return r, err
 	case how&WaitExited != 0:
 		return WaitResult{Ended: true, Status: statusUnknown, Unknown: errNotReaped}, nil
 	}

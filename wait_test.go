@@ -222,10 +222,20 @@ func isEnd(t testing.TB, r WaitResult, err error, status syscall.WaitStatus, rea
 	}
 }
 
+// exitStatusFeature tries FeatureExitStatus on a process that was reaped.
+func exitStatusFeature(t testing.TB) error {
+	t.Helper()
+	k := exiter(t, 0)
+	k.exit()
+	k.guard.Wait(context.Background())
+	_, err := exitStatus(k.guard.fd)
+	return err
+}
+
 // isEndOfOther checks a result that tells the status if the kernel does.
 func isEndOfOther(t *testing.T, r WaitResult, err error, status syscall.WaitStatus) {
 	t.Helper()
-	switch unsupported := FeatureExitStatus.Probe(); {
+	switch unsupported := exitStatusFeature(t); {
 	case unsupported == nil:
 		isEnd(t, r, err, status, false)
 	case err != nil || !r.Ended || !errors.Is(r.Unknown, errors.ErrUnsupported):
@@ -734,7 +744,7 @@ func TestWaitReapedByOther(t *testing.T) {
 func TestWaitSIGCHLDIgnored(t *testing.T) {
 	keepsDescriptors(t)
 	want := "true 6 false false false\n"
-	if FeatureExitStatus.Probe() != nil {
+	if exitStatusFeature(t) != nil {
 		want = "true -1 false false true\n"
 	}
 	if out := output(t, child("ignores-sigchld")); out != want+want {
@@ -751,7 +761,7 @@ func grandchild(t *testing.T) (parent *kid, pid int) {
 
 // A process that is not a child is one until it is reaped, or until it is a zombie.
 func TestWaitNotAChild(t *testing.T) {
-	needs(t, FeatureReaped)
+	needs(t, FeatureThread) // as old as POLLHUP of a pidfd
 	for _, first := range []WaitOption{0, WaitExited} {
 		bothFlags(t, func(t *testing.T, flags int) {
 			parent, pid := grandchild(t)
@@ -1247,7 +1257,7 @@ func TestWaitSetOptions(t *testing.T) {
 }
 
 func TestWaitSetNotAChild(t *testing.T) {
-	needs(t, FeatureReaped)
+	needs(t, FeatureThread) // as old as POLLHUP of a pidfd
 	bothFlags(t, func(t *testing.T, flags int) {
 		parent, pid := grandchild(t)
 		p := openFlags(t, pid, flags)

@@ -548,6 +548,11 @@ func TestProbe(t *testing.T) {
 		}
 	}
 	// What this process can do, the command says so.
+	for i, f := range sysfd.Features() {
+		if err := f.Probe(); p.Features[i].Feature != f.String() || err == nil && p.Features[i].Status != "yes" {
+			t.Errorf("%s: %v, but %+v", f, err, p.Features[i])
+		}
+	}
 	p1, err := sysfd.OpenPidFD(os.Getpid(), 0)
 	if err != nil {
 		t.Fatal(err)

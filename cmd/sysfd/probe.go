@@ -26,8 +26,7 @@ type probed struct {
 	selfErr error // why there is none
 }
 
-// demonstrations do what a feature is for, and return what was seen. The others are just
-// asked for.
+// demonstrations do what a feature is for, and return what was seen.
 var demonstrations = map[sysfd.Feature]func(*probed) (seen string, err error){
 	sysfd.FeatureFileHandle:        (*probed).handle,
 	sysfd.FeatureOpenByHandle:      (*probed).reopenFile,
@@ -37,6 +36,7 @@ var demonstrations = map[sysfd.Feature]func(*probed) (seen string, err error){
 	sysfd.FeaturePidFDID:           (*probed).id,
 	sysfd.FeatureInfo:              (*probed).pid,
 	sysfd.FeatureOpenByID:          (*probed).reopenProcess,
+	sysfd.FeatureExitStatus:        (*probed).exitStatus,
 }
 
 type result struct {
@@ -56,10 +56,7 @@ func probe(c *call) error {
 	defer p.close()
 	var results []result
 	for _, f := range sysfd.Features() {
-		seen, err := "", f.Probe()
-		if demonstrate := demonstrations[f]; demonstrate != nil && err == nil {
-			seen, err = demonstrate(&p)
-		}
+		seen, err := p.try(f)
 		results = append(results, newResult(f.String(), f.Since(), seen, err))
 	}
 	seen, err := p.activation()
@@ -85,6 +82,21 @@ func probe(c *call) error {
 		fmt.Fprintln(c.out, strings.TrimRight(line, " \n"))
 	}
 	return nil
+}
+
+// try asks for a feature and has it demonstrated.
+func (p *probed) try(f sysfd.Feature) (seen string, err error) {
+	err = f.Probe()
+	open := errors.Is(err, syscall.ENODATA) // without a demonstration
+	demonstrate := demonstrations[f]
+	if demonstrate == nil || err != nil && !open {
+		return "", err
+	}
+	seen, errSeen := demonstrate(p)
+	if !open && (errors.Is(errSeen, errors.ErrUnsupported) || errors.Is(errSeen, syscall.EOVERFLOW)) {
+		return "but not here: " + errSeen.Error(), nil // the file system has none
+	}
+	return seen, errSeen
 }
 
 func newResult(feature, since, seen string, err error) result {
@@ -153,7 +165,7 @@ func (p *probed) connectable() (string, error) {
 }
 
 func (p *probed) uniqueMountID() (string, error) {
-	_, id, err := p.handleWith(sysfd.AT_HANDLE_MNT_ID_UNIQUE)
+	_, id, err := p.handleWith(sysfd.AT_HANDLE_FID | sysfd.AT_HANDLE_MNT_ID_UNIQUE)
 	if err == nil && !id.Unique() {
 		err = fmt.Errorf("%d is not unique", id)
 	}
@@ -256,6 +268,31 @@ func (p *probed) reopenProcess() (string, error) {
 		err = fmt.Errorf("%d was opened, not %d", got, id)
 	}
 	return "the same process by its ID " + id.String(), err
+}
+
+// exitStatus asks about a process that is not to be waited for any more.
+func (p *probed) exitStatus() (string, error) {
+	program, err := os.Executable()
+	if err != nil {
+		program = os.Args[0]
+	}
+	fd := -1
+	cmd := exec.Command(program, "id", "self")
+	cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &fd}
+	err = cmd.Run()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		return "", err
+	}
+	ended, err := sysfd.TakePidFD(cmd.SysProcAttr)
+	if err != nil {
+		return "", err
+	}
+	defer ended.Close()
+	r, err := ended.TryWait()
+	if err != nil {
+		return "", err
+	}
+	return r.String() + ", of one that was reaped", r.Unknown
 }
 
 // activation lets this program pass itself a socket.

@@ -1,7 +1,7 @@
 // Package soak makes PIDs wrap around, many times, and sees whether sysfd ever takes one
 // process for another.
 //
-// Its worker is PID 1 of a pid namespace with a kernel.pid_max of 600. There it has 64
+// Its worker is PID 1 of a pid namespace with a kernel.pid_max of 600 or a little more. There it has 64
 // goroutines, each with some children at a time, so that a PID is soon given to another child.
 // Each of the rounds, from one of the goroutines:
 //

@@ -47,11 +47,13 @@ type summary struct {
 func main() {
 	dir := flag.String("dir", "", "the `directory` to write the program of the children to")
 	rounds := flag.Int("rounds", 2500, "rounds")
-	pidMax := flag.Int("pid-max", 600, "kernel.pid_max of the namespace")
+	// The kernel wants eight for each processor (PIDS_PER_CPU_MIN in kernel/pid.c).
+	pidMax := flag.Int("pid-max", lowestPID+max(300, 8*runtime.NumCPU()), "kernel.pid_max of the namespace")
 	byPID := flag.Bool("by-pid", false, "do without open_by_handle_at(2)")
 	outer := flag.String("outer", "", "the mount namespace that is to stay as it is, as `mnt:[…]`")
 	sabotage := flag.String("sabotage", "", "what to do wrong")
 	flag.Parse()
+	runtime.GOMAXPROCS(min(4, runtime.NumCPU())) // threads take PIDs, too
 	err := isolate(*outer, *pidMax)
 	if err == nil {
 		err = soakIn(*dir, *rounds, *pidMax, *byPID, *sabotage)
