@@ -331,11 +331,17 @@ func probeOpenByID(p *PidFD) error {
 }
 
 func probeXattr(p *PidFD) error {
-	// GetXattr would not tell if it is for want of privileges that there is none.
-	if err := p.RemoveXattr("trusted.sysfd.none"); !errors.Is(err, syscall.ENODATA) {
-		return err
+	// The first answer does not tell if it is for want of privileges that there is none,
+	// and the second one can be EPERM before Linux 6.17, too.
+	const name = "trusted.sysfd.none"
+	_, err := p.GetXattr(name)
+	if errors.Is(err, syscall.ENODATA) {
+		err = p.RemoveXattr(name)
 	}
-	return nil
+	if errors.Is(err, syscall.ENODATA) {
+		return nil
+	}
+	return err
 }
 
 // probeSocket calls try with a connected Unix socket.

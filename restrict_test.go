@@ -629,7 +629,7 @@ func init() {
 		FeatureNamespaceHandle: "open_by_handle_at", FeaturePidFD: "pidfd_open", FeatureWait: "waitid", FeatureGetFD: "pidfd_getfd",
 		FeatureSetns: "setns", FeatureMrelease: "process_mrelease", FeaturePeerPidFD: "getsockopt", FeaturePassPidFD: "setsockopt",
 		FeatureThread: "pidfd_open", FeatureSignalTo: "pidfd_send_signal", FeaturePidFDID: byFstat, FeatureNamespace: "ioctl",
-		FeatureInfo: "ioctl", FeatureOpenByID: "open_by_handle_at", FeatureXattr: "fremovexattr",
+		FeatureInfo: "ioctl", FeatureOpenByID: "open_by_handle_at", FeatureXattr: "fgetxattr",
 	}
 	for _, f := range Features() {
 		o := operation{name: "Probe: " + f.String(), needs: f, takes: true, do: func(*scene) error { return f.Probe() }, refused: []refusal{{calls: calls[f]}}}

@@ -68,7 +68,7 @@ func command(ctx context.Context, args []string, stdout io.Writer) (status int, 
 	flags := flag.NewFlagSet("vm", flag.ExitOnError)
 	list := flags.Bool("list", false, "list the kernels, do nothing else")
 	names := flags.String("kernel", "", "the `names` of kernels, with commas between them")
-	all := flags.Bool("all", false, "all kernels, less those that are called newest, which are listed with their versions, too")
+	all := flags.Bool("all", false, "all kernels that have a version in their name")
 	ci := flags.Bool("ci", false, "the few kernels that cover most")
 	update := flags.Bool("update", false, "look for newer kernels than those that were fetched before")
 	flags.BoolVar(&o.raise, "raise", false, "raise the kernels' ID counters beyond 32 bits and run the tests in ./beyond")
