@@ -4,6 +4,7 @@ package sysfd
 
 import (
 	"errors"
+	"io"
 	"os"
 	"runtime"
 	"strconv"
@@ -150,9 +151,10 @@ func answer(call, subject string, errno, good syscall.Errno) error {
 // undecided leaves it open whether there is a feature.
 func undecided(why string) error { return &inputError{text: why, errno: syscall.ENODATA} }
 
-func closed(f *os.File, err error) error {
+// closed closes what there is if there was no error.
+func closed(c io.Closer, err error) error {
 	if err == nil {
-		f.Close()
+		err = c.Close()
 	}
 	return err
 }
@@ -203,11 +205,11 @@ func probeFileSystemID() error {
 	err := undecided("neither /sys nor /dev is on a file system in memory")
 	for _, dir := range []string{"/sys", "/dev", "/"} {
 		fd, errOpen := openat(AT_FDCWD, dir, syscall.O_DIRECTORY)
-		if errors.Is(errOpen, syscall.ENOENT) {
-			continue
-		}
 		if errOpen != nil {
-			return errOpen
+			if !errors.Is(errOpen, syscall.ENOENT) {
+				err = errOpen
+			}
+			continue
 		}
 		magic, errno := fsMagic(fd)
 		if errno == 0 && magic != _BTRFS_SUPER_MAGIC {
@@ -216,7 +218,7 @@ func probeFileSystemID() error {
 		syscall.Close(fd)
 		switch {
 		case errno == syscall.ENOTTY && (magic == sysfs || magic == tmpfs):
-			err = &callError{call: "ioctl", subject: "FS_IOC_GETFSUUID of " + dir, errno: errno, means: errors.ErrUnsupported}
+			return &callError{call: "ioctl", subject: "FS_IOC_GETFSUUID of " + dir, errno: errno, means: errors.ErrUnsupported}
 		case errno == syscall.ENOTTY, errno == syscall.EOPNOTSUPP, magic == _BTRFS_SUPER_MAGIC:
 			// It has none, or not by the ioctl.
 		case errno == 0:
@@ -234,10 +236,7 @@ func probeNamespaceHandle(p *PidFD) error {
 		return err
 	}
 	defer f.Close()
-	var h FileHandle
-	if useErr := withFD(f, func(fd int) { h, _, err = NameToHandleAt(fd, "", AT_EMPTY_PATH) }); useErr != nil {
-		err = useErr
-	}
+	h, _, err := NameToHandleAt(int(f.Fd()), "", AT_EMPTY_PATH)
 	if err != nil {
 		return err
 	}
@@ -291,7 +290,7 @@ func probeID(p *PidFD) error {
 func probeNamespace(p *PidFD) error {
 	fd, errno := pidfdGetNamespace(p.fd, MntNamespace)
 	if errno == 0 {
-		return closed(os.NewFile(uintptr(fd), ""), nil)
+		syscall.Close(fd)
 	}
 	return answer("ioctl", "for the mnt namespace "+fdSubject(p.fd), errno, 0)
 }
@@ -306,7 +305,7 @@ func probeInfo(p *PidFD) error {
 
 func probeExitStatus(p *PidFD) error {
 	info, err := p.Info(PIDFD_INFO_SUPPORTED_MASK)
-	if errors.Is(err, errors.ErrUnsupported) {
+	if err != nil && !errors.Is(err, syscall.ESRCH) { // as in probeInfo
 		return err
 	}
 	switch mask, ok := info.SupportedMask(); {
@@ -323,11 +322,7 @@ func probeOpenByID(p *PidFD) error {
 	if err != nil {
 		return err
 	}
-	again, err := OpenPidFDByID(id)
-	if err != nil {
-		return err
-	}
-	return again.Close()
+	return closed(OpenPidFDByID(id))
 }
 
 func probeXattr(p *PidFD) error {
@@ -357,23 +352,11 @@ func probeSocket(try func(syscall.Conn) error) error {
 }
 
 func probePeerPidFD() error {
-	return probeSocket(func(socket syscall.Conn) error {
-		p, err := PeerPidFD(socket)
-		if err == nil {
-			p.Close()
-		}
-		return err
-	})
+	return probeSocket(func(socket syscall.Conn) error { return closed(PeerPidFD(socket)) })
 }
 
 func probePassPidFD() error {
 	return probeSocket(func(socket syscall.Conn) error { return SetPassPidFD(socket, true) })
 }
 
-func probeThread() error {
-	p, err := OpenPidFD(syscall.Getpid(), PIDFD_THREAD)
-	if err != nil {
-		return err
-	}
-	return p.Close()
-}
+func probeThread() error { return closed(OpenPidFD(syscall.Getpid(), PIDFD_THREAD)) }

@@ -55,6 +55,25 @@ func TestNoFeature(t *testing.T) {
 	}
 }
 
+// What a filter answers is not taken for a kernel that leaves it open.
+func TestFeatureExitStatusRefused(t *testing.T) {
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator has no seccomp filters")
+	}
+	keepsDescriptors(t)
+	for errno, want := range map[syscall.Errno]error{syscall.EPERM: os.ErrPermission, syscall.ENOSYS: errors.ErrUnsupported} {
+		var errFilter, err error
+		onThrowawayThread(func() {
+			errFilter = refuse(map[int]syscall.Errno{_SYS_IOCTL: errno})
+			err = FeatureExitStatus.Probe()
+		})
+		if errFilter != nil {
+			lacks(t, "seccomp filters: "+errFilter.Error())
+		}
+		matches(t, err, errno, want)
+	}
+}
+
 func isOnCgroup2(dir string) bool {
 	var st syscall.Statfs_t
 	return syscall.Statfs(dir, &st) == nil && uint32(st.Type) == CGROUP2_SUPER_MAGIC

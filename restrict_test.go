@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,14 +130,6 @@ func fileOnTmpfs(t *testing.T) *os.File {
 	}
 	lacks(t, "a tmpfs to write to")
 	return nil
-}
-
-// closes closes what there is if there was no error.
-func closes(c io.Closer, err error) error {
-	if err == nil {
-		err = c.Close()
-	}
-	return err
 }
 
 func second[T any](_ T, err error) error { return err }
@@ -311,24 +302,24 @@ var operations = []operation{
 		return err
 	}},
 	{name: "OpenByHandleAt", root: true, takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
-		return closes(OpenByHandleAt(int(s.dir.Fd()), s.ref.Handle, 0))
+		return closed(OpenByHandleAt(int(s.dir.Fd()), s.ref.Handle, 0))
 	}},
 	{name: "OpenByHandleAt on pidfs", needs: FeatureOpenByID, takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
-		return closes(OpenByHandleAt(s.child.fd, PidFDHandle(s.id), 0))
+		return closed(OpenByHandleAt(s.child.fd, PidFDHandle(s.id), 0))
 	}},
 	{name: "OpenMount", takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "name_to_handle_at", enosys: works}, {calls: allCalls, enosys: works},
-	}, do: func(s *scene) error { return closes(OpenMount(s.mount)) }},
+	}, do: func(s *scene) error { return closed(OpenMount(s.mount)) }},
 	{name: "OpenMount of a unique ID", needs: FeatureMountIDUnique, takes: true, refused: []refusal{
 		{calls: "statmount"}, {calls: "openat"}, {calls: "name_to_handle_at"},
-	}, do: func(s *scene) error { return closes(OpenMount(s.unique)) }},
+	}, do: func(s *scene) error { return closed(OpenMount(s.unique)) }},
 	{name: "FileSystemIDOf", needs: FeatureFileSystemID, does: true, refused: []refusal{{calls: "fstat"}, {calls: "fstatfs"}, {calls: "ioctl"}}, do: func(s *scene) error {
 		return second(FileSystemIDOf(int(s.dir.Fd())))
 	}},
 	{name: "OpenFileSystem", needs: FeatureFileSystemID, takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "ioctl", eperm: notFound, enosys: notFound},
 		{calls: "name_to_handle_at", eperm: notFound, enosys: works}, {calls: allCalls, eperm: notFound, enosys: works},
-	}, do: func(s *scene) error { return closes(OpenFileSystem(s.ref.FS)) }},
+	}, do: func(s *scene) error { return closed(OpenFileSystem(s.ref.FS)) }},
 	{name: "FileRefAt", needs: FeatureMountIDUnique, takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "name_to_handle_at"}, {calls: "fstatfs"}, {calls: "ioctl"}, {calls: "statmount", eperm: works, enosys: works},
 	}, do: func(s *scene) error {
@@ -340,19 +331,19 @@ var operations = []operation{
 	}},
 	{name: "FileRef.Open", needs: FeatureFileSystemID, root: true, takes: true, refused: []refusal{
 		{calls: "open_by_handle_at"}, {calls: "openat"}, {calls: allCalls, eperm: notFound},
-	}, do: func(s *scene) error { return closes(s.ref.Open(0)) }},
+	}, do: func(s *scene) error { return closed(s.ref.Open(0)) }},
 	{name: "CgroupIDAt", needs: FeatureCgroupID, takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "fstatfs"}, {calls: "name_to_handle_at"},
 	}, prepare: onCgroup2(func(s *scene) error { return second(CgroupIDAt(AT_FDCWD, s.cgroup.Name())) })},
 	{name: "OpenCgroup", needs: FeatureCgroupID, root: true, takes: true, refused: []refusal{
 		{calls: "fstatfs"}, {calls: "open_by_handle_at"},
-	}, prepare: onCgroup2(func(s *scene) error { return closes(OpenCgroup(int(s.cgroup.Fd()), s.cgroupID)) })},
+	}, prepare: onCgroup2(func(s *scene) error { return closed(OpenCgroup(int(s.cgroup.Fd()), s.cgroupID)) })},
 
 	{name: "OpenPidFD", takes: true, refused: []refusal{{calls: "pidfd_open"}}, do: func(s *scene) error {
-		return closes(OpenPidFD(s.process.Pid, 0))
+		return closed(OpenPidFD(s.process.Pid, 0))
 	}},
 	{name: "OpenPidFDByID", needs: FeatureOpenByID, takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
-		return closes(OpenPidFDByID(s.id))
+		return closed(OpenPidFDByID(s.id))
 	}},
 	{name: "NewPidFD", refused: []refusal{{calls: "fstatfs"}, {calls: "fcntl"}}, does: true, prepare: taking(NewPidFD)},
 	{name: "NewPidFD of a file", refused: []refusal{{calls: "fstatfs"}}, does: true, prepare: func(t *testing.T, s *scene) func() error {
@@ -373,7 +364,7 @@ var operations = []operation{
 	{name: "PidFDOf", needs: FeatureWait, takes: true, refused: []refusal{
 		{calls: "open_by_handle_at", eperm: works, enosys: works}, {calls: "open_by_handle_at pidfd_open"},
 		{calls: byFstat, enosys: works}, {calls: byFstat + " pidfd_open"},
-	}, do: func(s *scene) error { return closes(PidFDOf(s.process)) }},
+	}, do: func(s *scene) error { return closed(PidFDOf(s.process)) }},
 	{name: "PidFDGetID", needs: FeaturePidFDID, does: is64bit, refused: []refusal{{calls: byFstat}}, do: func(s *scene) error {
 		return second(PidFDGetID(s.child.fd))
 	}},
@@ -399,7 +390,7 @@ var operations = []operation{
 	{name: "PidFD.NSPIDs", takes: true, does: true, refused: []refusal{{calls: "openat"}}, do: func(s *scene) error {
 		return second(s.child.NSPIDs())
 	}},
-	{name: "PidFD.File", takes: true, does: true, refused: []refusal{{calls: "fcntl"}}, do: func(s *scene) error { return closes(s.child.File()) }},
+	{name: "PidFD.File", takes: true, does: true, refused: []refusal{{calls: "fcntl"}}, do: func(s *scene) error { return closed(s.child.File()) }},
 	{name: "PidFD.Ref", needs: FeatureInfo, takes: true, does: is64bit, refused: []refusal{{calls: byFstat}, {calls: "ioctl", enosys: works}, {calls: "openat", eperm: works, enosys: works}}, do: func(s *scene) error {
 		return second(s.child.Ref())
 	}},
@@ -409,9 +400,9 @@ var operations = []operation{
 	{name: "ThisBootID", takes: true, does: true, refused: []refusal{{calls: "openat"}}, do: func(s *scene) error { return second(ThisBootID()) }},
 	{name: "ProcessRef.Open", needs: FeaturePidFDID, takes: true, refused: []refusal{
 		{calls: "open_by_handle_at", eperm: works, enosys: works}, {calls: "open_by_handle_at pidfd_open"}, {calls: "open_by_handle_at " + byFstat},
-	}, do: func(s *scene) error { return closes(s.self.Open()) }},
+	}, do: func(s *scene) error { return closed(s.self.Open()) }},
 	{name: "ProcessRef.Open with a boot ID", needs: FeaturePidFDID, takes: true, refused: []refusal{{calls: "openat"}}, do: func(s *scene) error {
-		return closes(s.selfOfBoot.Open())
+		return closed(s.selfOfBoot.Open())
 	}},
 
 	// The runtime does not say why its poller takes no file.
@@ -467,10 +458,10 @@ var operations = []operation{
 	}},
 	{name: "PidFD.QueueSignal", refused: []refusal{{calls: "pidfd_send_signal"}}, do: func(s *scene) error { return s.child.QueueSignal(syscall.SIGURG, 7) }},
 	{name: "PidFD.Verify", refused: []refusal{{calls: "pidfd_send_signal"}}, do: func(s *scene) error { return s.child.Verify(func() error { return nil }) }},
-	{name: "PidFD.GetFD", needs: FeatureGetFD, takes: true, refused: []refusal{{calls: "pidfd_getfd"}}, do: func(s *scene) error { return closes(s.child.GetFD(0)) }},
+	{name: "PidFD.GetFD", needs: FeatureGetFD, takes: true, refused: []refusal{{calls: "pidfd_getfd"}}, do: func(s *scene) error { return closed(s.child.GetFD(0)) }},
 	{name: "PidFD.Setns", needs: FeatureSetns, root: true, does: true, refused: []refusal{{calls: "setns"}}, do: func(s *scene) error { return s.child.Setns(syscall.CLONE_NEWUTS) }},
 	{name: "PidFD.Namespace", needs: FeatureNamespace, takes: true, does: true, refused: []refusal{{calls: "ioctl", enosys: works}, {calls: "ioctl openat"}}, do: func(s *scene) error {
-		return closes(s.child.Namespace(UTSNamespace))
+		return closed(s.child.Namespace(UTSNamespace))
 	}},
 	// Where nothing is mapped.
 	{name: "PidFD.Madvise", needs: FeatureMadvise, root: true, refused: []refusal{{calls: "process_madvise"}}, do: func(s *scene) error {
@@ -493,7 +484,7 @@ var operations = []operation{
 
 	{name: "PeerPidFD", needs: FeaturePeerPidFD, takes: true, does: true, refused: []refusal{{calls: "getsockopt"}}, prepare: func(t *testing.T, s *scene) func() error {
 		a, _ := socketpair(t, syscall.SOCK_STREAM)
-		return func() error { return closes(PeerPidFD(a)) }
+		return func() error { return closed(PeerPidFD(a)) }
 	}},
 	{name: "SetPassPidFD", needs: FeaturePassPidFD, does: true, refused: []refusal{{calls: "setsockopt"}}, prepare: func(t *testing.T, s *scene) func() error {
 		a, _ := socketpair(t, syscall.SOCK_DGRAM)
@@ -512,7 +503,7 @@ var operations = []operation{
 			if _, _, _, _, err := b.ReadMsgUnix(make([]byte, 1), control); err != nil {
 				return err
 			}
-			err := closes(ParsePidFD(control))
+			err := closed(ParsePidFD(control))
 			if fd, errFind := findPidFD(control); err != nil && errFind == nil && fd >= 0 {
 				syscall.Close(fd) // it stays the caller's
 			}
@@ -982,14 +973,14 @@ func TestRestrictFromStart(t *testing.T) {
 				t.Errorf("%v, %v: %+v", files, err, e)
 			}
 			for name, do := range map[string]func() error{
-				"OpenPidFD":         func() error { return closes(OpenPidFD(os.Getpid(), 0)) },
-				"OpenPidFD, a flag": func() error { return closes(OpenPidFD(os.Getpid(), PIDFD_THREAD)) },
-				"OpenPidFDByID":     func() error { return closes(OpenPidFDByID(1)) },
-				"ProcessRef.Open":   func() error { return closes(ProcessRef{PID: 1, ID: 1}.Open()) },
+				"OpenPidFD":         func() error { return closed(OpenPidFD(os.Getpid(), 0)) },
+				"OpenPidFD, a flag": func() error { return closed(OpenPidFD(os.Getpid(), PIDFD_THREAD)) },
+				"OpenPidFDByID":     func() error { return closed(OpenPidFDByID(1)) },
+				"ProcessRef.Open":   func() error { return closed(ProcessRef{PID: 1, ID: 1}.Open()) },
 				"SelfRef":           func() error { return second(SelfRef()) },
 				"NameToHandleAt":    func() error { _, _, err := NameToHandleAt(AT_FDCWD, "/", 0); return err },
-				"OpenByHandleAt":    func() error { return closes(OpenByHandleAt(AT_FDCWD, PidFDHandle(1), 0)) },
-				"OpenMount":         func() error { return closes(OpenMount(1 << 31)) },
+				"OpenByHandleAt":    func() error { return closed(OpenByHandleAt(AT_FDCWD, PidFDHandle(1), 0)) },
+				"OpenMount":         func() error { return closed(OpenMount(1 << 31)) },
 				"FileRefAt":         func() error { return second(FileRefAt(AT_FDCWD, "/", 0)) },
 			} {
 				t.Run(name, func(t *testing.T) { matches(t, do(), want...) })

@@ -270,16 +270,20 @@ func (p *probed) reopenProcess() (string, error) {
 	return "the same process by its ID " + id.String(), err
 }
 
+func thisProgram() string {
+	if program, err := os.Executable(); err == nil {
+		return program
+	}
+	return os.Args[0] // without /proc
+}
+
 // exitStatus asks about a process that is not to be waited for any more.
 func (p *probed) exitStatus() (string, error) {
-	program, err := os.Executable()
-	if err != nil {
-		program = os.Args[0]
-	}
+	program := thisProgram()
 	fd := -1
 	cmd := exec.Command(program, "id", "self")
 	cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &fd}
-	err = cmd.Run()
+	err := cmd.Run()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		return "", err
 	}
@@ -297,10 +301,7 @@ func (p *probed) exitStatus() (string, error) {
 
 // activation lets this program pass itself a socket.
 func (p *probed) activation() (string, error) {
-	program, err := os.Executable()
-	if err != nil {
-		program = os.Args[0]
-	}
+	program := thisProgram()
 	address := fmt.Sprintf("@sysfd-probe-%d-%d", os.Getpid(), time.Now().UnixNano())
 	out, err := exec.Command(program, "activate", "--now", "-l", address, "--fdname", "probe", "--", program, "listen", "-json").Output()
 	var exit *exec.ExitError
