@@ -84,17 +84,6 @@ func notAHandle(text string) error {
 	return &inputError{text: strconv.Quote(text) + " is not a file handle, which looks like fe:1900000000000000", errno: syscall.EINVAL}
 }
 
-// digit returns the value of a digit, up to base 16, or a large number.
-func digit(c byte) uint64 {
-	switch {
-	case '0' <= c && c <= '9':
-		return uint64(c - '0')
-	case 'a' <= c|0x20 && c|0x20 <= 'f':
-		return uint64(c|0x20-'a') + 10
-	}
-	return 1 << 8
-}
-
 // AppendText implements [encoding.TextAppender]. The text is that of
 // [FileHandle.String].
 func (h FileHandle) AppendText(b []byte) ([]byte, error) {
@@ -104,18 +93,6 @@ func (h FileHandle) AppendText(b []byte) ([]byte, error) {
 		b = appendHex(b, c)
 	}
 	return b, nil
-}
-
-func appendHex(b []byte, c byte) []byte {
-	const digits = "0123456789abcdef"
-	return append(b, digits[c>>4], digits[c&15])
-}
-
-// parseHex fills b from two digits for each byte. What is no digit comes out as one.
-func parseHex(b []byte, text string) {
-	for i := range b {
-		b[i] = byte(digit(text[2*i])<<4 | digit(text[2*i+1]))
-	}
 }
 
 // MarshalText implements [encoding.TextMarshaler].
@@ -164,26 +141,6 @@ func KernfsHandle(id uint64) (h FileHandle) {
 	h.h.HandleType, h.h.HandleBytes = FILEID_KERNFS, 8
 	putNative64(h.h.FHandle[:8], id)
 	return h
-}
-
-// A NamespaceID names a namespace: a 64-bit number that the kernel does not use
-// again until the next boot.
-type NamespaceID uint64
-
-// String returns the ID in decimal.
-func (id NamespaceID) String() string { return strconv.FormatUint(uint64(id), 10) }
-
-// Namespace returns what is in the handle of a namespace: its ID, its type (one of
-// CLONE_NEW*, such as [syscall.CLONE_NEWNET]) and the inode number of its file in
-// /proc/PID/ns. It returns false if h is not of type [FILEID_NSFS].
-//
-// The kernel makes these handles since Linux 6.18 (struct nsfs_file_handle).
-func (h FileHandle) Namespace() (id NamespaceID, typ, inode uint32, ok bool) {
-	if h.h.HandleType != FILEID_NSFS || h.h.HandleBytes < 16 {
-		return 0, 0, 0, false
-	}
-	n := nsfs(h.h.FHandle[:16])
-	return NamespaceID(n.NSID), n.NSType, n.NSInum, true
 }
 
 // PidFDID returns the pidfd ID in the handle of a pidfd, and false if h does

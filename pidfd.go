@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -519,39 +518,4 @@ func (p *PidFD) fdinfoPIDs(key string, unsupported error) ([]int, error) {
 		return nil, &callError{call: "read", subject: name, errno: syscall.EREMOTE}
 	}
 	return pids, nil
-}
-
-// procIsOurs tells whether /proc is that of the caller's pid namespace. It may be
-// that of an outer one, and then it tells the PIDs that processes have there. The
-// line NSpid has those of this process from there inwards.
-func procIsOurs() bool {
-	status, err := os.ReadFile("/proc/self/status")
-	return err == nil && len(procFields(string(status), "NSpid:")) <= 1
-}
-
-// parseFdinfoPIDs finds the line "Pid:" or "NSpid:" in fdinfo of a pidfd. The first
-// PID is 0 for a process that has none in the reader's namespace, -1 for one that was
-// reaped (fs/pidfs.c, pidfd_show_fdinfo), and then it is the only one. Of anything else
-// it makes nothing.
-func parseFdinfoPIDs(text, key string) []int {
-	fields := procFields(text, key)
-	pids := make([]int, len(fields))
-	for i, field := range fields {
-		n, err := strconv.ParseInt(field, 10, 32)
-		if err != nil || n < -1 || n <= 0 && len(fields) > 1 {
-			return nil
-		}
-		pids[i] = int(n)
-	}
-	return pids
-}
-
-// procFields returns what stands behind key in a file of lines "key: fields".
-func procFields(text, key string) []string {
-	for line := range strings.SplitSeq(text, "\n") {
-		if value, ok := strings.CutPrefix(line, key); ok {
-			return strings.Fields(value)
-		}
-	}
-	return nil
 }

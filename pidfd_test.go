@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -524,50 +523,6 @@ func TestPidFDPIDInNamespace(t *testing.T) {
 	}
 }
 
-func TestParseFdinfoPIDs(t *testing.T) {
-	for _, test := range []struct {
-		text, key string
-		want      []int
-	}{
-		{"pos:\t0\nflags:\t02000002\nmnt_id:\t15\nino:\t2051\nPid:\t4711\nNSpid:\t4711\t1\n", "Pid:", []int{4711}},
-		{"pos:\t0\nflags:\t02000002\nmnt_id:\t15\nino:\t2051\nPid:\t4711\nNSpid:\t4711\t12\t1\n", "NSpid:", []int{4711, 12, 1}},
-		{"Pid:\t0\nNSpid:\t0\n", "Pid:", []int{0}},
-		{"Pid:\t0\nNSpid:\t0\n", "NSpid:", []int{0}},
-		{"Pid:\t-1\nNSpid:\t-1\n", "Pid:", []int{-1}},
-		{"Pid:\t-1\nNSpid:\t-1\n", "NSpid:", []int{-1}},
-		{"NSpid:\t4711\n", "Pid:", nil},
-		{"Pid:\t4711\n", "NSpid:", nil},
-		{"pos:\t0\n", "Pid:", nil},
-		{"", "Pid:", nil},
-		{"Pid:", "Pid:", nil},
-		{"Pid:\tx\n", "Pid:", nil},
-		{"Pid:\t-2\n", "Pid:", nil},
-		{"Pid:\t4294967297\n", "Pid:", nil},
-		{"NSpid:\t4711\t0\n", "NSpid:", nil},
-		{"NSpid:\t0\t1\n", "NSpid:", nil},
-		{"NSpid:\t-1\t-1\n", "NSpid:", nil},
-		{"NSpid:\t1\tx\n", "NSpid:", nil},
-	} {
-		if got := parseFdinfoPIDs(test.text, test.key); !slices.Equal(got, test.want) {
-			t.Errorf("%s %q: %d, want %d", test.key, test.text, got, test.want)
-		}
-	}
-}
-
-func FuzzParseFdinfoPIDs(f *testing.F) {
-	f.Add("pos:\t0\nPid:\t4711\nNSpid:\t4711\t1\n", true)
-	f.Add("Pid:\t-1\nNSpid:\t-1\n", false)
-	f.Fuzz(func(t *testing.T, text string, inner bool) {
-		key := map[bool]string{true: "NSpid:", false: "Pid:"}[inner]
-		pids := parseFdinfoPIDs(text, key)
-		for _, pid := range pids {
-			if pid < -1 || pid > 1<<31-1 || pid <= 0 && len(pids) > 1 || !strings.Contains(text, key) {
-				t.Errorf("%q: %d", text, pids)
-			}
-		}
-	})
-}
-
 func TestPidFDClosed(t *testing.T) {
 	keepsDescriptors(t)
 	p := openPidFD(t, os.Getpid())
@@ -767,4 +722,123 @@ func BenchmarkPidFDID(b *testing.B) {
 			p.ID()
 		}
 	})
+}
+
+func TestNewPidFD(t *testing.T) {
+	keepsDescriptors(t)
+	cmd := sleeper(t)
+	fd, errno := pidfdOpen(cmd.Process.Pid, 0)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	fcntl(fd, syscall.F_SETFD, 0)
+	flags, _ := fcntl(fd, syscall.F_GETFL, 0)
+	p, err := NewPidFD(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fdFlags, _ := fcntl(fd, syscall.F_GETFD, 0); fdFlags&syscall.FD_CLOEXEC == 0 {
+		t.Error("it is not close-on-exec")
+	}
+	if now, _ := fcntl(fd, syscall.F_GETFL, 0); now != flags {
+		t.Errorf("flags %#x became %#x", flags, now)
+	}
+	if pid, err := p.PID(); err != nil || pid != cmd.Process.Pid {
+		t.Errorf("PID %d, %v; want %d", pid, err, cmd.Process.Pid)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, errno := fcntl(fd, syscall.F_GETFD, 0); errno != syscall.EBADF {
+		t.Errorf("after Close: %v", errno)
+	}
+
+	reaped := openPidFD(t, cmd.Process.Pid)
+	reap(cmd)
+	dup, errno := dupAbove(reaped.fd, 0)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	p, err = NewPidFD(dup)
+	if err != nil {
+		t.Fatalf("of a process that was reaped: %v", err)
+	}
+	p.Close()
+}
+
+func TestNewPidFDNot(t *testing.T) {
+	keepsDescriptors(t)
+	fds := notPidFDs(t)
+	self := openPidFD(t, os.Getpid())
+	const O_PATH = 0x200000
+	if fd, err := syscall.Open("/proc/self/fd/"+strconv.Itoa(self.fd), O_PATH|syscall.O_CLOEXEC, 0); err == nil {
+		fds["O_PATH of a pidfd"] = fd
+		defer syscall.Close(fd)
+	}
+	for name, fd := range fds {
+		fcntl(fd, syscall.F_SETFD, 0)
+		p, err := NewPidFD(fd)
+		if p != nil {
+			t.Errorf("%s: taken", name)
+		}
+		matches(t, err, ErrNotPidFD, syscall.EBADF)
+		if flags, errno := fcntl(fd, syscall.F_GETFD, 0); errno != 0 || flags != 0 {
+			t.Errorf("%s: descriptor flags %#x, %v", name, flags, errno)
+		}
+		fcntl(fd, syscall.F_SETFD, syscall.FD_CLOEXEC)
+	}
+	for _, fd := range []int{-1, 99999, PIDFD_SELF, FD_PIDFS_ROOT} {
+		_, err := NewPidFD(fd)
+		matches(t, err, syscall.EBADF)
+	}
+	if is64bit {
+		_, err := NewPidFD(self.fd + beyond32bits)
+		matches(t, err, syscall.EBADF)
+	}
+}
+
+func TestTakePidFD(t *testing.T) {
+	keepsDescriptors(t)
+	cmd := child("sleep")
+	fd := 0
+	cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &fd}
+	// Not started: 0 is another descriptor.
+	if p, err := TakePidFD(cmd.SysProcAttr); p != nil || fd != 0 {
+		t.Errorf("%v, %d", p, fd)
+	} else {
+		matches(t, err, ErrNotPidFD, syscall.EBADF)
+	}
+	emulated := os.Getenv(emulatorVar) != ""
+	if emulated {
+		cmd.SysProcAttr.PidFD = nil // it has no CLONE_PIDFD
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer reap(cmd)
+	if emulated {
+		fd, _ = pidfdOpen(cmd.Process.Pid, 0)
+		cmd.SysProcAttr.PidFD = &fd
+	}
+	number := fd
+	p, err := TakePidFD(cmd.SysProcAttr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if p.fd != number || fd != -1 {
+		t.Errorf("descriptor %d, want %d; %d is left", p.fd, number, fd)
+	}
+	if pid, err := p.PID(); err != nil || pid != cmd.Process.Pid {
+		t.Errorf("PID %d, %v; want %d", pid, err, cmd.Process.Pid)
+	}
+	_, err = TakePidFD(cmd.SysProcAttr)
+	matches(t, err, errors.ErrUnsupported)
+	for _, attr := range []*syscall.SysProcAttr{nil, {}} {
+		_, err = TakePidFD(attr)
+		matches(t, err, syscall.EINVAL)
+	}
+	if err := cmd.Process.Signal(syscall.Signal(0)); err != nil {
+		t.Error(err)
+	}
 }

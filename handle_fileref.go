@@ -327,11 +327,6 @@ func openMountOf(fd int, unique bool) (*os.File, error) {
 	return OpenMount(mount)
 }
 
-// outOfResources tells whether err is no news about a file.
-func outOfResources(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
-}
-
 // String returns the two identities with a slash between them. [ParseFileRef] is the
 // reverse.
 func (r FileRef) String() string { return r.FS.String() + "/" + r.Handle.String() }

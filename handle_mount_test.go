@@ -9,40 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 )
-
-func TestParseMountinfo(t *testing.T) {
-	const text = `36 35 98:0 /mnt1 /mnt/with\040space\134 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue
-40 36 0:35 / /proc ro,noexec - proc proc rw
-
-41 36
-x 36 0:35 / /bad rw - proc proc rw
-42 36 0:36 / /short\04 rw -
-`
-	want := []mount{
-		{36, "98:0", "/mnt1", `/mnt/with space\`, false, "ext3"},
-		{40, "0:35", "/", "/proc", true, "proc"},
-		{42, "0:36", "/", `/short\04`, false, ""},
-	}
-	if got := parseMountinfo(text); !slices.Equal(got, want) {
-		t.Errorf("%+v", got)
-	}
-}
-
-func FuzzParseMountinfo(f *testing.F) {
-	f.Add(`36 35 98:0 /mnt1 /mnt/with\040space rw master:1 - ext3 /dev/root rw`)
-	f.Fuzz(func(t *testing.T, text string) {
-		for _, m := range parseMountinfo(text) {
-			if m.id.Unique() || m.point == "" && !strings.Contains(text, "  ") {
-				t.Errorf("%q: %+v", text, m)
-			}
-		}
-	})
-}
 
 // runTool runs a program that a test needs.
 func runTool(t *testing.T, words ...string) {
@@ -306,95 +276,4 @@ func TestOverlayHandle(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-}
-
-func TestNamespaceHandle(t *testing.T) {
-	f, err := os.Open("/proc/self/ns/uts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	h, _, err := NameToHandleAt(int(f.Fd()), "", AT_EMPTY_PATH)
-	if errors.Is(err, errors.ErrUnsupported) && olderThan(t, "6.18") {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	link, err := os.Readlink(f.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, typ, inode, ok := h.Namespace()
-	if !ok || id == 0 || typ != syscall.CLONE_NEWUTS || link != fmt.Sprintf("uts:[%d]", inode) {
-		t.Errorf("%v: %d, %#x, %d, %v", h, id, typ, inode, ok)
-	}
-	again, err := OpenByHandleAt(FD_NSFS_ROOT, h, os.O_RDONLY)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer again.Close()
-	was, _ := f.Stat()
-	if is, err := again.Stat(); err != nil || !os.SameFile(was, is) {
-		t.Errorf("%v, %v", is, err)
-	}
-	if _, _, _, ok := PidFDHandle(1).Namespace(); ok {
-		t.Error("a pidfd is a namespace")
-	}
-}
-
-func TestCgroup(t *testing.T) {
-	needsRoot(t)
-	keepsDescriptors(t)
-	dir := filepath.Join(t.TempDir(), "cgroup2")
-	mountAt(t, "none", dir, "cgroup2", "rw")
-	root, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	group := fmt.Sprintf("sysfd-test-%d", os.Getpid())
-	if err := os.Mkdir(filepath.Join(dir, group), 0o700); err != nil {
-		lacks(t, "a cgroup2 to make groups in: "+err.Error())
-	}
-	defer os.Remove(filepath.Join(dir, group))
-	id, err := CgroupIDAt(int(root.Fd()), group)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := OpenCgroup(int(root.Fd()), id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if again, err := CgroupIDAt(int(f.Fd()), ""); err != nil || again != id {
-		t.Errorf("%d, %v; want %d", again, err, id)
-	}
-	f.Close()
-	file, err := CgroupIDAt(AT_FDCWD, filepath.Join(dir, group, "cgroup.procs"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = OpenCgroup(int(root.Fd()), file)
-	matches(t, err, syscall.ENOTDIR)
-	// On a 32-bit kernel this is its st_ino, for the upper halves begin with 1 there.
-	_, err = OpenCgroup(int(root.Fd()), id^1<<32)
-	matches(t, err, syscall.ESTALE, os.ErrNotExist)
-	if err := os.Remove(filepath.Join(dir, group)); err != nil {
-		t.Fatal(err)
-	}
-	for _, wrong := range []uint64{id, id ^ 1<<32} {
-		_, err = OpenCgroup(int(root.Fd()), wrong)
-		matches(t, err, syscall.ESTALE, os.ErrNotExist)
-	}
-	// Handles of the same shape, elsewhere.
-	for _, path := range []string{"/sys/kernel", t.TempDir()} {
-		_, err := CgroupIDAt(AT_FDCWD, path)
-		matches(t, err, syscall.EINVAL)
-	}
-	p := openPidFD(t, os.Getpid())
-	_, err = CgroupIDAt(p.fd, "")
-	matches(t, err, syscall.EINVAL)
-	_, err = OpenCgroup(p.fd, id)
-	matches(t, err, syscall.EINVAL)
 }

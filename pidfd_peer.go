@@ -4,7 +4,6 @@ package sysfd
 
 import (
 	"errors"
-	"os"
 	"strconv"
 	"syscall"
 )
@@ -70,16 +69,6 @@ func sockopt(conn syscall.Conn, call, option string, f func(socket int) error) e
 	e := &callError{call: call, subject: option, errno: errCall.(syscall.Errno)}
 	if e.errno == syscall.ENOPROTOOPT {
 		e.means = errors.ErrUnsupported
-	}
-	return e
-}
-
-// orReaped says of an error of a call that makes a pidfd that the process was
-// reaped, where that is the only thing that can have been wrong with it: EINVAL
-// before Linux 6.15, ESRCH since (kernel/fork.c, pidfd_prepare).
-func (e *callError) orReaped() error {
-	if e.errno == syscall.EINVAL || e.errno == syscall.ESRCH {
-		e.means = os.ErrProcessDone
 	}
 	return e
 }

@@ -10,75 +10,6 @@ import (
 	"syscall"
 )
 
-// A BootID names one run of the kernel, from boot to shutdown: 16 random bytes.
-// The zero BootID is none.
-type BootID [16]byte
-
-// ThisBootID returns the boot ID of this machine, from
-// /proc/sys/kernel/random/boot_id. Container managers can put another file there, so
-// that a container has a boot ID of its own.
-//
-// Errors: one that matches [errors.ErrUnsupported] if there is no such file, which is
-// so where /proc is not mounted.
-func ThisBootID() (BootID, error) {
-	const name = "/proc/sys/kernel/random/boot_id"
-	text, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return BootID{}, &inputError{"the boot ID is not known: there is no " + name, syscall.ENOENT, errors.ErrUnsupported}
-	}
-	if err != nil {
-		return BootID{}, err
-	}
-	return ParseBootID(strings.TrimSuffix(string(text), "\n"))
-}
-
-// String returns the ID as the kernel writes it, such as
-// "e4852dac-db69-430a-8f3f-f227f27ae0a2".
-func (b BootID) String() string {
-	s := b.plain()
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
-}
-
-// plain returns the ID as systemd writes it.
-func (b BootID) plain() string {
-	text := make([]byte, 0, 32)
-	for _, c := range b {
-		text = appendHex(text, c)
-	}
-	return string(text)
-}
-
-// ParseBootID reads a boot ID as the kernel writes it, or as systemd does: 32
-// digits with nothing between them. The digits are hexadecimal, in upper or lower
-// case. What is neither is an error that matches EINVAL.
-func ParseBootID(text string) (b BootID, err error) {
-	digits := text
-	if len(text) == 36 && text[8] == '-' && text[13] == '-' && text[18] == '-' && text[23] == '-' {
-		digits = text[:8] + text[9:13] + text[14:18] + text[19:23] + text[24:]
-	}
-	ok := len(digits) == 2*len(b)
-	for i := 0; ok && i < len(digits); i++ {
-		ok = digit(digits[i]) < 16
-	}
-	if !ok {
-		return BootID{}, &inputError{text: strconv.Quote(text) + " is not a boot ID, which looks like e4852dac-db69-430a-8f3f-f227f27ae0a2", errno: syscall.EINVAL}
-	}
-	parseHex(b[:], digits)
-	return b, nil
-}
-
-// AppendText implements [encoding.TextAppender]. The text is that of [BootID.String].
-func (b BootID) AppendText(text []byte) ([]byte, error) { return append(text, b.String()...), nil }
-
-// MarshalText implements [encoding.TextMarshaler].
-func (b BootID) MarshalText() ([]byte, error) { return b.AppendText(nil) }
-
-// UnmarshalText implements [encoding.TextUnmarshaler]; see [ParseBootID].
-func (b *BootID) UnmarshalText(text []byte) (err error) {
-	*b, err = ParseBootID(string(text))
-	return err
-}
-
 // A ProcessRef is a name of a process that can be stored and sent: the process
 // that [ProcessRef.Open] opens is that one, or there is an error.
 //
@@ -200,69 +131,6 @@ func (r ProcessRef) gone(why string) error {
 	return &inputError{"process " + r.String() + " " + why, syscall.ESRCH, os.ErrProcessDone}
 }
 
-// PidFDOf returns a pidfd of p that is independent of p: it stays open when p is
-// waited for or released, and nothing done to it, such as making it
-// non-blocking, has an effect on p.
-//
-// Errors: one that matches [os.ErrProcessDone] if the process was waited for. EINVAL
-// if p was released. One that matches [errors.ErrUnsupported] if p has no handle (see
-// [os.Process.WithHandle]), without which it is not certain that the process
-// with its PID is p.
-func PidFDOf(p *os.Process) (*PidFD, error) {
-	if p == nil {
-		return nil, os.ErrInvalid
-	}
-	var q *PidFD
-	var err error
-	pid := p.Pid
-	errHandle := p.WithHandle(func(handle uintptr) { q, err = reopen(int(handle), pid) })
-	if errHandle == os.ErrNoHandle {
-		// Also the answer of a Process that os.FindProcess did not find.
-		errHandle = p.Signal(syscall.Signal(0))
-		if errHandle != os.ErrProcessDone {
-			return nil, &inputError{"process " + strconv.Itoa(pid) + " has no handle", syscall.ENOSYS, errors.ErrUnsupported}
-		}
-	}
-	switch errHandle {
-	case nil:
-		return q, err
-	case os.ErrProcessDone:
-		return nil, &inputError{"process " + strconv.Itoa(pid) + " was waited for", syscall.ESRCH, os.ErrProcessDone}
-	}
-	return nil, &inputError{text: errHandle.Error(), errno: syscall.EINVAL}
-}
-
-// reopen opens the process of the pidfd fd once more; a duplicate would share
-// the blocking mode.
-func reopen(fd, pid int) (*PidFD, error) {
-	id, err := PidFDGetID(fd)
-	if err == nil {
-		return ProcessRef{PID: pid, ID: id}.Open()
-	}
-	if !errors.Is(err, errors.ErrUnsupported) {
-		return nil, err
-	}
-	return reopenByPID(fd, pid)
-}
-
-// reopenByPID is for kernels before 6.9, or before 6.14 with 32 bits. The PID was
-// that of the process when it was opened if the process is not reaped afterwards.
-func reopenByPID(fd, pid int) (*PidFD, error) {
-	p, err := OpenPidFD(pid, 0)
-	switch errno := reaped(fd); {
-	case errno == syscall.ESRCH:
-		// If there was an error, it was about a thread that has the PID now.
-		err = &inputError{"process " + strconv.Itoa(pid) + " was reaped", errno, os.ErrProcessDone}
-	case errno != 0 && err == nil:
-		err = &callError{call: "pidfd_send_signal", subject: "0 to descriptor " + strconv.Itoa(fd), errno: errno}
-	}
-	if err != nil && p != nil {
-		p.Close()
-		p = nil
-	}
-	return p, err
-}
-
 // String returns PID and ID as util-linux writes them, such as "4711:25". That is
 // without the BootID, for the eye and for tools; see [ProcessRef.AppendText].
 func (r ProcessRef) String() string { return strconv.Itoa(r.PID) + ":" + r.ID.String() }
@@ -289,12 +157,6 @@ func ParseProcessRef(text string) (ProcessRef, error) {
 
 func notAProcess(text string) error {
 	return &inputError{text: text + " is not the name of a process, which looks like 4711:25", errno: syscall.EINVAL}
-}
-
-// parseDecimal reads a number in the one form that strconv writes.
-func parseDecimal(s string, bits int) (uint64, bool) {
-	n, err := strconv.ParseUint(s, 10, bits)
-	return n, err == nil && (s[0] != '0' || s == "0")
 }
 
 // AppendText implements [encoding.TextAppender]. The text is that of

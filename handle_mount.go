@@ -5,7 +5,6 @@ package sysfd
 import (
 	"errors"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -135,87 +134,4 @@ func mountIDOf(fd int, unique bool) (MountID, error) {
 		}
 	}
 	return 0, &inputError{text: "/proc/self/fdinfo does not tell the mount of descriptor " + strconv.Itoa(fd), errno: syscall.EOPNOTSUPP, means: errors.ErrUnsupported}
-}
-
-// openat returns a close-on-exec descriptor.
-func openat(dirfd int, path string, flags int) (int, error) {
-	if !fits32(dirfd) {
-		return -1, &callError{call: "openat", subject: path, errno: syscall.EBADF}
-	}
-	for {
-		fd, err := syscall.Openat(dirfd, path, flags|syscall.O_CLOEXEC, 0)
-		switch err {
-		case nil:
-			return fd, nil
-		case syscall.EINTR:
-		default:
-			return -1, &callError{call: "openat", subject: path, errno: err.(syscall.Errno)}
-		}
-	}
-}
-
-// A mount is what is needed of a line of mountinfo; see proc_pid_mountinfo(5).
-type mount struct {
-	id       MountID // of the reusable kind
-	device   string  // major:minor
-	root     string  // the directory of the file system that is to be seen
-	point    string
-	readOnly bool
-	fsType   string
-}
-
-func readMountinfo() ([]mount, error) {
-	const name = "/proc/thread-self/mountinfo" // Linux 3.17; a thread can have a mount namespace of its own
-	text, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		// Not to be taken for news about a mount.
-		return nil, &inputError{text: "the mounts are not known: there is no " + name, errno: syscall.ENOSYS, means: errors.ErrUnsupported}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return parseMountinfo(string(text)), nil
-}
-
-// parseMountinfo leaves out lines that it does not understand.
-func parseMountinfo(text string) (mounts []mount) {
-	for line := range strings.SplitSeq(text, "\n") {
-		fields := strings.Split(line, " ")
-		if len(fields) < 6 {
-			continue
-		}
-		id, err := strconv.ParseUint(fields[0], 10, 31)
-		if err != nil {
-			continue
-		}
-		m := mount{id: MountID(id), device: fields[2], root: unescapeMountinfo(fields[3]), point: unescapeMountinfo(fields[4])}
-		options, _, _ := strings.Cut(fields[5], ",")
-		m.readOnly = options == "ro"
-		// Behind any number of optional fields.
-		if i := slices.Index(fields[6:], "-"); i >= 0 && 6+i+1 < len(fields) {
-			m.fsType = fields[6+i+1]
-		}
-		mounts = append(mounts, m)
-	}
-	return mounts
-}
-
-// unescapeMountinfo undoes what the kernel does to space, tab, newline and
-// backslash: a backslash and three octal digits (fs/seq_file.c, mangle_path).
-func unescapeMountinfo(s string) string {
-	if strings.IndexByte(s, '\\') < 0 {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+4 <= len(s) {
-			if c, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(c))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }

@@ -1,0 +1,67 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+func TestCgroup(t *testing.T) {
+	needsRoot(t)
+	keepsDescriptors(t)
+	dir := filepath.Join(t.TempDir(), "cgroup2")
+	mountAt(t, "none", dir, "cgroup2", "rw")
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	group := fmt.Sprintf("sysfd-test-%d", os.Getpid())
+	if err := os.Mkdir(filepath.Join(dir, group), 0o700); err != nil {
+		lacks(t, "a cgroup2 to make groups in: "+err.Error())
+	}
+	defer os.Remove(filepath.Join(dir, group))
+	id, err := CgroupIDAt(int(root.Fd()), group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := OpenCgroup(int(root.Fd()), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if again, err := CgroupIDAt(int(f.Fd()), ""); err != nil || again != id {
+		t.Errorf("%d, %v; want %d", again, err, id)
+	}
+	f.Close()
+	file, err := CgroupIDAt(AT_FDCWD, filepath.Join(dir, group, "cgroup.procs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = OpenCgroup(int(root.Fd()), file)
+	matches(t, err, syscall.ENOTDIR)
+	// On a 32-bit kernel this is its st_ino, for the upper halves begin with 1 there.
+	_, err = OpenCgroup(int(root.Fd()), id^1<<32)
+	matches(t, err, syscall.ESTALE, os.ErrNotExist)
+	if err := os.Remove(filepath.Join(dir, group)); err != nil {
+		t.Fatal(err)
+	}
+	for _, wrong := range []uint64{id, id ^ 1<<32} {
+		_, err = OpenCgroup(int(root.Fd()), wrong)
+		matches(t, err, syscall.ESTALE, os.ErrNotExist)
+	}
+	// Handles of the same shape, elsewhere.
+	for _, path := range []string{"/sys/kernel", t.TempDir()} {
+		_, err := CgroupIDAt(AT_FDCWD, path)
+		matches(t, err, syscall.EINVAL)
+	}
+	p := openPidFD(t, os.Getpid())
+	_, err = CgroupIDAt(p.fd, "")
+	matches(t, err, syscall.EINVAL)
+	_, err = OpenCgroup(p.fd, id)
+	matches(t, err, syscall.EINVAL)
+}

@@ -1,0 +1,73 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// PidFDOf returns a pidfd of p that is independent of p: it stays open when p is
+// waited for or released, and nothing done to it, such as making it
+// non-blocking, has an effect on p.
+//
+// Errors: one that matches [os.ErrProcessDone] if the process was waited for. EINVAL
+// if p was released. One that matches [errors.ErrUnsupported] if p has no handle (see
+// [os.Process.WithHandle]), without which it is not certain that the process
+// with its PID is p.
+func PidFDOf(p *os.Process) (*PidFD, error) {
+	if p == nil {
+		return nil, os.ErrInvalid
+	}
+	var q *PidFD
+	var err error
+	pid := p.Pid
+	errHandle := p.WithHandle(func(handle uintptr) { q, err = reopen(int(handle), pid) })
+	if errHandle == os.ErrNoHandle {
+		// Also the answer of a Process that os.FindProcess did not find.
+		errHandle = p.Signal(syscall.Signal(0))
+		if errHandle != os.ErrProcessDone {
+			return nil, &inputError{"process " + strconv.Itoa(pid) + " has no handle", syscall.ENOSYS, errors.ErrUnsupported}
+		}
+	}
+	switch errHandle {
+	case nil:
+		return q, err
+	case os.ErrProcessDone:
+		return nil, &inputError{"process " + strconv.Itoa(pid) + " was waited for", syscall.ESRCH, os.ErrProcessDone}
+	}
+	return nil, &inputError{text: errHandle.Error(), errno: syscall.EINVAL}
+}
+
+// reopen opens the process of the pidfd fd once more; a duplicate would share
+// the blocking mode.
+func reopen(fd, pid int) (*PidFD, error) {
+	id, err := PidFDGetID(fd)
+	if err == nil {
+		return ProcessRef{PID: pid, ID: id}.Open()
+	}
+	if !errors.Is(err, errors.ErrUnsupported) {
+		return nil, err
+	}
+	return reopenByPID(fd, pid)
+}
+
+// reopenByPID is for kernels before 6.9, or before 6.14 with 32 bits. The PID was
+// that of the process when it was opened if the process is not reaped afterwards.
+func reopenByPID(fd, pid int) (*PidFD, error) {
+	p, err := OpenPidFD(pid, 0)
+	switch errno := reaped(fd); {
+	case errno == syscall.ESRCH:
+		// If there was an error, it was about a thread that has the PID now.
+		err = &inputError{"process " + strconv.Itoa(pid) + " was reaped", errno, os.ErrProcessDone}
+	case errno != 0 && err == nil:
+		err = &callError{call: "pidfd_send_signal", subject: "0 to descriptor " + strconv.Itoa(fd), errno: errno}
+	}
+	if err != nil && p != nil {
+		p.Close()
+		p = nil
+	}
+	return p, err
+}

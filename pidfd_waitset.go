@@ -1,0 +1,190 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"context"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// A WaitSet waits for many processes at once. K is the type of the keys that its user
+// knows them by. It has one descriptor of its own, an epoll instance, and no
+// goroutine. A member takes 110 to 150 bytes of memory, beside the 180 of its PidFD
+// (with an int for the key, on amd64) and what the kernel takes. Its methods can be called
+// from several goroutines at once.
+type WaitSet[K any] struct {
+	how     WaitOption
+	epoll   int // that of parking.file
+	parking *parking
+
+	mu      sync.Mutex
+	token   uint64               // of the last Add; a number that is not used again, as that of a descriptor is
+	members map[uint64]member[K] // nil once closed
+	tokens  map[*PidFD]uint64
+}
+
+type member[K any] struct {
+	p   *PidFD // acquired
+	key K
+}
+
+// NewWaitSet returns an empty set. The options are those for each of its members.
+//
+// Errors: EMFILE and ENFILE if there is no descriptor left, ENOSPC beyond
+// /proc/sys/fs/epoll/max_user_watches.
+func NewWaitSet[K any](options ...WaitOption) (*WaitSet[K], error) {
+	epoll, file, err := newEpoll()
+	if err != nil {
+		return nil, err
+	}
+	w, err := newParking(file)
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return &WaitSet[K]{
+		how: joinOptions(options), epoll: epoll, parking: w,
+		members: map[uint64]member[K]{}, tokens: map[*PidFD]uint64{},
+	}, nil
+}
+
+// lock locks a set that is not closed.
+func (s *WaitSet[K]) lock() error {
+	if s == nil {
+		return os.ErrInvalid
+	}
+	s.mu.Lock()
+	if s.members == nil {
+		s.mu.Unlock()
+		return os.ErrClosed
+	}
+	return nil
+}
+
+// Add adds a process, which may have ended already. Until it leaves the set its
+// descriptor stays open, even if p is closed.
+//
+// Errors: EEXIST if p is in the set; [os.ErrClosed] if p or the set is closed; ENOSPC
+// beyond /proc/sys/fs/epoll/max_user_watches.
+func (s *WaitSet[K]) Add(p *PidFD, key K) error {
+	if err := p.acquire(); err != nil {
+		return err
+	}
+	err := s.add(p, key)
+	if err != nil {
+		p.release()
+	}
+	return err
+}
+
+func (s *WaitSet[K]) add(p *PidFD, key K) error {
+	if err := s.lock(); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	if err := epollAdd(s.epoll, p.fd, s.token+1); err != nil {
+		return err
+	}
+	s.token++
+	s.members[s.token] = member[K]{p, key}
+	s.tokens[p] = s.token
+	return nil
+}
+
+// Remove takes p out of the set, and tells whether it was in there. If so, Next has not
+// returned it and will not.
+func (s *WaitSet[K]) Remove(p *PidFD) bool {
+	if s.lock() != nil {
+		return false
+	}
+	_, ok := s.tokens[p]
+	if ok {
+		s.remove(p)
+	}
+	s.mu.Unlock()
+	if ok {
+		p.release()
+	}
+	return ok
+}
+
+// remove leaves it to its caller to release p once s is unlocked: that may close p, and
+// wait for what [PidFD.SyscallConn] runs.
+func (s *WaitSet[K]) remove(p *PidFD) {
+	syscall.EpollCtl(s.epoll, syscall.EPOLL_CTL_DEL, p.fd, nil)
+	delete(s.members, s.tokens[p])
+	delete(s.tokens, p)
+}
+
+// Next waits for a member that has ended, as [PidFD.Wait] waits for one process, takes
+// it out of the set, and returns its key and how it ended. Each is returned once. With no
+// member in the set, Next waits until one is added.
+//
+// Errors: that of ctx, if no member has ended; [os.ErrClosed] when the set is closed. If
+// waiting for a member fails, as where a seccomp filter forbids waitid(2), the error
+// comes with its key and it has left the set too.
+func (s *WaitSet[K]) Next(ctx context.Context) (key K, r WaitResult, err error) {
+	take := func() (done bool) {
+		key, r, done, err = s.take()
+		return done
+	}
+	if take() {
+		return key, r, err
+	}
+	if ctx.Err() != nil {
+		return key, r, context.Cause(ctx)
+	}
+	if errPark := s.parking.wait(ctx, nil, take); errPark != nil {
+		return key, r, errPark
+	}
+	return key, r, err
+}
+
+// take returns a member that has ended, or an error. If there is neither, it is not done.
+func (s *WaitSet[K]) take() (key K, r WaitResult, done bool, err error) {
+	if err := s.lock(); err != nil {
+		return key, r, true, err
+	}
+	var left *PidFD
+	defer func() {
+		s.mu.Unlock()
+		if left != nil {
+			left.release()
+		}
+	}()
+	for {
+		token, ok, err := epollNext(s.epoll)
+		if !ok {
+			return key, r, err != nil, err
+		}
+		m, ok := s.members[token]
+		if !ok {
+			continue
+		}
+		r, err := m.p.look(s.how)
+		if err != nil || r.Ended {
+			s.remove(m.p)
+			left = m.p
+			return m.key, r, true, err
+		}
+	}
+}
+
+// Close closes the set. Calls of [WaitSet.Next] return [os.ErrClosed] then. The members
+// leave it; their PidFDs are not closed. A second Close returns [os.ErrClosed].
+func (s *WaitSet[K]) Close() error {
+	if err := s.lock(); err != nil {
+		return err
+	}
+	tokens := s.tokens
+	s.members, s.tokens = nil, nil
+	s.mu.Unlock()
+	// It waits for who is parked, who may wait for the lock.
+	err := s.parking.file.Close()
+	for p := range tokens {
+		p.release()
+	}
+	return err
+}

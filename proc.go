@@ -1,0 +1,182 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// A mount is what is needed of a line of mountinfo; see proc_pid_mountinfo(5).
+type mount struct {
+	id       MountID // of the reusable kind
+	device   string  // major:minor
+	root     string  // the directory of the file system that is to be seen
+	point    string
+	readOnly bool
+	fsType   string
+}
+
+func readMountinfo() ([]mount, error) {
+	const name = "/proc/thread-self/mountinfo" // Linux 3.17; a thread can have a mount namespace of its own
+	text, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		// Not to be taken for news about a mount.
+		return nil, &inputError{text: "the mounts are not known: there is no " + name, errno: syscall.ENOSYS, means: errors.ErrUnsupported}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseMountinfo(string(text)), nil
+}
+
+// parseMountinfo leaves out lines that it does not understand.
+func parseMountinfo(text string) (mounts []mount) {
+	for line := range strings.SplitSeq(text, "\n") {
+		fields := strings.Split(line, " ")
+		if len(fields) < 6 {
+			continue
+		}
+		id, err := strconv.ParseUint(fields[0], 10, 31)
+		if err != nil {
+			continue
+		}
+		m := mount{id: MountID(id), device: fields[2], root: unescapeMountinfo(fields[3]), point: unescapeMountinfo(fields[4])}
+		options, _, _ := strings.Cut(fields[5], ",")
+		m.readOnly = options == "ro"
+		// Behind any number of optional fields.
+		if i := slices.Index(fields[6:], "-"); i >= 0 && 6+i+1 < len(fields) {
+			m.fsType = fields[6+i+1]
+		}
+		mounts = append(mounts, m)
+	}
+	return mounts
+}
+
+// unescapeMountinfo undoes what the kernel does to space, tab, newline and
+// backslash: a backslash and three octal digits (fs/seq_file.c, mangle_path).
+func unescapeMountinfo(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+4 <= len(s) {
+			if c, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(c))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// procIsOurs tells whether /proc is that of the caller's pid namespace. It may be
+// that of an outer one, and then it tells the PIDs that processes have there. The
+// line NSpid has those of this process from there inwards.
+func procIsOurs() bool {
+	status, err := os.ReadFile("/proc/self/status")
+	return err == nil && len(procFields(string(status), "NSpid:")) <= 1
+}
+
+// parseFdinfoPIDs finds the line "Pid:" or "NSpid:" in fdinfo of a pidfd. The first
+// PID is 0 for a process that has none in the reader's namespace, -1 for one that was
+// reaped (fs/pidfs.c, pidfd_show_fdinfo), and then it is the only one. Of anything else
+// it makes nothing.
+func parseFdinfoPIDs(text, key string) []int {
+	fields := procFields(text, key)
+	pids := make([]int, len(fields))
+	for i, field := range fields {
+		n, err := strconv.ParseInt(field, 10, 32)
+		if err != nil || n < -1 || n <= 0 && len(fields) > 1 {
+			return nil
+		}
+		pids[i] = int(n)
+	}
+	return pids
+}
+
+// procFields returns what stands behind key in a file of lines "key: fields".
+func procFields(text, key string) []string {
+	for line := range strings.SplitSeq(text, "\n") {
+		if value, ok := strings.CutPrefix(line, key); ok {
+			return strings.Fields(value)
+		}
+	}
+	return nil
+}
+
+// A BootID names one run of the kernel, from boot to shutdown: 16 random bytes.
+// The zero BootID is none.
+type BootID [16]byte
+
+// ThisBootID returns the boot ID of this machine, from
+// /proc/sys/kernel/random/boot_id. Container managers can put another file there, so
+// that a container has a boot ID of its own.
+//
+// Errors: one that matches [errors.ErrUnsupported] if there is no such file, which is
+// so where /proc is not mounted.
+func ThisBootID() (BootID, error) {
+	const name = "/proc/sys/kernel/random/boot_id"
+	text, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return BootID{}, &inputError{"the boot ID is not known: there is no " + name, syscall.ENOENT, errors.ErrUnsupported}
+	}
+	if err != nil {
+		return BootID{}, err
+	}
+	return ParseBootID(strings.TrimSuffix(string(text), "\n"))
+}
+
+// String returns the ID as the kernel writes it, such as
+// "e4852dac-db69-430a-8f3f-f227f27ae0a2".
+func (b BootID) String() string {
+	s := b.plain()
+	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+}
+
+// plain returns the ID as systemd writes it.
+func (b BootID) plain() string {
+	text := make([]byte, 0, 32)
+	for _, c := range b {
+		text = appendHex(text, c)
+	}
+	return string(text)
+}
+
+// ParseBootID reads a boot ID as the kernel writes it, or as systemd does: 32
+// digits with nothing between them. The digits are hexadecimal, in upper or lower
+// case. What is neither is an error that matches EINVAL.
+func ParseBootID(text string) (b BootID, err error) {
+	digits := text
+	if len(text) == 36 && text[8] == '-' && text[13] == '-' && text[18] == '-' && text[23] == '-' {
+		digits = text[:8] + text[9:13] + text[14:18] + text[19:23] + text[24:]
+	}
+	ok := len(digits) == 2*len(b)
+	for i := 0; ok && i < len(digits); i++ {
+		ok = digit(digits[i]) < 16
+	}
+	if !ok {
+		return BootID{}, &inputError{text: strconv.Quote(text) + " is not a boot ID, which looks like e4852dac-db69-430a-8f3f-f227f27ae0a2", errno: syscall.EINVAL}
+	}
+	parseHex(b[:], digits)
+	return b, nil
+}
+
+// AppendText implements [encoding.TextAppender]. The text is that of [BootID.String].
+func (b BootID) AppendText(text []byte) ([]byte, error) { return append(text, b.String()...), nil }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (b BootID) MarshalText() ([]byte, error) { return b.AppendText(nil) }
+
+// UnmarshalText implements [encoding.TextUnmarshaler]; see [ParseBootID].
+func (b *BootID) UnmarshalText(text []byte) (err error) {
+	*b, err = ParseBootID(string(text))
+	return err
+}

@@ -1,0 +1,136 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestParseMountinfo(t *testing.T) {
+	const text = `36 35 98:0 /mnt1 /mnt/with\040space\134 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue
+40 36 0:35 / /proc ro,noexec - proc proc rw
+
+41 36
+x 36 0:35 / /bad rw - proc proc rw
+42 36 0:36 / /short\04 rw -
+`
+	want := []mount{
+		{36, "98:0", "/mnt1", `/mnt/with space\`, false, "ext3"},
+		{40, "0:35", "/", "/proc", true, "proc"},
+		{42, "0:36", "/", `/short\04`, false, ""},
+	}
+	if got := parseMountinfo(text); !slices.Equal(got, want) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func FuzzParseMountinfo(f *testing.F) {
+	f.Add(`36 35 98:0 /mnt1 /mnt/with\040space rw master:1 - ext3 /dev/root rw`)
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, m := range parseMountinfo(text) {
+			if m.id.Unique() || m.point == "" && !strings.Contains(text, "  ") {
+				t.Errorf("%q: %+v", text, m)
+			}
+		}
+	})
+}
+
+func TestParseFdinfoPIDs(t *testing.T) {
+	for _, test := range []struct {
+		text, key string
+		want      []int
+	}{
+		{"pos:\t0\nflags:\t02000002\nmnt_id:\t15\nino:\t2051\nPid:\t4711\nNSpid:\t4711\t1\n", "Pid:", []int{4711}},
+		{"pos:\t0\nflags:\t02000002\nmnt_id:\t15\nino:\t2051\nPid:\t4711\nNSpid:\t4711\t12\t1\n", "NSpid:", []int{4711, 12, 1}},
+		{"Pid:\t0\nNSpid:\t0\n", "Pid:", []int{0}},
+		{"Pid:\t0\nNSpid:\t0\n", "NSpid:", []int{0}},
+		{"Pid:\t-1\nNSpid:\t-1\n", "Pid:", []int{-1}},
+		{"Pid:\t-1\nNSpid:\t-1\n", "NSpid:", []int{-1}},
+		{"NSpid:\t4711\n", "Pid:", nil},
+		{"Pid:\t4711\n", "NSpid:", nil},
+		{"pos:\t0\n", "Pid:", nil},
+		{"", "Pid:", nil},
+		{"Pid:", "Pid:", nil},
+		{"Pid:\tx\n", "Pid:", nil},
+		{"Pid:\t-2\n", "Pid:", nil},
+		{"Pid:\t4294967297\n", "Pid:", nil},
+		{"NSpid:\t4711\t0\n", "NSpid:", nil},
+		{"NSpid:\t0\t1\n", "NSpid:", nil},
+		{"NSpid:\t-1\t-1\n", "NSpid:", nil},
+		{"NSpid:\t1\tx\n", "NSpid:", nil},
+	} {
+		if got := parseFdinfoPIDs(test.text, test.key); !slices.Equal(got, test.want) {
+			t.Errorf("%s %q: %d, want %d", test.key, test.text, got, test.want)
+		}
+	}
+}
+
+func FuzzParseFdinfoPIDs(f *testing.F) {
+	f.Add("pos:\t0\nPid:\t4711\nNSpid:\t4711\t1\n", true)
+	f.Add("Pid:\t-1\nNSpid:\t-1\n", false)
+	f.Fuzz(func(t *testing.T, text string, inner bool) {
+		key := map[bool]string{true: "NSpid:", false: "Pid:"}[inner]
+		pids := parseFdinfoPIDs(text, key)
+		for _, pid := range pids {
+			if pid < -1 || pid > 1<<31-1 || pid <= 0 && len(pids) > 1 || !strings.Contains(text, key) {
+				t.Errorf("%q: %d", text, pids)
+			}
+		}
+	})
+}
+
+const someBoot = "e4852dac-db69-430a-8f3f-f227f27ae0a2"
+
+func bootID(t testing.TB, text string) BootID {
+	t.Helper()
+	b, err := ParseBootID(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestBootID(t *testing.T) {
+	b := bootID(t, someBoot)
+	if b[0] != 0xe4 || b[4] != 0xdb || b[15] != 0xa2 || b.String() != someBoot {
+		t.Errorf("%x, %v", b[:], b)
+	}
+	plain := strings.ReplaceAll(someBoot, "-", "")
+	for _, text := range []string{plain, strings.ToUpper(plain), strings.ToUpper(someBoot)} {
+		if bootID(t, text) != b {
+			t.Errorf("%s: %v", text, bootID(t, text))
+		}
+	}
+	var back BootID
+	if asJSON, err := json.Marshal(b); err != nil || string(asJSON) != strconv.Quote(someBoot) || json.Unmarshal(asJSON, &back) != nil || back != b {
+		t.Errorf("%s, %v, %v", asJSON, err, back)
+	}
+	for _, bad := range []string{
+		"", "0", plain[1:], plain + "0", someBoot + "\n", " " + plain[1:], "g" + plain[1:], someBoot[:35] + "-",
+		"{" + someBoot + "}", someBoot[:8] + "0" + someBoot[9:], plain[:4] + "-" + plain[4:8] + "--" + plain[8:31] + "-",
+	} {
+		_, err := ParseBootID(bad)
+		matches(t, err, syscall.EINVAL)
+		if err != nil && !strings.Contains(err.Error(), strconv.Quote(bad)) {
+			t.Errorf("%v does not name %q", err, bad)
+		}
+	}
+}
+
+func TestThisBootID(t *testing.T) {
+	keepsDescriptors(t)
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := ThisBootID()
+	if err != nil || b.String()+"\n" != string(text) || b == (BootID{}) {
+		t.Errorf("%v, %v; want %s", b, err, text)
+	}
+}

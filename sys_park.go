@@ -1,0 +1,115 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"context"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A parking is where goroutines wait for events of a file that is in the runtime's
+// poller.
+type parking struct {
+	file      *os.File
+	conn      syscall.RawConn
+	turn      chan struct{} // holds something while one of them is parked: a file has one deadline and one reader
+	zombie    chan struct{} // closed once the process was seen as a zombie that is not ours
+	sawZombie sync.Once
+}
+
+func newParking(file *os.File) (*parking, error) {
+	conn, err := file.SyscallConn()
+	return &parking{file: file, conn: conn, turn: make(chan struct{}, 1), zombie: make(chan struct{})}, err
+}
+
+// wait returns nil once ready returned true, which is called at first, after each
+// event, and when also is closed. Or else it returns the error of ctx, or
+// os.ErrClosed when the file is closed or was interrupted.
+func (w *parking) wait(ctx context.Context, also <-chan struct{}, ready func() bool) error {
+	for {
+		select {
+		case w.turn <- struct{}{}:
+		case <-also:
+			if ready() {
+				return nil
+			}
+			also = nil
+			continue
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		break
+	}
+	defer func() { <-w.turn }()
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		w.interrupt()
+		close(interrupted)
+	})
+	err := w.conn.Read(func(uintptr) bool { return ready() })
+	if !stop() {
+		<-interrupted
+		w.file.SetReadDeadline(time.Time{})
+	}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return os.ErrClosed
+}
+
+// interrupt ends the wait of who is parked.
+func (w *parking) interrupt() { w.file.SetReadDeadline(time.Unix(1, 0)) }
+
+// newEpoll returns an epoll instance in a file that is in the runtime's poller.
+func newEpoll() (fd int, file *os.File, err error) {
+	fd, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return -1, nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		syscall.Close(fd)
+		return -1, nil, os.NewSyscallError("fcntl", err)
+	}
+	file = os.NewFile(uintptr(fd), "epoll")
+	if err := inPoller(file); err != nil {
+		file.Close()
+		return -1, nil, err
+	}
+	return fd, file, nil
+}
+
+// inPoller returns an error if a file is not in the runtime's poller.
+func inPoller(file *os.File) error {
+	if file.SetReadDeadline(time.Time{}) != nil {
+		return &inputError{text: "the poller of the Go runtime takes no more files", errno: syscall.ENOSPC}
+	}
+	return nil
+}
+
+// The bit of EPOLLET; the constant in package syscall is negative.
+const epollET = 1 << 31
+
+// epollAdd adds a pidfd. Each change of its state is one event, which comes with the token.
+func epollAdd(epoll, fd int, token uint64) error {
+	event := syscall.EpollEvent{Events: syscall.EPOLLIN | epollET, Fd: int32(token), Pad: int32(token >> 32)}
+	if err := syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
+		return &callError{call: "epoll_ctl", subject: fdSubject(fd), errno: err.(syscall.Errno)}
+	}
+	return nil
+}
+
+// epollNext returns the token of the next event, if there is one.
+func epollNext(epoll int) (token uint64, ok bool, err error) {
+	var events [1]syscall.EpollEvent
+	n, err := syscall.EpollWait(epoll, events[:], 0)
+	if err != nil {
+		return 0, false, os.NewSyscallError("epoll_wait", err)
+	}
+	return uint64(uint32(events[0].Fd)) | uint64(uint32(events[0].Pad))<<32, n == 1, nil
+}
