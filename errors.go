@@ -17,6 +17,17 @@ type callError struct {
 	means   error         // what that means here beyond what errno says itself, or nil
 }
 
+// failed returns the error of a system call.
+func failed(call, subject string, errno syscall.Errno) *callError {
+	return &callError{call: call, subject: subject, errno: errno}
+}
+
+// as says what e means here.
+func (e *callError) as(means error) *callError {
+	e.means = means
+	return e
+}
+
 func (e *callError) Error() string {
 	s := e.call
 	if e.subject != "" {
@@ -33,11 +44,22 @@ func (e *callError) Unwrap() error { return os.NewSyscallError(e.call, e.errno) 
 
 func (e *callError) Is(target error) bool { return e.means != nil && target == e.means }
 
-// An inputError tells what the caller gave that will not do.
+// An inputError says what is wrong with what the caller gave.
 type inputError struct {
 	text  string
 	errno syscall.Errno
 	means error // as in callError
+}
+
+// refused returns an error that reads as text and matches errno.
+func refused(errno syscall.Errno, text string) *inputError {
+	return &inputError{text: text, errno: errno}
+}
+
+// as says what e means here.
+func (e *inputError) as(means error) *inputError {
+	e.means = means
+	return e
 }
 
 func (e *inputError) Error() string { return e.text }
@@ -49,17 +71,14 @@ func (e *inputError) Is(target error) bool { return e.means != nil && target == 
 // fdSubject is how errors name a descriptor.
 func fdSubject(fd int) string { return "of descriptor " + strconv.Itoa(fd) }
 
-// outOfResources tells whether err is no news about a file.
-func outOfResources(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+// lacksIoctl reports whether a kernel answers so to an ioctl that it does not know: with
+// ENOTTY in most cases, with EINVAL for a pidfd on Linux 6.9 to 6.12, with ENOSYS in
+// emulators and sandboxes. EOPNOTSUPP is an answer of the ioctl itself.
+func lacksIoctl(errno syscall.Errno) bool {
+	return errno == syscall.ENOTTY || errno == syscall.EINVAL || errno == syscall.ENOSYS
 }
 
-// orReaped says of an error of a call that makes a pidfd that the process was
-// reaped, where that is the only thing that can have been wrong with it: EINVAL
-// before Linux 6.15, ESRCH since (kernel/fork.c, pidfd_prepare).
-func (e *callError) orReaped() error {
-	if e.errno == syscall.EINVAL || e.errno == syscall.ESRCH {
-		e.means = os.ErrProcessDone
-	}
-	return e
+// outOfResources reports whether err says nothing about a file.
+func outOfResources(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }

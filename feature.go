@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Feature is something that this package can do on some kernels and not on others.
@@ -124,7 +126,7 @@ func (f Feature) Since() string {
 // on in the places where there commonly is one.
 func (f Feature) Probe() error {
 	if !f.known() {
-		return &inputError{text: f.String() + " is not a feature", errno: syscall.EINVAL}
+		return refused(syscall.EINVAL, f.String()+" is not a feature")
 	}
 	if probe := features[f].probe; probe != nil {
 		return probe()
@@ -139,17 +141,18 @@ func (f Feature) Probe() error {
 
 // answer returns nil if a call failed as it does where the kernel knows it.
 func answer(call, subject string, errno, good syscall.Errno) error {
-	switch errno {
-	case 0, good:
+	err := failed(call, subject, errno)
+	switch {
+	case errno == 0 || errno == good:
 		return nil
-	case syscall.EINVAL, syscall.ENOTTY:
-		return &callError{call: call, subject: subject, errno: errno, means: errors.ErrUnsupported}
+	case lacksIoctl(errno): // or waitid(2) before Linux 5.4, or setns(2) before 5.8
+		return err.as(errors.ErrUnsupported)
 	}
-	return &callError{call: call, subject: subject, errno: errno}
+	return err
 }
 
 // undecided leaves it open whether there is a feature.
-func undecided(why string) error { return &inputError{text: why, errno: syscall.ENODATA} }
+func undecided(why string) error { return refused(syscall.ENODATA, why) }
 
 // closed closes what there is if there was no error.
 func closed(c io.Closer, err error) error {
@@ -212,19 +215,19 @@ func probeFileSystemID() error {
 			continue
 		}
 		magic, errno := fsMagic(fd)
-		if errno == 0 && magic != _BTRFS_SUPER_MAGIC {
+		if errno == 0 && magic != unix.BTRFS_SUPER_MAGIC {
 			_, _, errno = fsUUID(fd)
 		}
 		syscall.Close(fd)
 		switch {
 		case errno == syscall.ENOTTY && (magic == sysfs || magic == tmpfs):
-			return &callError{call: "ioctl", subject: "FS_IOC_GETFSUUID of " + dir, errno: errno, means: errors.ErrUnsupported}
-		case errno == syscall.ENOTTY, errno == syscall.EOPNOTSUPP, magic == _BTRFS_SUPER_MAGIC:
+			return failed("ioctl", "FS_IOC_GETFSUUID of "+dir, errno).as(errors.ErrUnsupported)
+		case errno == syscall.ENOTTY, errno == syscall.EOPNOTSUPP, magic == unix.BTRFS_SUPER_MAGIC:
 			// It has none, or not by the ioctl.
 		case errno == 0:
 			return nil
 		default:
-			return &callError{call: "ioctl", subject: "FS_IOC_GETFSUUID of " + dir, errno: errno}
+			return failed("ioctl", "FS_IOC_GETFSUUID of "+dir, errno)
 		}
 	}
 	return err
@@ -288,7 +291,7 @@ func probeID(p *PidFD) error {
 
 // probeNamespace is without the way by /proc.
 func probeNamespace(p *PidFD) error {
-	fd, errno := pidfdGetNamespace(p.fd, MntNamespace)
+	fd, errno := pidfdGetNamespace(p.fd, uint32(MntNamespace))
 	if errno == 0 {
 		syscall.Close(fd)
 	}
@@ -312,7 +315,7 @@ func probeExitStatus(p *PidFD) error {
 	case !ok:
 		return undecided("before Linux 6.19 it takes a process that has ended to see what is known of one")
 	case mask&PIDFD_INFO_EXIT == 0:
-		return &callError{call: "ioctl", subject: "PIDFD_INFO_EXIT", errno: syscall.EOPNOTSUPP, means: errors.ErrUnsupported}
+		return failed("ioctl", "PIDFD_INFO_EXIT", syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
 	}
 	return nil
 }

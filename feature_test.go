@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Each feature is there from its version on. Before that it is not, but for kernels of
@@ -64,7 +66,7 @@ func TestFeatureExitStatusRefused(t *testing.T) {
 	for errno, want := range map[syscall.Errno]error{syscall.EPERM: os.ErrPermission, syscall.ENOSYS: errors.ErrUnsupported} {
 		var errFilter, err error
 		onThrowawayThread(func() {
-			errFilter = refuse(map[int]syscall.Errno{_SYS_IOCTL: errno})
+			errFilter = refuse(map[int]syscall.Errno{unix.SYS_IOCTL: errno})
 			err = FeatureExitStatus.Probe()
 		})
 		if errFilter != nil {
@@ -76,7 +78,7 @@ func TestFeatureExitStatusRefused(t *testing.T) {
 
 func isOnCgroup2(dir string) bool {
 	var st syscall.Statfs_t
-	return syscall.Statfs(dir, &st) == nil && uint32(st.Type) == CGROUP2_SUPER_MAGIC
+	return syscall.Statfs(dir, &st) == nil && uint32(st.Type) == unix.CGROUP2_SUPER_MAGIC
 }
 
 // A documentedFeature is what the comment at the constant of a feature says.

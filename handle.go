@@ -27,10 +27,10 @@ type FileHandle struct {
 func NewFileHandle(typ int32, data []byte) (FileHandle, error) {
 	var h FileHandle
 	if len(data) > len(h.h.FHandle) {
-		return FileHandle{}, &inputError{
-			text:  "a file handle of " + strconv.Itoa(len(data)) + " bytes is too long: " + strconv.Itoa(MAX_HANDLE_SZ) + " is the limit",
-			errno: syscall.EINVAL,
-		}
+		return FileHandle{}, refused(
+
+			syscall.EINVAL, "a file handle of "+strconv.Itoa(len(data))+" bytes is too long: "+strconv.Itoa(MAX_HANDLE_SZ)+" is the limit")
+
 	}
 	h.h.HandleType = typ
 	h.h.HandleBytes = uint32(copy(h.h.FHandle[:], data))
@@ -81,7 +81,7 @@ func ParseFileHandle(text string) (FileHandle, error) {
 }
 
 func notAHandle(text string) error {
-	return &inputError{text: strconv.Quote(text) + " is not a file handle, which looks like fe:1900000000000000", errno: syscall.EINVAL}
+	return refused(syscall.EINVAL, strconv.Quote(text)+" is not a file handle, which looks like fe:1900000000000000")
 }
 
 // AppendText implements [encoding.TextAppender]. The text is that of
@@ -118,7 +118,7 @@ func (h FileHandle) MarshalBinary() ([]byte, error) { return h.AppendBinary(nil)
 // more than a handle can have are an error that matches EINVAL.
 func (h *FileHandle) UnmarshalBinary(data []byte) (err error) {
 	if len(data) < 4 {
-		return &inputError{text: "a file handle of " + strconv.Itoa(len(data)) + " bytes has no type", errno: syscall.EINVAL}
+		return refused(syscall.EINVAL, "a file handle of "+strconv.Itoa(len(data))+" bytes has no type")
 	}
 	typ := uint32(data[0])<<24 | uint32(data[1])<<16 | uint32(data[2])<<8 | uint32(data[3])
 	*h, err = NewFileHandle(int32(typ), data[4:])
@@ -195,9 +195,9 @@ func NameToHandleAt(dirfd int, path string, flags int) (FileHandle, MountID, err
 	var h FileHandle
 	mount, errno := nameToHandleAt(dirfd, path, &h.h, flags)
 	if errno == 0 {
-		return h, mount, nil
+		return h, MountID(mount), nil
 	}
-	err := &callError{call: "name_to_handle_at", subject: "of " + strconv.Quote(path), errno: errno}
+	err := failed("name_to_handle_at", "of "+strconv.Quote(path), errno)
 	if path == "" {
 		err.subject = fdSubject(dirfd)
 	}
@@ -235,7 +235,7 @@ func OpenByHandleAt(mountFD int, h FileHandle, flags int) (*os.File, error) {
 	if errno == 0 {
 		return os.NewFile(uintptr(fd), "file handle "+h.String()), nil
 	}
-	err := &callError{call: "open_by_handle_at", subject: h.String(), errno: errno}
+	err := failed("open_by_handle_at", h.String(), errno)
 	switch {
 	case errno == syscall.ESTALE:
 		err.means = os.ErrNotExist

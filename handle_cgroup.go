@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // CgroupIDAt returns the ID of a cgroup: the 64-bit number that the kernel knows it
@@ -21,7 +23,7 @@ func CgroupIDAt(dirfd int, path string) (uint64, error) {
 	fd := dirfd
 	if path != "" {
 		var err error
-		if fd, err = openat(dirfd, path, _O_PATH); err != nil {
+		if fd, err = openat(dirfd, path, O_PATH); err != nil {
 			return 0, err
 		}
 		defer syscall.Close(fd)
@@ -35,7 +37,7 @@ func CgroupIDAt(dirfd int, path string) (uint64, error) {
 	}
 	id, ok := h.KernfsID()
 	if !ok {
-		return 0, &callError{call: "name_to_handle_at", subject: fdSubject(fd), errno: syscall.EOPNOTSUPP, means: errors.ErrUnsupported}
+		return 0, failed("name_to_handle_at", fdSubject(fd), syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
 	}
 	return id, nil
 }
@@ -68,7 +70,7 @@ func OpenCgroup(cgroup2FD int, id uint64) (*os.File, error) {
 	}
 	f.Close()
 	if err == nil {
-		err = &callError{call: "open_by_handle_at", subject: h.String(), errno: syscall.ESTALE, means: os.ErrNotExist}
+		err = failed("open_by_handle_at", h.String(), syscall.ESTALE).as(os.ErrNotExist)
 	}
 	return nil, err
 }
@@ -79,11 +81,11 @@ func proveCgroup2(fd int, path string) error {
 	magic, errno := fsMagic(fd)
 	switch {
 	case errno != 0:
-		return &callError{call: "fstatfs", subject: fdSubject(fd), errno: errno}
-	case magic == CGROUP2_SUPER_MAGIC:
+		return failed("fstatfs", fdSubject(fd), errno)
+	case magic == unix.CGROUP2_SUPER_MAGIC:
 		return nil
 	case path == "":
 		path = "descriptor " + strconv.Itoa(fd)
 	}
-	return &inputError{text: path + " is not on a cgroup2 file system", errno: syscall.EINVAL}
+	return refused(syscall.EINVAL, path+" is not on a cgroup2 file system")
 }

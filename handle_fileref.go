@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // A FileSystemID names a file system beyond a reboot, which a [MountID] and a
@@ -46,22 +48,22 @@ func FileSystemIDOf(fd int) (FileSystemID, error) {
 func fileSystemID(fd int, what string) (FileSystemID, error) {
 	st, errno := fstatAll(fd)
 	if errno != 0 {
-		return FileSystemID{}, &callError{call: "fstat", subject: "of " + what, errno: errno}
+		return FileSystemID{}, failed("fstat", "of "+what, errno)
 	}
 	// An ioctl that the kernel does not know goes to the driver of a device.
 	if kind := st.Mode & syscall.S_IFMT; kind != syscall.S_IFDIR && kind != syscall.S_IFREG {
-		return FileSystemID{}, &inputError{text: what + " is neither a directory nor a regular file", errno: syscall.EINVAL}
+		return FileSystemID{}, refused(syscall.EINVAL, what+" is neither a directory nor a regular file")
 	}
 	uuid, n, errno := fsUUID(fd)
 	switch {
 	case errno == syscall.EBADF:
-		return FileSystemID{}, &callError{call: "ioctl", subject: "of " + what, errno: errno}
+		return FileSystemID{}, failed("ioctl", "of "+what, errno)
 	case errno == 0 && uuid != [16]byte{}: // some tools that make images leave it at zero
 		return FileSystemID{uuid: uuid, n: uint8(n)}, nil
 	}
 	id, err := statfsID(fd, what)
 	if errors.Is(err, errors.ErrUnsupported) && (errno == syscall.EPERM || errno == syscall.EACCES) {
-		err = &callError{call: "ioctl", subject: "of " + what, errno: errno} // there may be a UUID
+		err = failed("ioctl", "of "+what, errno) // there may be a UUID
 	}
 	return id, err
 }
@@ -70,10 +72,10 @@ func fileSystemID(fd int, what string) (FileSystemID, error) {
 func statfsID(fd int, what string) (FileSystemID, error) {
 	magic, fsid, errno := fstatfs(fd)
 	if errno != 0 {
-		return FileSystemID{}, &callError{call: "fstatfs", subject: "of " + what, errno: errno}
+		return FileSystemID{}, failed("fstatfs", "of "+what, errno)
 	}
-	if magic != _EXT4_SUPER_MAGIC || fsid == 0 {
-		return FileSystemID{}, &inputError{text: "the file system of " + what + " has no identity that lasts", errno: syscall.EOPNOTSUPP}
+	if magic != unix.EXT4_SUPER_MAGIC || fsid == 0 {
+		return FileSystemID{}, refused(syscall.EOPNOTSUPP, "the file system of "+what+" has no identity that lasts")
 	}
 	return FileSystemID{magic: magic, fsid: fsid}, nil
 }
@@ -106,7 +108,7 @@ func ParseFileSystemID(text string) (id FileSystemID, err error) {
 	}
 	// What went wrong comes out otherwise, or as zeros, which name nothing.
 	if id.String() != text || text != "" && id.uuid == [16]byte{} && id.fsid == 0 {
-		return FileSystemID{}, &inputError{text: strconv.Quote(text) + " is not the identity of a file system", errno: syscall.EINVAL}
+		return FileSystemID{}, refused(syscall.EINVAL, strconv.Quote(text)+" is not the identity of a file system")
 	}
 	return id, nil
 }
@@ -159,7 +161,7 @@ func (id *FileSystemID) UnmarshalText(text []byte) (err error) {
 // [errors.ErrUnsupported] without /proc. EMFILE and the like.
 func OpenFileSystem(id FileSystemID) (*os.File, error) {
 	if id.IsZero() {
-		return nil, &inputError{text: "the zero FileSystemID names nothing", errno: syscall.EINVAL}
+		return nil, refused(syscall.EINVAL, "the zero FileSystemID names nothing")
 	}
 	mounts, err := readMountinfo()
 	if err != nil {
@@ -171,7 +173,7 @@ func OpenFileSystem(id FileSystemID) (*os.File, error) {
 		if asked[m.device] {
 			continue
 		}
-		f, err := m.id.openAt(m.point)
+		f, err := MountID(m.id).openAt(m.point)
 		switch {
 		case outOfResources(err):
 			if found != nil {
@@ -194,11 +196,11 @@ func OpenFileSystem(id FileSystemID) (*os.File, error) {
 		default:
 			f.Close()
 			found.Close()
-			return nil, &inputError{text: "two file systems are " + id.String() + ": those on " + found.Name() + " and " + m.point, errno: syscall.ENOTUNIQ}
+			return nil, refused(syscall.ENOTUNIQ, "two file systems are "+id.String()+": those on "+found.Name()+" and "+m.point)
 		}
 	}
 	if found == nil {
-		return nil, &inputError{text: "the file system " + id.String() + " is not mounted where it can be opened", errno: syscall.ENODEV}
+		return nil, refused(syscall.ENODEV, "the file system "+id.String()+" is not mounted where it can be opened")
 	}
 	return found, nil
 }
@@ -262,12 +264,12 @@ type FileRef struct {
 // Errors: those of [NameToHandleAt] and [FileSystemIDOf]. EMFILE and the like.
 func FileRefAt(dirfd int, path string, flags int) (FileRef, error) {
 	if flags&^(AT_EMPTY_PATH|AT_SYMLINK_FOLLOW) != 0 {
-		return FileRef{}, &inputError{text: "flags 0x" + strconv.FormatInt(int64(flags), 16) + " do not go with a FileRef", errno: syscall.EINVAL}
+		return FileRef{}, refused(syscall.EINVAL, "flags 0x"+strconv.FormatInt(int64(flags), 16)+" do not go with a FileRef")
 	}
 	// While it is held, the file keeps its handle, and its mount its ID.
 	fd, what := dirfd, "descriptor "+strconv.Itoa(dirfd)
 	if path != "" || flags&AT_EMPTY_PATH == 0 || dirfd == AT_FDCWD {
-		name, open := path, _O_PATH
+		name, open := path, O_PATH
 		if path == "" && flags&AT_EMPTY_PATH != 0 {
 			name = "."
 		}
@@ -283,7 +285,7 @@ func FileRefAt(dirfd int, path string, flags int) (FileRef, error) {
 	}
 	var r FileRef
 	if _, errno := nameToHandleAt(fd, "", &r.Handle.h, AT_EMPTY_PATH); errno != 0 {
-		return FileRef{}, &callError{call: "name_to_handle_at", subject: "of " + what, errno: errno}
+		return FileRef{}, failed("name_to_handle_at", "of "+what, errno)
 	}
 	var err error
 	if r.FS, err = fileSystemIDOfAny(fd, what); err != nil {
@@ -338,7 +340,7 @@ func ParseFileRef(text string) (FileRef, error) {
 	id, errFS := ParseFileSystemID(fs)
 	h, errHandle := ParseFileHandle(handle)
 	if errors.Join(errFS, errHandle) != nil {
-		return FileRef{}, &inputError{text: strconv.Quote(text) + " does not name a file: that looks like uuid:00112233-4455-6677-8899-aabbccddeeff/1:19000000", errno: syscall.EINVAL}
+		return FileRef{}, refused(syscall.EINVAL, strconv.Quote(text)+" does not name a file: that looks like uuid:00112233-4455-6677-8899-aabbccddeeff/1:19000000")
 	}
 	return FileRef{id, h}, nil
 }

@@ -265,7 +265,7 @@ func TestFileSystemIDOf(t *testing.T) {
 		}
 		matches(t, err, want...)
 	}
-	dir, err := openat(AT_FDCWD, "/", _O_PATH)
+	dir, err := openat(AT_FDCWD, "/", O_PATH)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +344,7 @@ func TestFileRefAt(t *testing.T) {
 
 	// Neither of the two to be opened: covered. What is left is the second best, which
 	// finds the file nonetheless.
-	held, err := openat(AT_FDCWD, name, _O_PATH)
+	held, err := openat(AT_FDCWD, name, O_PATH)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 )
 
@@ -36,7 +35,7 @@ func OpenMount(id MountID) (*os.File, error) {
 // openAt is OpenMount where the path is known.
 func (id MountID) openAt(path string) (*os.File, error) {
 	// First without opening it: what lies on top could be a device.
-	place, err := openat(AT_FDCWD, path, _O_PATH|syscall.O_NOFOLLOW)
+	place, err := openat(AT_FDCWD, path, O_PATH|syscall.O_NOFOLLOW)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +45,7 @@ func (id MountID) openAt(path string) (*os.File, error) {
 	}
 	st, errno := fstatAll(place)
 	if errno != 0 {
-		return nil, &callError{call: "fstat", subject: path, errno: errno}
+		return nil, failed("fstat", path, errno)
 	}
 	var fd int
 	switch st.Mode & syscall.S_IFMT {
@@ -56,7 +55,7 @@ func (id MountID) openAt(path string) (*os.File, error) {
 		// That very file, and not what may have come to its path.
 		fd, err = openat(AT_FDCWD, "/proc/thread-self/fd/"+strconv.Itoa(place), syscall.O_NONBLOCK|syscall.O_NOCTTY)
 	default:
-		err = &inputError{text: "mount " + id.String() + " on " + path + " is of a special file", errno: syscall.EINVAL}
+		err = refused(syscall.EINVAL, "mount "+id.String()+" on "+path+" is of a special file")
 	}
 	if err != nil {
 		return nil, err
@@ -74,9 +73,9 @@ func (id MountID) String() string { return strconv.FormatUint(uint64(id), 10) }
 // mountPoint returns the path where a mount was.
 func mountPoint(id MountID) (string, error) {
 	if id.Unique() {
-		path, errno := statmountPoint(id)
+		path, errno := statmountPoint(uint64(id))
 		if errno != 0 {
-			return "", &callError{call: "statmount", subject: "of mount " + id.String(), errno: errno}
+			return "", failed("statmount", "of mount "+id.String(), errno)
 		}
 		return path, nil
 	}
@@ -85,18 +84,18 @@ func mountPoint(id MountID) (string, error) {
 		return "", err
 	}
 	for _, m := range mounts {
-		if m.id == id {
+		if MountID(m.id) == id {
 			return m.point, nil
 		}
 	}
-	return "", &inputError{text: "there is no mount " + id.String(), errno: syscall.ENOENT}
+	return "", refused(syscall.ENOENT, "there is no mount "+id.String())
 }
 
 // verify makes sure that fd, which was opened at path, is on the mount.
 func (id MountID) verify(fd int, path string) error {
 	is, err := mountIDOf(fd, id.Unique())
 	if err == nil && is != id {
-		err = &inputError{text: "mount " + is.String() + " is at " + path + ", not mount " + id.String(), errno: syscall.ESTALE, means: os.ErrNotExist}
+		err = refused(syscall.ESTALE, "mount "+is.String()+" is at "+path+", not mount "+id.String()).as(os.ErrNotExist)
 	}
 	return err
 }
@@ -113,25 +112,15 @@ func mountIDOf(fd int, unique bool) (MountID, error) {
 		id, errno := nameToHandleAt(fd, "", &h.h, flags|fid)
 		switch errno {
 		case 0:
-			return id, nil
+			return MountID(id), nil
 		case syscall.EINVAL, syscall.EOPNOTSUPP, syscall.EOVERFLOW, syscall.ENOSYS:
 		default:
-			return 0, &callError{call: "name_to_handle_at", subject: fdSubject(fd), errno: errno}
+			return 0, failed("name_to_handle_at", fdSubject(fd), errno)
 		}
 	}
 	if unique {
-		return 0, &callError{call: "name_to_handle_at", subject: fdSubject(fd), errno: syscall.EOPNOTSUPP, means: errors.ErrUnsupported}
+		return 0, failed("name_to_handle_at", fdSubject(fd), syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
 	}
-	text, err := os.ReadFile("/proc/thread-self/fdinfo/" + strconv.Itoa(fd))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.SplitSeq(string(text), "\n") {
-		if value, ok := strings.CutPrefix(line, "mnt_id:"); ok {
-			if id, err := strconv.ParseUint(strings.TrimSpace(value), 10, 32); err == nil {
-				return MountID(id), nil
-			}
-		}
-	}
-	return 0, &inputError{text: "/proc/self/fdinfo does not tell the mount of descriptor " + strconv.Itoa(fd), errno: syscall.EOPNOTSUPP, means: errors.ErrUnsupported}
+	id, err := fdinfoMountID(fd)
+	return MountID(id), err
 }

@@ -325,7 +325,7 @@ func TestOpenByHandleAtFlags(t *testing.T) {
 	}
 	_, err = OpenByHandleAt(AT_FDCWD, file, syscall.O_DIRECTORY)
 	matches(t, err, syscall.ENOTDIR)
-	place := open(file, _O_PATH)
+	place := open(file, O_PATH)
 	if _, err := place.Read(make([]byte, 1)); !errors.Is(err, syscall.EBADF) {
 		t.Errorf("read from a file that is not open: %v", err)
 	}

@@ -302,7 +302,7 @@ func invalidVar(name, value, text string, errno syscall.Errno) error {
 	if errno == syscall.ERANGE {
 		text = "out of range"
 	}
-	return &inputError{text: name + "=" + strconv.Quote(value) + ": " + text, errno: errno}
+	return refused(errno, name+"="+strconv.Quote(value)+": "+text)
 }
 
 // splitNames takes $LISTEN_FDNAMES apart as systemd does: a colon ends a name,

@@ -94,7 +94,7 @@ func ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
 	// own, and if it comes to nothing the table goes with it.
 	onThrowawayThread(func() {
 		if errno := unshareFiles(); errno != 0 {
-			err = &callError{call: "unshare", subject: "of the descriptor table", errno: errno}
+			err = failed("unshare", "of the descriptor table", errno)
 			return
 		}
 		saved := make([]int, len(fds))
@@ -105,7 +105,7 @@ func ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
 				old = fd // the number is free: it does not matter what it is given back
 			case 0:
 			default:
-				err = &callError{call: "fcntl", subject: "F_DUPFD_CLOEXEC " + fdSubject(listenFDsStart+i), errno: errno}
+				err = failed("fcntl", "F_DUPFD_CLOEXEC "+fdSubject(listenFDsStart+i), errno)
 				return
 			}
 			saved[i] = old
@@ -117,7 +117,7 @@ func ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
 
 func execError(argv0 string, err error) error {
 	if errno, ok := err.(syscall.Errno); ok {
-		return &callError{call: "execve", subject: argv0, errno: errno}
+		return failed("execve", argv0, errno)
 	}
 	return err
 }
@@ -151,7 +151,7 @@ func dupFile(f *os.File, start int) (fd int, err error) {
 		return -1, err
 	}
 	if errno != 0 {
-		return -1, &callError{call: "fcntl", subject: "F_DUPFD_CLOEXEC of " + f.Name(), errno: errno}
+		return -1, failed("fcntl", "F_DUPFD_CLOEXEC of "+f.Name(), errno)
 	}
 	return fd, nil
 }
@@ -164,7 +164,7 @@ func fdNames(files []*os.File) ([]string, error) {
 			return nil, os.ErrInvalid
 		}
 		if names[i] = f.Name(); !ValidFDName(names[i]) {
-			return nil, &inputError{text: strconv.Quote(names[i]) + " cannot be the name of a descriptor", errno: syscall.EINVAL}
+			return nil, refused(syscall.EINVAL, strconv.Quote(names[i])+" cannot be the name of a descriptor")
 		}
 	}
 	return names, nil

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -240,7 +239,7 @@ func TestExecListenFDsUnderLoad(t *testing.T) {
 	keepsDescriptors(t)
 	program := noProgram(t)
 	stop := make(chan bool)
-	var group sync.WaitGroup
+	var group waitGroup
 	for range 4 {
 		group.Go(func() {
 			for {

@@ -37,7 +37,7 @@ func IsSocketInet(f *os.File, domain, typ, listening int, port uint16) (bool, er
 	switch domain {
 	case 0, syscall.AF_INET, syscall.AF_INET6:
 	default:
-		return false, &inputError{text: "address family " + strconv.Itoa(domain) + " is neither AF_INET nor AF_INET6", errno: syscall.EINVAL}
+		return false, refused(syscall.EINVAL, "address family "+strconv.Itoa(domain)+" is neither AF_INET nor AF_INET6")
 	}
 	return isSocket(f, domain, typ, listening, func(fd, domain int) (bool, error) {
 		if domain != syscall.AF_INET && domain != syscall.AF_INET6 || port == 0 {
@@ -77,7 +77,7 @@ func IsSocketUnix(f *os.File, typ, listening int, path string) (bool, error) {
 // isSocket asks named of a socket for which the rest holds.
 func isSocket(f *os.File, domain, typ, listening int, named func(fd, domain int) (bool, error)) (bool, error) {
 	if domain < 0 || typ < 0 {
-		return false, &inputError{text: "address family " + strconv.Itoa(domain) + ", socket type " + strconv.Itoa(typ) + ": negative", errno: syscall.EINVAL}
+		return false, refused(syscall.EINVAL, "address family "+strconv.Itoa(domain)+", socket type "+strconv.Itoa(typ)+": negative")
 	}
 	return askFD(f, func(fd int) (is bool, err error) {
 		call := "getsockopt"
@@ -108,7 +108,7 @@ func isSocket(f *os.File, domain, typ, listening int, named func(fd, domain int)
 			return named(fd, has)
 		}()
 		if errno, ok := err.(syscall.Errno); ok {
-			err = &callError{call: call, subject: fdSubject(fd), errno: errno}
+			err = failed(call, fdSubject(fd), errno)
 		}
 		return is, err
 	})
@@ -155,7 +155,7 @@ func isFile(f *os.File, path string, is func(has, at *syscall.Stat_t) bool) (boo
 		has, errno := fstatAll(fd)
 		switch {
 		case errno != 0:
-			return false, &callError{call: "fstat", subject: fdSubject(fd), errno: errno}
+			return false, failed("fstat", fdSubject(fd), errno)
 		case path == "" || !is(&has, nil):
 			return is(&has, nil), nil
 		}
@@ -166,7 +166,7 @@ func isFile(f *os.File, path string, is func(has, at *syscall.Stat_t) bool) (boo
 		case syscall.ENOENT, syscall.ENOTDIR:
 			return false, nil
 		}
-		return false, &callError{call: "stat", subject: path, errno: errno}
+		return false, failed("stat", path, errno)
 	})
 }
 
@@ -183,7 +183,7 @@ func sameInode(a, b *syscall.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.
 // of stat(2) for the name.
 func IsMessageQueue(f *os.File, name string) (bool, error) {
 	if name != "" && name[0] != '/' {
-		return false, &inputError{text: "message queue " + strconv.Quote(name) + ": the name does not begin with a slash", errno: syscall.EINVAL}
+		return false, refused(syscall.EINVAL, "message queue "+strconv.Quote(name)+": the name does not begin with a slash")
 	}
 	return askFD(f, func(fd int) (bool, error) {
 		switch errno := mqGetAttr(fd); errno {
@@ -191,19 +191,19 @@ func IsMessageQueue(f *os.File, name string) (bool, error) {
 		case syscall.EBADF: // it is open, so that is to say: no queue
 			return false, nil
 		default:
-			return false, &callError{call: "mq_getsetattr", subject: fdSubject(fd), errno: errno}
+			return false, failed("mq_getsetattr", fdSubject(fd), errno)
 		}
 		if name == "" {
 			return true, nil
 		}
 		has, errno := fstatAll(fd)
 		if errno != 0 {
-			return false, &callError{call: "fstat", subject: fdSubject(fd), errno: errno}
+			return false, failed("fstat", fdSubject(fd), errno)
 		}
 		path := "/dev/mqueue" + name
 		at, errno := stat(path)
 		if errno != 0 {
-			return false, &callError{call: "stat", subject: path, errno: errno}
+			return false, failed("stat", path, errno)
 		}
 		return sameInode(&has, &at), nil
 	})
@@ -211,9 +211,9 @@ func IsMessageQueue(f *os.File, name string) (bool, error) {
 
 // askFD calls ask with the descriptor of f.
 func askFD(f *os.File, ask func(fd int) (bool, error)) (is bool, err error) {
-	var failed error
-	if err := withFD(f, func(fd int) { is, failed = ask(fd) }); err != nil {
+	var errUse error
+	if err := withFD(f, func(fd int) { is, errUse = ask(fd) }); err != nil {
 		return false, err
 	}
-	return is, failed
+	return is, errUse
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Assignments for [Notify] that have just one value.
@@ -79,7 +81,7 @@ func NotifyFiles(ctx context.Context, files []*os.File, assignments ...string) (
 	}
 	const most = 253 // SCM_MAX_FD of the kernel's include/net/scm.h, which says EINVAL
 	if len(files) > most {
-		return false, &inputError{text: strconv.Itoa(len(files)) + " descriptors cannot be sent at once", errno: syscall.E2BIG}
+		return false, refused(syscall.E2BIG, strconv.Itoa(len(files))+" descriptors cannot be sent at once")
 	}
 	address, ok := os.LookupEnv("NOTIFY_SOCKET")
 	if !ok {
@@ -104,7 +106,7 @@ func NotifyFiles(ctx context.Context, files []*os.File, assignments ...string) (
 func joinAssignments(assignments []string) (state []byte, err error) {
 	for i, a := range assignments {
 		if strings.IndexByte(a, '=') < 1 || strings.ContainsAny(a, "\n\x00") {
-			return nil, &inputError{text: strconv.Quote(a) + " is not an assignment of one line", errno: syscall.EINVAL}
+			return nil, refused(syscall.EINVAL, strconv.Quote(a)+" is not an assignment of one line")
 		}
 		if i > 0 {
 			state = append(state, '\n')
@@ -112,7 +114,7 @@ func joinAssignments(assignments []string) (state []byte, err error) {
 		state = append(state, a...)
 	}
 	if state == nil {
-		return nil, &inputError{text: "there is no assignment to send", errno: syscall.EINVAL}
+		return nil, refused(syscall.EINVAL, "there is no assignment to send")
 	}
 	return state, nil
 }
@@ -120,7 +122,7 @@ func joinAssignments(assignments []string) (state []byte, err error) {
 // checkNotifySocket finds what [syscall.Connect] would take for something else, or not tell.
 func checkNotifySocket(address string) error {
 	const most = 107 // with the NUL behind a path, or ahead of an abstract name: the 108 of sun_path
-	err := &inputError{text: "NOTIFY_SOCKET=" + strconv.Quote(address) + ": ", errno: syscall.EINVAL}
+	err := refused(syscall.EINVAL, "NOTIFY_SOCKET="+strconv.Quote(address)+": ")
 	switch {
 	case strings.HasPrefix(address, "vsock"):
 		err.text += "AF_VSOCK is not supported"
@@ -140,7 +142,7 @@ func checkNotifySocket(address string) error {
 func sendNotification(ctx context.Context, socket int, address string, state []byte, files []*os.File) (file *os.File, err error) {
 	// Connected, the socket is writable when the receiver's queue is not full.
 	if err := syscall.Connect(socket, &syscall.SockaddrUnix{Name: address}); err != nil {
-		return nil, &callError{call: "connect", subject: address, errno: err.(syscall.Errno)}
+		return nil, failed("connect", address, err.(syscall.Errno))
 	}
 	send := func() (done bool) {
 		err = withDescriptors(files, make([]int, 0, len(files)), func(fds []int) error {
@@ -182,11 +184,11 @@ func withDescriptors(files []*os.File, fds []int, f func(fds []int) error) error
 	if len(files) == 0 {
 		return f(fds)
 	}
-	var failed error
-	if err := withFD(files[0], func(fd int) { failed = withDescriptors(files[1:], append(fds, fd), f) }); err != nil {
+	var errUse error
+	if err := withFD(files[0], func(fd int) { errUse = withDescriptors(files[1:], append(fds, fd), f) }); err != nil {
 		return err
 	}
-	return failed
+	return errUse
 }
 
 func sendmsg(socket int, address string, state []byte, fds []int) error {
@@ -201,7 +203,7 @@ func sendmsg(socket int, address string, state []byte, fds []int) error {
 			return nil
 		case syscall.EINTR:
 		default:
-			return &callError{call: "sendmsg", subject: "to " + address, errno: err.(syscall.Errno)}
+			return failed("sendmsg", "to "+address, err.(syscall.Errno))
 		}
 	}
 }
@@ -214,7 +216,7 @@ func sendmsg(socket int, address string, state []byte, fds []int) error {
 func NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err error) {
 	usec, errno := monotonicUsec()
 	if errno != 0 {
-		return false, &callError{call: "clock_gettime", subject: "CLOCK_MONOTONIC", errno: errno}
+		return false, failed("clock_gettime", "CLOCK_MONOTONIC", errno)
 	}
 	return Notify(ctx, prepend(assignments, "RELOADING=1", "MONOTONIC_USEC="+strconv.FormatUint(usec, 10))...)
 }
@@ -266,7 +268,7 @@ func NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...string) (sent
 // [ValidFDName].
 func StoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
 	if len(files) == 0 {
-		return false, &inputError{text: "there is no file to store", errno: syscall.EINVAL}
+		return false, refused(syscall.EINVAL, "there is no file to store")
 	}
 	fdname, err := assignFDName(name)
 	if err != nil {
@@ -292,7 +294,7 @@ func assignFDName(name string) (string, error) {
 		name = "stored"
 	}
 	if !ValidFDName(name) {
-		return "", &inputError{text: strconv.Quote(name) + " cannot be the name of a descriptor", errno: syscall.EINVAL}
+		return "", refused(syscall.EINVAL, strconv.Quote(name)+" cannot be the name of a descriptor")
 	}
 	return "FDNAME=" + name, nil
 }
@@ -329,9 +331,9 @@ func NotifyBarrier(ctx context.Context) (sent bool, err error) {
 		p.conn.Control(func(fd uintptr) {
 			revents, errno := pollNow(int(fd))
 			if errno != 0 { // a seccomp filter
-				errPoll = &callError{call: "ppoll", subject: fdSubject(int(fd)), errno: errno}
+				errPoll = failed("ppoll", fdSubject(int(fd)), errno)
 			}
-			done = errno != 0 || revents&_POLLHUP != 0
+			done = errno != 0 || revents&unix.POLLHUP != 0
 		})
 		return done
 	})

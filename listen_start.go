@@ -158,10 +158,10 @@ func startShim(attr *os.ProcAttr, files []*os.File) (*startedShim, error) {
 	if err != nil {
 		s.control.Close()
 		if _, errno := stat(attr.Dir); attr.Dir != "" && errno != 0 {
-			return nil, &callError{call: "chdir", subject: attr.Dir, errno: errno}
+			return nil, failed("chdir", attr.Dir, errno)
 		}
 		if errno, ok := err.(syscall.Errno); ok {
-			err = &callError{call: "fork/exec", subject: thisProgram, errno: errno}
+			err = failed("fork/exec", thisProgram, errno)
 		}
 		return nil, err
 	}
@@ -193,7 +193,7 @@ func controlSockets() (ours, theirs int, err error) {
 		}
 		syscall.Close(ours)
 	}
-	return -1, -1, &callError{call: "fcntl", subject: "F_DUPFD_CLOEXEC of a socket", errno: errno}
+	return -1, -1, failed("fcntl", "F_DUPFD_CLOEXEC of a socket", errno)
 }
 
 // checkStart tells what startShim could not do as it is asked to.
@@ -213,7 +213,7 @@ func checkStart(attr *os.ProcAttr) error {
 		text = "SysProcAttr.PidFD is not for StartListenFDs, which returns a PidFD"
 	}
 	if text != "" {
-		return &inputError{text: text, errno: syscall.EINVAL}
+		return refused(syscall.EINVAL, text)
 	}
 	return nil
 }
@@ -234,12 +234,12 @@ func (s *startedShim) release(request []byte, argv0 string) error {
 		return execError(argv0, syscall.Errno(errno))
 	case number != "":
 		errno, _ := strconv.Atoi(number)
-		return &inputError{text: "the process that was to become " + argv0 + ": " + text, errno: syscall.Errno(errno)}
+		return refused(syscall.Errno(errno), "the process that was to become "+argv0+": "+text)
 	}
 	return errShimEnded
 }
 
-var errShimEnded = &inputError{text: "the process that was to become the program has ended before", errno: syscall.ECHILD}
+var errShimEnded = refused(syscall.ECHILD, "the process that was to become the program has ended before")
 
 // abandon ends the shim and returns why. It goes by the pidfd: if somebody else has waited for
 // the shim, its PID may be that of another process.
@@ -253,7 +253,7 @@ func (s *startedShim) abandon(why error) error {
 	s.pidfd.SendSignal(syscall.SIGKILL) // it may be what hangs
 	r, err := s.pidfd.Wait(context.Background())
 	if why == errShimEnded && err == nil {
-		return &inputError{text: errShimEnded.text + ": " + r.String(), errno: errShimEnded.errno}
+		return refused(errShimEnded.errno, errShimEnded.text+": "+r.String())
 	}
 	return why
 }
@@ -269,7 +269,7 @@ func shimSocket(words []string) (*os.File, error) {
 		fd, _ = strconv.Atoi(words[0])
 	}
 	if flags, errno := fcntl(fd, syscall.F_GETFD, 0); fd <= 2 || errno != 0 || flags != 0 {
-		return nil, &inputError{text: shimName + " is what StartListenFDs starts, and no one else", errno: syscall.EINVAL}
+		return nil, refused(syscall.EINVAL, shimName+" is what StartListenFDs starts, and no one else")
 	}
 	syscall.CloseOnExec(fd)
 	return os.NewFile(uintptr(fd), "socket"), nil
@@ -328,7 +328,7 @@ func newStartRequest(argv0 string, argv []string, attr *os.ProcAttr, names []str
 	}
 	for _, s := range slices.Concat([]string{argv0}, names, argv, env) {
 		if strings.IndexByte(s, 0) >= 0 {
-			return nil, &inputError{text: strconv.Quote(s) + " has a NUL in it", errno: syscall.EINVAL}
+			return nil, refused(syscall.EINVAL, strconv.Quote(s)+" has a NUL in it")
 		}
 		text = append(append(text, s...), 0)
 	}
@@ -366,7 +366,7 @@ func checkPrivileges() error {
 		return err
 	}
 	if err != nil || auxvValue(auxv, _AT_SECURE) != 0 {
-		return &inputError{text: "the file of this program gives privileges to who executes it, which StartListenFDs would give away, or is not readable", errno: syscall.EPERM}
+		return refused(syscall.EPERM, "the file of this program gives privileges to who executes it, which StartListenFDs would give away, or is not readable")
 	}
 	return nil
 }

@@ -17,7 +17,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -484,7 +483,7 @@ func TestStartListenFDsAtOnce(t *testing.T) {
 	for i := range 200 {
 		env = append(env, fmt.Sprintf("V%d=%s", i, strings.Repeat("x", 3000)))
 	}
-	var group sync.WaitGroup
+	var group waitGroup
 	for range fewer(10) {
 		group.Go(func() {
 			for range 3 {

@@ -249,7 +249,7 @@ func (r *listenReport) collect() error {
 	// The first call is one of several at once.
 	var all [9][]*os.File
 	var errs [9]error
-	var group sync.WaitGroup
+	var group waitGroup
 	for i := range all {
 		group.Go(func() { all[i], errs[i] = ListenFDs() })
 	}
@@ -424,7 +424,7 @@ func init() {
 	// Many goroutines ask for each name, and close at once what they got.
 	children["take"] = func(args []string) error {
 		r := takeReport{Got: map[string][]int{}, Times: map[string]int{}, Usable: true}
-		var group sync.WaitGroup
+		var group waitGroup
 		var mu sync.Mutex
 		start := make(chan bool)
 		for _, name := range args {

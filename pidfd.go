@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // A PidFDID names a process for as long as the machine runs: the 64-bit inode
@@ -62,7 +64,7 @@ func learnPidfs(known *atomic.Uint64, read func(fd int) (mark uint64, errno sysc
 		return 0
 	}
 	defer syscall.Close(fd)
-	if magic, errno := fsMagic(fd); errno != 0 || magic != PID_FS_MAGIC {
+	if magic, errno := fsMagic(fd); errno != 0 || magic != unix.PID_FS_MAGIC {
 		return 0
 	}
 	mark, errno := read(fd)
@@ -76,7 +78,7 @@ func learnPidfs(known *atomic.Uint64, read func(fd int) (mark uint64, errno sysc
 func pidfdIDByInode(fd int) (PidFDID, error) {
 	dev, ino, errno := fstat(fd)
 	if errno != 0 {
-		return 0, &callError{call: "fstat", subject: fdSubject(fd), errno: errno}
+		return 0, failed("fstat", fdSubject(fd), errno)
 	}
 	known := learnPidfs(&pidfsDev, func(fd int) (uint64, syscall.Errno) {
 		dev, _, errno := fstat(fd)
@@ -114,7 +116,7 @@ func pidfdIDByHandle(fd int) (PidFDID, error) {
 			return 0, err
 		}
 	}
-	return 0, &callError{call: "name_to_handle_at", subject: fdSubject(fd), errno: errno}
+	return 0, failed("name_to_handle_at", fdSubject(fd), errno)
 }
 
 // provePidfs tells why a descriptor is not one on pidfs, or returns nil.
@@ -122,11 +124,11 @@ func provePidfs(fd int) error {
 	magic, errno := fsMagic(fd)
 	switch {
 	case errno != 0:
-		return &callError{call: "fstatfs", subject: fdSubject(fd), errno: errno}
-	case magic == PID_FS_MAGIC:
+		return failed("fstatfs", fdSubject(fd), errno)
+	case magic == unix.PID_FS_MAGIC:
 		return nil
-	case magic == _ANON_INODE_FS_MAGIC && isAnonPidFD(fd):
-		return &callError{call: "fstatfs", subject: fdSubject(fd), errno: syscall.EOPNOTSUPP, means: errors.ErrUnsupported}
+	case magic == unix.ANON_INODE_FS_MAGIC && isAnonPidFD(fd):
+		return failed("fstatfs", fdSubject(fd), syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
 	}
 	return notAPidFD(fd)
 }
@@ -153,7 +155,7 @@ func isAnonPidFD(fd int) bool {
 }
 
 func notAPidFD(fd int) error {
-	return &inputError{"descriptor " + strconv.Itoa(fd) + " is not a pidfd", syscall.EBADF, ErrNotPidFD}
+	return refused(syscall.EBADF, "descriptor "+strconv.Itoa(fd)+" is not a pidfd").as(ErrNotPidFD)
 }
 
 // A PidFD owns a pidfd: a descriptor that refers to one process and never to
@@ -249,7 +251,7 @@ func (p *PidFD) File() (*os.File, error) {
 	defer p.release()
 	fd, errno := dupAbove(p.fd, 0)
 	if errno != 0 {
-		return nil, &callError{call: "fcntl", subject: "F_DUPFD_CLOEXEC " + fdSubject(p.fd), errno: errno}
+		return nil, failed("fcntl", "F_DUPFD_CLOEXEC "+fdSubject(p.fd), errno)
 	}
 	return os.NewFile(uintptr(fd), p.file.Name()), nil
 }
@@ -278,13 +280,13 @@ func NewPidFD(fd int) (*PidFD, error) {
 	}
 	flags, errno := fcntl(fd, syscall.F_GETFL, 0)
 	if errno != 0 {
-		return nil, &callError{call: "fcntl", subject: "F_GETFL " + fdSubject(fd), errno: errno}
+		return nil, failed("fcntl", "F_GETFL "+fdSubject(fd), errno)
 	}
-	if flags&_O_PATH != 0 {
+	if flags&O_PATH != 0 {
 		return nil, notAPidFD(fd)
 	}
 	if _, errno := fcntl(fd, syscall.F_SETFD, syscall.FD_CLOEXEC); errno != 0 {
-		return nil, &callError{call: "fcntl", subject: "F_SETFD " + fdSubject(fd), errno: errno}
+		return nil, failed("fcntl", "F_SETFD "+fdSubject(fd), errno)
 	}
 	return newPidFD(fd, "descriptor "+strconv.Itoa(fd)), nil
 }
@@ -299,10 +301,10 @@ func NewPidFD(fd int) (*PidFD, error) {
 // before. Those of [NewPidFD], with which *attr.PidFD is left as it is.
 func TakePidFD(attr *syscall.SysProcAttr) (*PidFD, error) {
 	if attr == nil || attr.PidFD == nil {
-		return nil, &inputError{text: "SysProcAttr.PidFD is nil: no pidfd was asked for", errno: syscall.EINVAL}
+		return nil, refused(syscall.EINVAL, "SysProcAttr.PidFD is nil: no pidfd was asked for")
 	}
 	if *attr.PidFD == -1 {
-		return nil, &inputError{"SysProcAttr.PidFD is -1: the kernel gave no pidfd, or it was taken", syscall.EOPNOTSUPP, errors.ErrUnsupported}
+		return nil, refused(syscall.EOPNOTSUPP, "SysProcAttr.PidFD is -1: the kernel gave no pidfd, or it was taken").as(errors.ErrUnsupported)
 	}
 	p, err := NewPidFD(*attr.PidFD)
 	if err == nil {
@@ -324,14 +326,11 @@ func TakePidFD(attr *syscall.SysProcAttr) (*PidFD, error) {
 // flag. EINVAL if pid is not positive or flags are unknown, and EINVAL or ENOENT
 // (depending on the kernel) if pid is that of a thread and PIDFD_THREAD is not set.
 func OpenPidFD(pid, flags int) (*PidFD, error) {
-	errno := syscall.EINVAL
-	if pid > 0 && fits32(pid) {
-		var fd int
-		if fd, errno = pidfdOpen(pid, flags); errno == 0 {
-			return newPidFD(fd, strconv.Itoa(pid)), nil
-		}
+	fd, errno := pidfdOpen(pid, flags)
+	if errno == 0 {
+		return newPidFD(fd, strconv.Itoa(pid)), nil
 	}
-	err := &callError{call: "pidfd_open", subject: strconv.Itoa(pid), errno: errno}
+	err := failed("pidfd_open", strconv.Itoa(pid), errno)
 	switch {
 	case errno == syscall.ESRCH:
 		err.means = os.ErrProcessDone
@@ -380,7 +379,7 @@ func OpenPidFDByID(id PidFDID) (*PidFD, error) {
 	if errno == 0 {
 		return newPidFD(fd, "#"+id.String()), nil
 	}
-	err := &callError{call: "open_by_handle_at", subject: "of pidfd ID " + id.String(), errno: errno}
+	err := failed("open_by_handle_at", "of pidfd ID "+id.String(), errno)
 	if errno == syscall.ESTALE || errno == syscall.ESRCH {
 		err.means = os.ErrProcessDone
 	}
@@ -445,9 +444,9 @@ func (p *PidFD) getInfo(info *pidfdInfo) error {
 	if errno == 0 && info.Mask&(PIDFD_INFO_PID|PIDFD_INFO_EXIT) != 0 {
 		return nil
 	}
-	err := &callError{call: "ioctl", subject: "PIDFD_GET_INFO " + fdSubject(p.fd), errno: errno}
-	switch errno {
-	case syscall.ESRCH:
+	err := failed("ioctl", "PIDFD_GET_INFO "+fdSubject(p.fd), errno)
+	switch {
+	case errno == syscall.ESRCH:
 		// Before Linux 6.18 also for a process that has no PID here, and for one whose
 		// parent has none here.
 		switch reaped(p.fd) {
@@ -457,10 +456,9 @@ func (p *PidFD) getInfo(info *pidfdInfo) error {
 		case syscall.ESRCH:
 			err.means = os.ErrProcessDone
 		}
-	case 0:
+	case errno == 0:
 		err.errno, err.means = syscall.EOPNOTSUPP, errors.ErrUnsupported
-	case syscall.EINVAL, syscall.ENOTTY, syscall.ENOSYS:
-		// Before Linux 6.13: EINVAL, before 6.9: ENOTTY.
+	case lacksIoctl(errno): // before Linux 6.13
 		err.means = errors.ErrUnsupported
 	}
 	return err
@@ -487,7 +485,7 @@ func reaped(fd int) syscall.Errno {
 
 // fdinfoPID is for kernels without PIDFD_GET_INFO, which answered unsupported.
 func (p *PidFD) fdinfoPID(unsupported error) (int, error) {
-	pids, err := p.fdinfoPIDs("Pid:", unsupported)
+	pids, err := fdinfoPIDs(p.fd, "Pid:", unsupported)
 	switch {
 	case err == nil && len(pids) == 1 && procIsOurs():
 		return pids[0], nil
@@ -495,27 +493,4 @@ func (p *PidFD) fdinfoPID(unsupported error) (int, error) {
 		return 0, unsupported
 	}
 	return 0, err
-}
-
-// fdinfoPIDs returns the PIDs in a line of fdinfo, or unsupported if there are none.
-func (p *PidFD) fdinfoPIDs(key string, unsupported error) ([]int, error) {
-	// The descriptor is that of a thread, which can have a table of its own; Linux 3.17.
-	name := "/proc/thread-self/fdinfo/" + strconv.Itoa(p.fd)
-	text, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, unsupported
-	}
-	if err != nil {
-		return nil, err
-	}
-	pids := parseFdinfoPIDs(string(text), key)
-	switch {
-	case len(pids) == 0:
-		return nil, unsupported
-	case pids[0] < 0:
-		return nil, &callError{call: "read", subject: name, errno: syscall.ESRCH, means: os.ErrProcessDone}
-	case pids[0] == 0:
-		return nil, &callError{call: "read", subject: name, errno: syscall.EREMOTE}
-	}
-	return pids, nil
 }

@@ -49,7 +49,7 @@ func (p *PidFD) verify(f func() error) error {
 // error is for calls of which ESRCH says that the process is done, or that its main
 // thread is, where others may live on.
 func (p *PidFD) error(call, subject string, errno syscall.Errno) error {
-	err := &callError{call: call, subject: subject, errno: errno}
+	err := failed(call, subject, errno)
 	if errno == syscall.ESRCH {
 		if events, errno := pollNow(p.fd); errno == 0 && events != 0 {
 			err.means = os.ErrProcessDone
@@ -71,10 +71,7 @@ func (p *PidFD) GetFD(targetFD int) (*os.File, error) {
 		return nil, err
 	}
 	defer p.release()
-	fd, errno := -1, syscall.EBADF
-	if fits32(targetFD) {
-		fd, errno = pidfdGetFD(p.fd, targetFD)
-	}
+	fd, errno := pidfdGetFD(p.fd, targetFD)
 	if errno != 0 {
 		return nil, p.error("pidfd_getfd", fdSubject(targetFD)+" in "+p.file.Name(), errno)
 	}
@@ -103,10 +100,7 @@ func (p *PidFD) Madvise(advice int, ranges ...MemoryRange) (int, error) {
 		return 0, err
 	}
 	defer p.release()
-	n, errno := 0, syscall.EINVAL
-	if fits32(advice) {
-		n, errno = processMadvise(p.fd, ranges, advice)
-	}
+	n, errno := processMadvise(p.fd, ranges, advice)
 	if errno != 0 {
 		return 0, p.error("process_madvise", strconv.Itoa(advice)+" "+fdSubject(p.fd), errno)
 	}

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestVerify(t *testing.T) {
@@ -69,7 +71,7 @@ func init() {
 	// Asks with a seccomp filter that forbids pidfd_send_signal.
 	children["filtered"] = func([]string) error {
 		runtime.LockOSThread()
-		if refuse(map[int]syscall.Errno{_SYS_PIDFD_SEND_SIGNAL: syscall.EPERM}) != nil {
+		if refuse(map[int]syscall.Errno{unix.SYS_PIDFD_SEND_SIGNAL: syscall.EPERM}) != nil {
 			fmt.Println("no seccomp")
 			return nil
 		}
@@ -79,7 +81,7 @@ func init() {
 		if err != nil {
 			return err
 		}
-		named, err := openat(AT_FDCWD, "/proc/self/fd/3", _O_PATH)
+		named, err := openat(AT_FDCWD, "/proc/self/fd/3", O_PATH)
 		if err != nil {
 			return err
 		}

@@ -135,7 +135,7 @@ func (p *PidFD) NSPIDs() ([]int, error) {
 		return nil, err
 	}
 	defer p.release()
-	return p.fdinfoPIDs("NSpid:", &callError{call: "read", subject: "NSpid " + fdSubject(p.fd), errno: syscall.EOPNOTSUPP, means: errors.ErrUnsupported})
+	return fdinfoPIDs(p.fd, "NSpid:", failed("read", "NSpid "+fdSubject(p.fd), syscall.EOPNOTSUPP).as(errors.ErrUnsupported))
 }
 
 // GetXattr returns the value of an extended attribute of the process, "trusted." and
@@ -148,8 +148,8 @@ func (p *PidFD) NSPIDs() ([]int, error) {
 // [errors.ErrUnsupported], for names of another kind and from older kernels. ERANGE if
 // the name has no or more than 255 bytes, EINVAL if a zero byte is among them.
 func (p *PidFD) GetXattr(name string) (value []byte, err error) {
-	err = p.xattr("fgetxattr", name, func(name *byte) (errno syscall.Errno) {
-		value, errno = readXattr(p.fd, name)
+	err = p.xattr("fgetxattr", name, func() (errno syscall.Errno) {
+		value, errno = readXattr(func(buf []byte) (int, syscall.Errno) { return fgetxattr(p.fd, name, buf) })
 		return errno
 	})
 	return value, err
@@ -162,12 +162,7 @@ func (p *PidFD) GetXattr(name string) (value []byte, err error) {
 // value has more than 65536 bytes. EOPNOTSUPP, ERANGE, EINVAL as with GetXattr, EINVAL also
 // for other flags.
 func (p *PidFD) SetXattr(name string, value []byte, flags int) error {
-	return p.xattr("fsetxattr", name, func(name *byte) syscall.Errno {
-		if !fits32(flags) {
-			return syscall.EINVAL
-		}
-		return fsetxattr(p.fd, name, value, flags)
-	})
+	return p.xattr("fsetxattr", name, func() syscall.Errno { return fsetxattr(p.fd, name, value, flags) })
 }
 
 // RemoveXattr removes an extended attribute; see [PidFD.GetXattr]. It is
@@ -176,7 +171,7 @@ func (p *PidFD) SetXattr(name string, value []byte, flags int) error {
 // Errors: ENODATA if there is no such attribute. EPERM without CAP_SYS_ADMIN. ENOTSUP,
 // ERANGE, EINVAL as with GetXattr.
 func (p *PidFD) RemoveXattr(name string) error {
-	return p.xattr("fremovexattr", name, func(name *byte) syscall.Errno { return fremovexattr(p.fd, name) })
+	return p.xattr("fremovexattr", name, func() syscall.Errno { return fremovexattr(p.fd, name) })
 }
 
 // ListXattrs returns the names of the extended attributes; see [PidFD.GetXattr]. It is
@@ -189,9 +184,9 @@ func (p *PidFD) ListXattrs() ([]string, error) {
 		return nil, err
 	}
 	defer p.release()
-	list, errno := readXattr(p.fd, nil)
+	list, errno := readXattr(func(buf []byte) (int, syscall.Errno) { return flistxattr(p.fd, buf) })
 	if errno != 0 {
-		return nil, &callError{call: "flistxattr", subject: fdSubject(p.fd), errno: errno}
+		return nil, failed("flistxattr", fdSubject(p.fd), errno)
 	}
 	var names []string
 	for name := range strings.SplitSeq(string(list), "\x00") {
@@ -202,30 +197,29 @@ func (p *PidFD) ListXattrs() ([]string, error) {
 	return names, nil
 }
 
-// xattr calls f with the name as C has it.
-func (p *PidFD) xattr(call, name string, f func(name *byte) syscall.Errno) error {
+// xattr calls f, which is a call about the attribute name.
+func (p *PidFD) xattr(call, name string, f func() syscall.Errno) error {
 	if err := p.acquire(); err != nil {
 		return err
 	}
 	defer p.release()
-	cName, err := syscall.BytePtrFromString(name)
-	if err != nil {
-		return &inputError{text: "the name of an attribute, " + strconv.Quote(name) + ", has a zero byte", errno: syscall.EINVAL}
+	if strings.IndexByte(name, 0) >= 0 {
+		return refused(syscall.EINVAL, "the name of an attribute, "+strconv.Quote(name)+", has a zero byte")
 	}
-	if errno := f(cName); errno != 0 {
-		return &callError{call: call, subject: strconv.Quote(name) + " " + fdSubject(p.fd), errno: errno}
+	if errno := f(); errno != 0 {
+		return failed(call, strconv.Quote(name)+" "+fdSubject(p.fd), errno)
 	}
 	return nil
 }
 
-// readXattr is fgetxattr with as much room as it takes. The kernel has a limit, so
+// readXattr calls read with as much room as it needs. The kernel has a limit, so
 // there is no race to lose against one who makes the value longer and longer.
-func readXattr(fd int, name *byte) ([]byte, syscall.Errno) {
+func readXattr(read func(buf []byte) (int, syscall.Errno)) ([]byte, syscall.Errno) {
 	buf := make([]byte, 256)
-	n, errno := fgetxattr(fd, name, buf)
+	n, errno := read(buf)
 	if errno == syscall.ERANGE {
 		buf = make([]byte, _XATTR_SIZE_MAX)
-		n, errno = fgetxattr(fd, name, buf)
+		n, errno = read(buf)
 	}
 	if errno != 0 {
 		return nil, errno

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // told is what the methods of a PidFDInfo return, those that return true.
@@ -238,7 +240,7 @@ func cgroupDir(t *testing.T, pid int) string {
 	}
 	for _, m := range mounts {
 		var st syscall.Statfs_t
-		if syscall.Statfs(m.point, &st) == nil && uint32(st.Type) == CGROUP2_SUPER_MAGIC {
+		if syscall.Statfs(m.point, &st) == nil && uint32(st.Type) == unix.CGROUP2_SUPER_MAGIC {
 			for line := range strings.Lines(string(text)) {
 				if path, ok := strings.CutPrefix(line, "0::"); ok {
 					return filepath.Join(m.point, strings.TrimSpace(path))

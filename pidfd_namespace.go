@@ -14,16 +14,16 @@ type NamespaceKind uint32
 // The kinds of namespaces. Those "for children" are what the children to come will be
 // in; see pid_namespaces(7) and time_namespaces(7).
 const (
-	CgroupNamespace          NamespaceKind = PIDFD_GET_CGROUP_NAMESPACE
-	IPCNamespace             NamespaceKind = PIDFD_GET_IPC_NAMESPACE
-	MntNamespace             NamespaceKind = PIDFD_GET_MNT_NAMESPACE
-	NetNamespace             NamespaceKind = PIDFD_GET_NET_NAMESPACE
-	PIDNamespace             NamespaceKind = PIDFD_GET_PID_NAMESPACE
-	PIDForChildrenNamespace  NamespaceKind = PIDFD_GET_PID_FOR_CHILDREN_NAMESPACE
-	TimeNamespace            NamespaceKind = PIDFD_GET_TIME_NAMESPACE
-	TimeForChildrenNamespace NamespaceKind = PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE
-	UserNamespace            NamespaceKind = PIDFD_GET_USER_NAMESPACE
-	UTSNamespace             NamespaceKind = PIDFD_GET_UTS_NAMESPACE
+	CgroupNamespace          NamespaceKind = _PIDFD_GET_CGROUP_NAMESPACE
+	IPCNamespace             NamespaceKind = _PIDFD_GET_IPC_NAMESPACE
+	MntNamespace             NamespaceKind = _PIDFD_GET_MNT_NAMESPACE
+	NetNamespace             NamespaceKind = _PIDFD_GET_NET_NAMESPACE
+	PIDNamespace             NamespaceKind = _PIDFD_GET_PID_NAMESPACE
+	PIDForChildrenNamespace  NamespaceKind = _PIDFD_GET_PID_FOR_CHILDREN_NAMESPACE
+	TimeNamespace            NamespaceKind = _PIDFD_GET_TIME_NAMESPACE
+	TimeForChildrenNamespace NamespaceKind = _PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE
+	UserNamespace            NamespaceKind = _PIDFD_GET_USER_NAMESPACE
+	UTSNamespace             NamespaceKind = _PIDFD_GET_UTS_NAMESPACE
 )
 
 // String returns the name of the kind in /proc/PID/ns, such as "net" or
@@ -71,13 +71,12 @@ func (p *PidFD) Namespace(kind NamespaceKind) (*os.File, error) {
 	}
 	defer p.release()
 	if kind.String() == "" {
-		return nil, &inputError{text: strconv.FormatUint(uint64(kind), 10) + " is not a kind of namespace", errno: syscall.EINVAL}
+		return nil, refused(syscall.EINVAL, strconv.FormatUint(uint64(kind), 10)+" is not a kind of namespace")
 	}
-	fd, errno := pidfdGetNamespace(p.fd, kind)
-	switch errno {
-	case 0:
-	case syscall.EINVAL, syscall.ENOTTY, syscall.ENOSYS:
-		// Before Linux 6.11: EINVAL, before 6.9: ENOTTY.
+	fd, errno := pidfdGetNamespace(p.fd, uint32(kind))
+	switch {
+	case errno == 0:
+	case lacksIoctl(errno): // before Linux 6.11
 		pid, err := p.pid()
 		if err != nil {
 			return nil, err
@@ -128,11 +127,7 @@ func (p *PidFD) Setns(flags int) error {
 		return err
 	}
 	defer p.release()
-	errno := syscall.EINVAL
-	if fits32(flags) {
-		errno = setns(p.fd, flags)
-	}
-	if errno != 0 {
+	if errno := setns(p.fd, flags); errno != 0 {
 		return p.error("setns", "0x"+strconv.FormatUint(uint64(flags), 16)+" "+fdSubject(p.fd), errno)
 	}
 	return nil

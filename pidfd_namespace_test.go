@@ -27,7 +27,7 @@ func TestNamespaceKind(t *testing.T) {
 			t.Errorf("%s: %q", name, kind)
 		}
 	}
-	for _, kind := range []NamespaceKind{0, CgroupNamespace - 1, UTSNamespace + 1, PIDFD_GET_INFO & (1<<32 - 1)} {
+	for _, kind := range []NamespaceKind{0, CgroupNamespace - 1, UTSNamespace + 1, _PIDFD_GET_INFO & (1<<32 - 1)} {
 		if kind.String() != "" {
 			t.Errorf("%#x: %q", uint32(kind), kind)
 		}
@@ -71,7 +71,7 @@ func TestNamespace(t *testing.T) {
 	}
 	if os.Getenv(emulatorVar) == "" && FeatureNamespace.Probe() == nil {
 		ways["ioctl"] = func(kind NamespaceKind) (*os.File, error) {
-			fd, errno := pidfdGetNamespace(p.fd, kind)
+			fd, errno := pidfdGetNamespace(p.fd, uint32(kind))
 			if errno != 0 {
 				return nil, errno
 			}

@@ -4,8 +4,11 @@ package sysfd
 
 import (
 	"errors"
+	"os"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // PeerPidFD returns a pidfd of the process at the other end of a connected Unix
@@ -24,11 +27,11 @@ import (
 func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 	var fd int
 	err := sockopt(conn, "getsockopt", "SO_PEERPIDFD", func(socket int) (err error) {
-		fd, err = syscall.GetsockoptInt(socket, syscall.SOL_SOCKET, SO_PEERPIDFD)
+		fd, err = syscall.GetsockoptInt(socket, syscall.SOL_SOCKET, unix.SO_PEERPIDFD)
 		return err
 	})
 	if e, ok := err.(*callError); ok {
-		return nil, e.orReaped()
+		return nil, orReaped(e)
 	}
 	if err != nil {
 		return nil, err
@@ -49,7 +52,7 @@ func SetPassPidFD(conn syscall.Conn, on bool) error {
 		value = 1
 	}
 	return sockopt(conn, "setsockopt", "SO_PASSPIDFD", func(socket int) error {
-		return syscall.SetsockoptInt(socket, syscall.SOL_SOCKET, SO_PASSPIDFD, value)
+		return syscall.SetsockoptInt(socket, syscall.SOL_SOCKET, unix.SO_PASSPIDFD, value)
 	})
 }
 
@@ -66,9 +69,19 @@ func sockopt(conn syscall.Conn, call, option string, f func(socket int) error) e
 	if errCall == nil {
 		return nil
 	}
-	e := &callError{call: call, subject: option, errno: errCall.(syscall.Errno)}
+	e := failed(call, option, errCall.(syscall.Errno))
 	if e.errno == syscall.ENOPROTOOPT {
 		e.means = errors.ErrUnsupported
+	}
+	return e
+}
+
+// orReaped says of an error of a call that makes a pidfd that the process was
+// reaped, where that is the only thing that can have been wrong with it: EINVAL
+// before Linux 6.15, ESRCH since (kernel/fork.c, pidfd_prepare).
+func orReaped(e *callError) error {
+	if e.errno == syscall.EINVAL || e.errno == syscall.ESRCH {
+		e.means = os.ErrProcessDone
 	}
 	return e
 }
@@ -108,7 +121,7 @@ func ParsePidFD(control []byte) (*PidFD, error) {
 	}
 	if fd < 0 {
 		// The kernel's answer to its own question (net/core/scm.c, scm_pidfd_recv).
-		return nil, (&callError{call: "recvmsg", subject: "SCM_PIDFD", errno: syscall.Errno(-fd)}).orReaped()
+		return nil, orReaped(failed("recvmsg", "SCM_PIDFD", syscall.Errno(-fd)))
 	}
 	return NewPidFD(fd)
 }
@@ -117,23 +130,23 @@ func ParsePidFD(control []byte) (*PidFD, error) {
 func findPidFD(control []byte) (fd int, err error) {
 	messages, err := syscall.ParseSocketControlMessage(control)
 	if err != nil {
-		return 0, &inputError{text: "not a list of control messages", errno: syscall.EINVAL}
+		return 0, refused(syscall.EINVAL, "not a list of control messages")
 	}
 	found := false
 	for _, m := range messages {
-		if m.Header.Level != syscall.SOL_SOCKET || m.Header.Type != SCM_PIDFD {
+		if m.Header.Level != syscall.SOL_SOCKET || m.Header.Type != unix.SCM_PIDFD {
 			continue
 		}
 		if found || len(m.Data) != 4 {
-			return 0, &inputError{text: "not one pidfd in the control messages", errno: syscall.EINVAL}
+			return 0, refused(syscall.EINVAL, "not one pidfd in the control messages")
 		}
 		found = true
 		if fd = int(int32(native32(m.Data))); fd < -4095 { // neither a descriptor nor an errno
-			return 0, &inputError{text: "no pidfd in the control messages, but " + strconv.Itoa(fd), errno: syscall.EINVAL}
+			return 0, refused(syscall.EINVAL, "no pidfd in the control messages, but "+strconv.Itoa(fd))
 		}
 	}
 	if !found {
-		return 0, &inputError{text: "no pidfd in the control messages", errno: syscall.ENODATA}
+		return 0, refused(syscall.ENODATA, "no pidfd in the control messages")
 	}
 	return fd, nil
 }

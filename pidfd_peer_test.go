@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func init() {
@@ -321,10 +323,10 @@ func TestPeerErrors(t *testing.T) {
 	matches(t, ask(syscall.ENOPROTOOPT), errors.ErrUnsupported, syscall.ENOPROTOOPT)
 	matches(t, ask(syscall.EINVAL), syscall.EINVAL)
 	for _, errno := range []syscall.Errno{syscall.EINVAL, syscall.ESRCH} {
-		matches(t, ask(errno).(*callError).orReaped(), os.ErrProcessDone, errno)
+		matches(t, orReaped(ask(errno).(*callError)), os.ErrProcessDone, errno)
 	}
 	for _, errno := range []syscall.Errno{syscall.ENODATA, syscall.EMFILE} {
-		matches(t, ask(errno).(*callError).orReaped(), errno)
+		matches(t, orReaped(ask(errno).(*callError)), errno)
 	}
 }
 
@@ -541,7 +543,7 @@ func pidfdMessage(fd int) []byte {
 	if bigEndian {
 		data = b[4:8]
 	}
-	return cmsg(syscall.SOL_SOCKET, SCM_PIDFD, syscall.CmsgLen(4), data...)
+	return cmsg(syscall.SOL_SOCKET, unix.SCM_PIDFD, syscall.CmsgLen(4), data...)
 }
 
 func TestFindPidFD(t *testing.T) {
@@ -558,7 +560,7 @@ func TestFindPidFD(t *testing.T) {
 		"last":             join(rights, pidfdMessage(0x12345)),
 		"cut off":          append(rights, pidfdMessage(0x12345)[:syscall.CmsgLen(4)]...),
 		"zeros behind":     append(pidfdMessage(0x12345), 0, 0, 0),
-		"of another level": join(cmsg(syscall.SOL_SOCKET+1, SCM_PIDFD, syscall.CmsgLen(4), 9, 9, 9, 9), pidfdMessage(0x12345)),
+		"of another level": join(cmsg(syscall.SOL_SOCKET+1, unix.SCM_PIDFD, syscall.CmsgLen(4), 9, 9, 9, 9), pidfdMessage(0x12345)),
 	} {
 		if fd, err := findPidFD(control); err != nil || fd != 0x12345 {
 			t.Errorf("%s: %#x, %v", name, fd, err)
@@ -574,12 +576,12 @@ func TestFindPidFD(t *testing.T) {
 	for name, control := range map[string][]byte{
 		"zeros":        make([]byte, 64),
 		"twice":        join(pidfdMessage(5), pidfdMessage(6)),
-		"no number":    cmsg(syscall.SOL_SOCKET, SCM_PIDFD, syscall.CmsgLen(0)),
-		"half of one":  cmsg(syscall.SOL_SOCKET, SCM_PIDFD, syscall.CmsgLen(2), 1, 2),
-		"two of them":  cmsg(syscall.SOL_SOCKET, SCM_PIDFD, syscall.CmsgLen(8), 1, 2, 3, 4, 5, 6, 7, 8),
-		"beyond":       cmsg(syscall.SOL_SOCKET, SCM_PIDFD, syscall.CmsgLen(400), 1, 2, 3, 4),
-		"far beyond":   cmsg(syscall.SOL_SOCKET, SCM_PIDFD, -1, 1, 2, 3, 4),
-		"too short":    cmsg(syscall.SOL_SOCKET, SCM_PIDFD, 3, 1, 2, 3, 4),
+		"no number":    cmsg(syscall.SOL_SOCKET, unix.SCM_PIDFD, syscall.CmsgLen(0)),
+		"half of one":  cmsg(syscall.SOL_SOCKET, unix.SCM_PIDFD, syscall.CmsgLen(2), 1, 2),
+		"two of them":  cmsg(syscall.SOL_SOCKET, unix.SCM_PIDFD, syscall.CmsgLen(8), 1, 2, 3, 4, 5, 6, 7, 8),
+		"beyond":       cmsg(syscall.SOL_SOCKET, unix.SCM_PIDFD, syscall.CmsgLen(400), 1, 2, 3, 4),
+		"far beyond":   cmsg(syscall.SOL_SOCKET, unix.SCM_PIDFD, -1, 1, 2, 3, 4),
+		"too short":    cmsg(syscall.SOL_SOCKET, unix.SCM_PIDFD, 3, 1, 2, 3, 4),
 		"liar between": join(rights, cmsg(syscall.SOL_SOCKET, 77, 1<<30), pidfdMessage(5)),
 	} {
 		if _, err := findPidFD(control); !errors.Is(err, syscall.EINVAL) {

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && go1.26
 
 package sysfd
 
@@ -29,16 +29,16 @@ func PidFDOf(p *os.Process) (*PidFD, error) {
 		// Also the answer of a Process that os.FindProcess did not find.
 		errHandle = p.Signal(syscall.Signal(0))
 		if errHandle != os.ErrProcessDone {
-			return nil, &inputError{"process " + strconv.Itoa(pid) + " has no handle", syscall.ENOSYS, errors.ErrUnsupported}
+			return nil, refused(syscall.ENOSYS, "process "+strconv.Itoa(pid)+" has no handle").as(errors.ErrUnsupported)
 		}
 	}
 	switch errHandle {
 	case nil:
 		return q, err
 	case os.ErrProcessDone:
-		return nil, &inputError{"process " + strconv.Itoa(pid) + " was waited for", syscall.ESRCH, os.ErrProcessDone}
+		return nil, refused(syscall.ESRCH, "process "+strconv.Itoa(pid)+" was waited for").as(os.ErrProcessDone)
 	}
-	return nil, &inputError{text: errHandle.Error(), errno: syscall.EINVAL}
+	return nil, refused(syscall.EINVAL, errHandle.Error())
 }
 
 // reopen opens the process of the pidfd fd once more; a duplicate would share
@@ -61,9 +61,9 @@ func reopenByPID(fd, pid int) (*PidFD, error) {
 	switch errno := reaped(fd); {
 	case errno == syscall.ESRCH:
 		// If there was an error, it was about a thread that has the PID now.
-		err = &inputError{"process " + strconv.Itoa(pid) + " was reaped", errno, os.ErrProcessDone}
+		err = refused(errno, "process "+strconv.Itoa(pid)+" was reaped").as(os.ErrProcessDone)
 	case errno != 0 && err == nil:
-		err = &callError{call: "pidfd_send_signal", subject: "0 to descriptor " + strconv.Itoa(fd), errno: errno}
+		err = failed("pidfd_send_signal", "0 to descriptor "+strconv.Itoa(fd), errno)
 	}
 	if err != nil && p != nil {
 		p.Close()

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && go1.26
 
 package sysfd
 
@@ -8,6 +8,14 @@ import (
 	"syscall"
 	"testing"
 )
+
+func init() {
+	pidFDOf = PidFDOf
+	operations = append(operations, operation{name: "PidFDOf", needs: FeatureWait, takes: true, refused: []refusal{
+		{calls: "open_by_handle_at", eperm: works, enosys: works}, {calls: "open_by_handle_at pidfd_open"},
+		{calls: byFstat, enosys: works}, {calls: byFstat + " pidfd_open"},
+	}, do: func(s *scene) error { return closed(PidFDOf(s.process)) }})
+}
 
 func TestPidFDOf(t *testing.T) {
 	keepsDescriptors(t)

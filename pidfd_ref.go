@@ -82,7 +82,7 @@ func (p *PidFD) Ref() (ProcessRef, error) {
 // [PidFDGetID]), or where the boot ID is to be compared and cannot be known.
 func (r ProcessRef) Open() (*PidFD, error) {
 	if r.ID == 0 {
-		return nil, &inputError{text: "process " + strconv.Itoa(r.PID) + " cannot be opened: its pidfd ID is not known", errno: syscall.EINVAL}
+		return nil, refused(syscall.EINVAL, "process "+strconv.Itoa(r.PID)+" cannot be opened: its pidfd ID is not known")
 	}
 	if r.BootID != (BootID{}) {
 		boot, err := ThisBootID()
@@ -128,7 +128,7 @@ func (r ProcessRef) openByPID() (*PidFD, error) {
 }
 
 func (r ProcessRef) gone(why string) error {
-	return &inputError{"process " + r.String() + " " + why, syscall.ESRCH, os.ErrProcessDone}
+	return refused(syscall.ESRCH, "process "+r.String()+" "+why).as(os.ErrProcessDone)
 }
 
 // String returns PID and ID as util-linux writes them, such as "4711:25". That is
@@ -156,7 +156,7 @@ func ParseProcessRef(text string) (ProcessRef, error) {
 }
 
 func notAProcess(text string) error {
-	return &inputError{text: text + " is not the name of a process, which looks like 4711:25", errno: syscall.EINVAL}
+	return refused(syscall.EINVAL, text+" is not the name of a process, which looks like 4711:25")
 }
 
 // AppendText implements [encoding.TextAppender]. The text is that of
@@ -226,7 +226,7 @@ func (r *ProcessRef) UnmarshalJSON(data []byte) error {
 		d.fail("more than one value")
 	}
 	if d.err != "" {
-		return &inputError{text: "not a process in JSON: " + d.err, errno: syscall.EINVAL}
+		return refused(syscall.EINVAL, "not a process in JSON: "+d.err)
 	}
 	*r = ref
 	return nil

@@ -60,14 +60,11 @@ func (p *PidFD) sendSignal(sig syscall.Signal, info *sigqueueInfo, flag int) err
 		return err
 	}
 	defer p.release()
-	errno := syscall.EINVAL
-	if fits32(int(sig)) && fits32(flag) {
-		errno = pidfdSendSignal(p.fd, sig, info, flag)
-	}
+	errno := pidfdSendSignal(p.fd, sig, info, flag)
 	if errno == 0 {
 		return nil
 	}
-	err := &callError{call: "pidfd_send_signal", subject: strconv.Itoa(int(sig)) + " to descriptor " + strconv.Itoa(p.fd), errno: errno}
+	err := failed("pidfd_send_signal", strconv.Itoa(int(sig))+" to descriptor "+strconv.Itoa(p.fd), errno)
 	switch errno {
 	case syscall.ESRCH:
 		if !elsewhere(p.fd, flag) && reaped(p.fd) == syscall.ESRCH {

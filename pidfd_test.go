@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 )
@@ -228,7 +227,7 @@ func TestNotAPidFD(t *testing.T) {
 			stillKnowsItself(t)
 		}
 	}
-	for _, fd := range []int{-1, 99999, AT_FDCWD, FD_PIDFS_ROOT, PIDFD_SELF} {
+	for _, fd := range []int{-1, 99999, AT_FDCWD, FD_PIDFS_ROOT, -10000} {
 		for _, get := range methods {
 			_, err := get(fd)
 			matches(t, err, syscall.EBADF)
@@ -265,7 +264,7 @@ func TestPidFDGetIDConcurrently(t *testing.T) {
 	strayFD := int(stray.Fd())
 	for range 20 {
 		forgetPidfs()
-		var group sync.WaitGroup
+		var group waitGroup
 		for i := range 8 {
 			group.Go(func() {
 				for range 20 {
@@ -582,7 +581,7 @@ func TestPidFDConcurrentClose(t *testing.T) {
 	want := idOf(t, openPidFD(t, os.Getpid()))
 	for range 50 {
 		p := openPidFD(t, os.Getpid())
-		var group sync.WaitGroup
+		var group waitGroup
 		for range 4 {
 			group.Go(func() {
 				for {
@@ -787,7 +786,7 @@ func TestNewPidFDNot(t *testing.T) {
 		}
 		fcntl(fd, syscall.F_SETFD, syscall.FD_CLOEXEC)
 	}
-	for _, fd := range []int{-1, 99999, PIDFD_SELF, FD_PIDFS_ROOT} {
+	for _, fd := range []int{-1, 99999, -10000 /* PIDFD_SELF */, FD_PIDFS_ROOT} {
 		_, err := NewPidFD(fd)
 		matches(t, err, syscall.EBADF)
 	}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A WaitOption changes what [PidFD.Wait], [PidFD.TryWait] and a [WaitSet] do. Options
@@ -80,7 +82,7 @@ func (r WaitResult) String() string {
 	return s
 }
 
-var errNotReaped = &inputError{text: "a zombie that its parent has not reaped", errno: syscall.EAGAIN}
+var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not reaped")
 
 // Wait waits until the process has ended, and tells how. It holds no thread while it
 // waits, and no timer. If the process has ended already, that is told even if ctx is
@@ -196,7 +198,7 @@ func (p *PidFD) look(how WaitOption) (r WaitResult, err error) {
 	case errno == syscall.ECHILD:
 		return p.lookAtOther(how)
 	case errno != 0:
-		err := &callError{call: "waitid", subject: fdSubject(p.fd), errno: errno}
+		err := failed("waitid", fdSubject(p.fd), errno)
 		if errno == syscall.EINVAL {
 			err.means = errors.ErrUnsupported // before Linux 5.4
 		}
@@ -232,10 +234,10 @@ func (p *PidFD) lookAtOther(how WaitOption) (r WaitResult, err error) {
 	revents, errno := pollNow(p.fd)
 	switch {
 	case errno != 0:
-		return r, &callError{call: "ppoll", subject: fdSubject(p.fd), errno: errno}
+		return r, failed("ppoll", fdSubject(p.fd), errno)
 	case revents == 0:
 		return r, nil
-	case revents&_POLLHUP != 0:
+	case revents&unix.POLLHUP != 0:
 		r = WaitResult{Ended: true}
 		if r.Status, r.Unknown = exitStatus(p.fd); r.Unknown == nil {
 			p.keep(r, true)
@@ -244,8 +246,8 @@ func (p *PidFD) lookAtOther(how WaitOption) (r WaitResult, err error) {
 	}
 	switch magic, errno := fsMagic(p.fd); {
 	case errno != 0:
-		return r, &callError{call: "fstatfs", subject: fdSubject(p.fd), errno: errno}
-	case magic != PID_FS_MAGIC:
+		return r, failed("fstatfs", fdSubject(p.fd), errno)
+	case magic != unix.PID_FS_MAGIC:
 		// Before Linux 6.9 there is no POLLHUP to wait for.
 		return WaitResult{Ended: true, Status: statusUnknown, Unknown: noExitInfo(p.fd, syscall.EOPNOTSUPP)}, nil
 	case how&WaitExited != 0:
@@ -272,10 +274,10 @@ func exitStatus(fd int) (syscall.WaitStatus, error) {
 }
 
 func noExitInfo(fd int, errno syscall.Errno) error {
-	err := &callError{call: "ioctl", subject: "PIDFD_INFO_EXIT " + fdSubject(fd), errno: errno}
-	switch errno {
-	case 0, syscall.ESRCH, syscall.EINVAL, syscall.ENOTTY, syscall.ENOSYS, syscall.EOPNOTSUPP:
-		// Before Linux 6.15: ESRCH. Before 6.13: EINVAL, before 6.9: ENOTTY.
+	err := failed("ioctl", "PIDFD_INFO_EXIT "+fdSubject(fd), errno)
+	switch {
+	case errno == 0, errno == syscall.ESRCH, errno == syscall.EOPNOTSUPP, lacksIoctl(errno):
+		// Linux 6.13 and 6.14 know the ioctl and say ESRCH; EOPNOTSUPP is what lookAtOther says.
 		err.errno, err.means = syscall.EOPNOTSUPP, errors.ErrUnsupported
 	}
 	return err

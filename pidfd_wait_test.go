@@ -15,7 +15,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -603,7 +602,7 @@ func TestWaitConcurrentClose(t *testing.T) {
 		k := exiter(t, 0)
 		for range 300 {
 			p := k.open(flags)
-			var group sync.WaitGroup
+			var group waitGroup
 			for i := range 3 {
 				ctx, cancel := context.WithCancel(context.Background())
 				group.Go(func() {
@@ -937,7 +936,7 @@ func TestTryWaitInterrupted(t *testing.T) {
 	keepsDescriptors(t)
 	p := openPidFD(t, os.Getppid())
 	stop := make(chan bool)
-	var flood sync.WaitGroup
+	var flood waitGroup
 	flood.Go(func() {
 		for {
 			select {

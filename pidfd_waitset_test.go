@@ -122,7 +122,7 @@ func TestWaitSet(t *testing.T) {
 	signals := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGHUP}
 	var mu sync.Mutex
 	seen := map[int]bool{}
-	var group sync.WaitGroup
+	var group waitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	for range 4 {

@@ -13,9 +13,9 @@ import (
 
 // A mount is what is needed of a line of mountinfo; see proc_pid_mountinfo(5).
 type mount struct {
-	id       MountID // of the reusable kind
-	device   string  // major:minor
-	root     string  // the directory of the file system that is to be seen
+	id       uint64 // of the reusable kind
+	device   string // major:minor
+	root     string // the directory of the file system that is to be seen
 	point    string
 	readOnly bool
 	fsType   string
@@ -26,7 +26,7 @@ func readMountinfo() ([]mount, error) {
 	text, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
 		// Not to be taken for news about a mount.
-		return nil, &inputError{text: "the mounts are not known: there is no " + name, errno: syscall.ENOSYS, means: errors.ErrUnsupported}
+		return nil, refused(syscall.ENOSYS, "the mounts are not known: there is no "+name).as(errors.ErrUnsupported)
 	}
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func parseMountinfo(text string) (mounts []mount) {
 		if err != nil {
 			continue
 		}
-		m := mount{id: MountID(id), device: fields[2], root: unescapeMountinfo(fields[3]), point: unescapeMountinfo(fields[4])}
+		m := mount{id: id, device: fields[2], root: unescapeMountinfo(fields[3]), point: unescapeMountinfo(fields[4])}
 		options, _, _ := strings.Cut(fields[5], ",")
 		m.readOnly = options == "ro"
 		// Behind any number of optional fields.
@@ -75,6 +75,49 @@ func unescapeMountinfo(s string) string {
 		b.WriteByte(s[i])
 	}
 	return b.String()
+}
+
+// readFdinfo returns what /proc tells of a descriptor. That may be one of a thread with a table
+// of its own, so it asks for the thread, Linux 3.17.
+func readFdinfo(fd int) (name, text string, err error) {
+	name = "/proc/thread-self/fdinfo/" + strconv.Itoa(fd)
+	b, err := os.ReadFile(name)
+	return name, string(b), err
+}
+
+// fdinfoMountID returns the reusable ID of the mount that fd was opened on.
+func fdinfoMountID(fd int) (uint64, error) {
+	name, text, err := readFdinfo(fd)
+	if err != nil {
+		return 0, err
+	}
+	if fields := procFields(text, "mnt_id:"); len(fields) == 1 {
+		if id, err := strconv.ParseUint(fields[0], 10, 32); err == nil {
+			return id, nil
+		}
+	}
+	return 0, refused(syscall.EOPNOTSUPP, name+" does not name the mount").as(errors.ErrUnsupported)
+}
+
+// fdinfoPIDs returns the PIDs in a line of fdinfo of a pidfd, or unsupported if there are none.
+func fdinfoPIDs(fd int, key string, unsupported error) ([]int, error) {
+	name, text, err := readFdinfo(fd)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, unsupported
+	}
+	if err != nil {
+		return nil, err
+	}
+	pids := parseFdinfoPIDs(text, key)
+	switch {
+	case len(pids) == 0:
+		return nil, unsupported
+	case pids[0] < 0:
+		return nil, failed("read", name, syscall.ESRCH).as(os.ErrProcessDone)
+	case pids[0] == 0:
+		return nil, failed("read", name, syscall.EREMOTE)
+	}
+	return pids, nil
 }
 
 // procIsOurs tells whether /proc is that of the caller's pid namespace. It may be
@@ -126,7 +169,7 @@ func ThisBootID() (BootID, error) {
 	const name = "/proc/sys/kernel/random/boot_id"
 	text, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
-		return BootID{}, &inputError{"the boot ID is not known: there is no " + name, syscall.ENOENT, errors.ErrUnsupported}
+		return BootID{}, refused(syscall.ENOENT, "the boot ID is not known: there is no "+name).as(errors.ErrUnsupported)
 	}
 	if err != nil {
 		return BootID{}, err
@@ -163,7 +206,7 @@ func ParseBootID(text string) (b BootID, err error) {
 		ok = digit(digits[i]) < 16
 	}
 	if !ok {
-		return BootID{}, &inputError{text: strconv.Quote(text) + " is not a boot ID, which looks like e4852dac-db69-430a-8f3f-f227f27ae0a2", errno: syscall.EINVAL}
+		return BootID{}, refused(syscall.EINVAL, strconv.Quote(text)+" is not a boot ID, which looks like e4852dac-db69-430a-8f3f-f227f27ae0a2")
 	}
 	parseHex(b[:], digits)
 	return b, nil

@@ -6,6 +6,8 @@ import (
 	"os"
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // unshareFiles gives the calling thread a descriptor table of its own, a copy
@@ -13,15 +15,15 @@ import (
 func unshareFiles() syscall.Errno {
 	// CLONE_FS is for execve: while it is under way the kernel refuses new threads to
 	// those who share its working directory, and the runtime does not take that.
-	err := syscall.Unshare(syscall.CLONE_FILES | syscall.CLONE_FS)
-	if err == nil {
+	errno := errnoOf(syscall.Unshare(syscall.CLONE_FILES | syscall.CLONE_FS))
+	if errno == 0 {
 		return 0
 	}
 	// Linux 5.9. It closes nothing, for no descriptor has that number. Filters of
 	// containers let it pass where they stop unshare(2).
-	_, _, errno := syscall.Syscall(_SYS_CLOSE_RANGE, ^uintptr(0), ^uintptr(0), _CLOSE_RANGE_UNSHARE)
-	if errno != syscall.EPERM && errno != 0 {
-		errno = err.(syscall.Errno)
+	switch err := unix.CloseRange(^uint(0), ^uint(0), unix.CLOSE_RANGE_UNSHARE); err {
+	case nil, syscall.EPERM:
+		return errnoOf(err)
 	}
 	return errno
 }
@@ -46,29 +48,31 @@ func execve(argv0 *byte, argv, envv **byte, start int, fds, saved []int, limit *
 	var old sigset
 	var oldLimit syscall.Rlimit
 	all := sigset{255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255}
-	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, _SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), _SIGSET_SIZE, 0, 0)
+	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), _SIGSET_SIZE, 0, 0)
 	n := 0
 	for ; n < len(fds) && errno == 0; n++ {
 		_, _, errno = syscall.RawSyscall(syscall.SYS_DUP3, uintptr(fds[n]), uintptr(start+n), 0)
 	}
 	if errno == 0 {
 		syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(limit)), uintptr(unsafe.Pointer(&oldLimit)), 0, 0)
-		syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, _SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, _SIGSET_SIZE, 0, 0)
+		syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, _SIGSET_SIZE, 0, 0)
 		_, _, errno = syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(argv0)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(envv)))
-		syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, _SIG_SETMASK, uintptr(unsafe.Pointer(&all)), 0, _SIGSET_SIZE, 0, 0)
+		syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), 0, _SIGSET_SIZE, 0, 0)
 		syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&oldLimit)), 0, 0, 0)
 	}
 	for i := range n {
 		syscall.RawSyscall(syscall.SYS_DUP3, uintptr(saved[i]), uintptr(start+i), syscall.O_CLOEXEC)
 	}
-	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, _SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, _SIGSET_SIZE, 0, 0)
+	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, _SIGSET_SIZE, 0, 0)
 	return errno
 }
 
 // setParentDeathSignal sets the signal that the calling thread gets when its parent dies, 0 = none.
 func setParentDeathSignal(sig syscall.Signal) syscall.Errno {
-	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(sig), 0, 0, 0, 0)
-	return errno
+	if check32(0, int(sig)) != 0 {
+		return syscall.EINVAL
+	}
+	return errnoOf(unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(sig), 0, 0, 0))
 }
 
 // inheritedLimit returns the RLIMIT_NOFILE that this process was started with,

@@ -87,7 +87,7 @@ func newEpoll() (fd int, file *os.File, err error) {
 // inPoller returns an error if a file is not in the runtime's poller.
 func inPoller(file *os.File) error {
 	if file.SetReadDeadline(time.Time{}) != nil {
-		return &inputError{text: "the poller of the Go runtime takes no more files", errno: syscall.ENOSPC}
+		return refused(syscall.ENOSPC, "the poller of the Go runtime takes no more files")
 	}
 	return nil
 }
@@ -99,7 +99,7 @@ const epollET = 1 << 31
 func epollAdd(epoll, fd int, token uint64) error {
 	event := syscall.EpollEvent{Events: syscall.EPOLLIN | epollET, Fd: int32(token), Pad: int32(token >> 32)}
 	if err := syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
-		return &callError{call: "epoll_ctl", subject: fdSubject(fd), errno: err.(syscall.Errno)}
+		return failed("epoll_ctl", fdSubject(fd), err.(syscall.Errno))
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -261,6 +262,20 @@ func fewer(n int) int {
 	}
 	return n
 }
+
+// A waitGroup has the method that sync.WaitGroup has since Go 1.25.
+type waitGroup struct{ sync.WaitGroup }
+
+func (g *waitGroup) Go(f func()) {
+	g.Add(1)
+	go func() {
+		defer g.Done()
+		f()
+	}()
+}
+
+// pidFDOf is PidFDOf, or nil before Go 1.26.
+var pidFDOf func(*os.Process) (*PidFD, error)
 
 func tempFile(t *testing.T) string {
 	t.Helper()

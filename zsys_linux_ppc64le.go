@@ -51,7 +51,7 @@ const (
 
 // Flags of open(2) that package syscall does not have everywhere: <asm/fcntl.h>.
 const (
-	_O_PATH = 0x200000 // a descriptor that names a file and does not open it; Linux 2.6.39
+	O_PATH = 0x200000 // a descriptor that names a file and does not open it; Linux 2.6.39
 )
 
 // Numbers that stand where a descriptor is expected: <linux/fcntl.h>.
@@ -115,7 +115,7 @@ const (
 
 // The ioctl(2) that asks a pidfd about its process, and its masks: <linux/pidfd.h>.
 const (
-	PIDFD_GET_INFO             = 0xc058ff0b // with a struct of PIDFD_INFO_SIZE_VER3 bytes; Linux 6.13
+	_PIDFD_GET_INFO             = 0xc058ff0b // with a struct of PIDFD_INFO_SIZE_VER3 bytes; Linux 6.13
 	PIDFD_INFO_PID             = 0x1        // Linux 6.13
 	PIDFD_INFO_CREDS           = 0x2        // Linux 6.13
 	PIDFD_INFO_CGROUPID        = 0x4        // Linux 6.13
@@ -140,16 +140,16 @@ const (
 
 // The ioctl(2)s that open a namespace of a pidfd's process; the third argument must be 0: <linux/pidfd.h>.
 const (
-	PIDFD_GET_CGROUP_NAMESPACE            = 0x2000ff01 // Linux 6.11
-	PIDFD_GET_IPC_NAMESPACE               = 0x2000ff02 // Linux 6.11
-	PIDFD_GET_MNT_NAMESPACE               = 0x2000ff03 // Linux 6.11
-	PIDFD_GET_NET_NAMESPACE               = 0x2000ff04 // Linux 6.11
-	PIDFD_GET_PID_NAMESPACE               = 0x2000ff05 // Linux 6.11
-	PIDFD_GET_PID_FOR_CHILDREN_NAMESPACE  = 0x2000ff06 // Linux 6.11
-	PIDFD_GET_TIME_NAMESPACE              = 0x2000ff07 // Linux 6.11
-	PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE = 0x2000ff08 // Linux 6.11
-	PIDFD_GET_USER_NAMESPACE              = 0x2000ff09 // Linux 6.11
-	PIDFD_GET_UTS_NAMESPACE               = 0x2000ff0a // Linux 6.11
+	_PIDFD_GET_CGROUP_NAMESPACE            = 0x2000ff01 // Linux 6.11
+	_PIDFD_GET_IPC_NAMESPACE               = 0x2000ff02 // Linux 6.11
+	_PIDFD_GET_MNT_NAMESPACE               = 0x2000ff03 // Linux 6.11
+	_PIDFD_GET_NET_NAMESPACE               = 0x2000ff04 // Linux 6.11
+	_PIDFD_GET_PID_NAMESPACE               = 0x2000ff05 // Linux 6.11
+	_PIDFD_GET_PID_FOR_CHILDREN_NAMESPACE  = 0x2000ff06 // Linux 6.11
+	_PIDFD_GET_TIME_NAMESPACE              = 0x2000ff07 // Linux 6.11
+	_PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE = 0x2000ff08 // Linux 6.11
+	_PIDFD_GET_USER_NAMESPACE              = 0x2000ff09 // Linux 6.11
+	_PIDFD_GET_UTS_NAMESPACE               = 0x2000ff0a // Linux 6.11
 )
 
 // What process_madvise(2) can advise to another process: <asm/mman.h>.
@@ -176,7 +176,7 @@ const (
 	FS_IOC_GETVERSION   = 0x40087601 // the inode's generation, with the size of a C long
 	FS_IOC32_GETVERSION = 0x40047601 // the same with 32 bits
 	FS_IOC64_GETVERSION = 0x40087601 // the same with 64 bits
-	FS_IOC_GETFSUUID    = 0x40111500 // the UUID of the file system; Linux 6.9
+	_FS_IOC_GETFSUUID    = 0x40111500 // the UUID of the file system; Linux 6.9
 )
 
 // ioctl(2)s on files of btrfs: <linux/btrfs.h>.
@@ -319,7 +319,7 @@ type statmount struct {
 	_           [400]byte
 }
 
-// fsuuid2 is struct fsuuid2, the argument of FS_IOC_GETFSUUID; Linux 6.9: <linux/fs.h>.
+// fsuuid2 is struct fsuuid2, the argument of _FS_IOC_GETFSUUID; Linux 6.9: <linux/fs.h>.
 type fsuuid2 struct {
 	_    structs.HostLayout
 	Len  uint8
