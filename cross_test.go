@@ -66,7 +66,7 @@ func TestOtherArchitectures(t *testing.T) {
 					t.Log(strings.TrimSpace(line))
 				}
 			}
-			if !strings.Contains(string(out), "--- PASS: TestPidFDGetID") {
+			if !strings.Contains(string(out), "--- PASS: TestPidFDIDOf") {
 				t.Errorf("the tests did not run:\n%s", out)
 			}
 		})

@@ -39,7 +39,7 @@ const (
 	FeaturePassPidFD                        // Linux 6.5: [SetPassPidFD]
 	FeatureThread                           // Linux 6.9: [PIDFD_THREAD]
 	FeatureSignalTo                         // Linux 6.9: [PidFD.SendSignalTo]
-	FeaturePidFDID                          // Linux 6.9, in a 32-bit program 6.14: [PidFDGetID]
+	FeaturePidFDID                          // Linux 6.9, in a 32-bit program 6.14: [PidFDIDOf]
 	FeatureNamespace                        // Linux 6.11: [PidFD.Namespace]
 	FeatureInfo                             // Linux 6.13: [PidFD.Info], [PidFD.PID]
 	FeatureOpenByID                         // Linux 6.14: [OpenPidFDByID]
@@ -193,7 +193,7 @@ func probeOpenByHandle() error {
 
 func probeCgroupID() error {
 	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		_, err := CgroupIDAt(AT_FDCWD, dir)
+		_, err := CgroupIDAt(AT_FDCWD, dir, AT_SYMLINK_FOLLOW)
 		if !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
 			return err
 		}

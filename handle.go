@@ -3,6 +3,7 @@
 package sysfd
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
 	"strconv"
@@ -54,8 +55,8 @@ func (h FileHandle) AppendBytes(b []byte) []byte { return append(b, h.h.FHandle[
 func (h FileHandle) IsZero() bool { return h == FileHandle{} }
 
 // String returns type and bytes in lower-case hexadecimal, such as
-// "fe:1900000000000000". [ParseFileHandle] is the reverse. The bytes stand as they
-// are, in the byte order of the machine.
+// "fe:1900000000000000", and "" for the zero FileHandle. [ParseFileHandle] is the
+// reverse. The bytes stand as they are, in the byte order of the machine.
 func (h FileHandle) String() string {
 	text, _ := h.AppendText(make([]byte, 0, 9+2*MAX_HANDLE_SZ))
 	return string(text)
@@ -64,6 +65,9 @@ func (h FileHandle) String() string {
 // ParseFileHandle reads what [FileHandle.String] returns, and nothing else: each
 // FileHandle has one text. What is not one is an error that matches EINVAL.
 func ParseFileHandle(text string) (FileHandle, error) {
+	if text == "" {
+		return FileHandle{}, nil
+	}
 	typ, data, ok := strings.Cut(text, ":")
 	n, err := strconv.ParseUint(typ, 16, 32)
 	if !ok || err != nil || len(data)%2 != 0 || len(data) > 2*MAX_HANDLE_SZ {
@@ -87,6 +91,9 @@ func notAHandle(text string) error {
 // AppendText implements [encoding.TextAppender]. The text is that of
 // [FileHandle.String].
 func (h FileHandle) AppendText(b []byte) ([]byte, error) {
+	if h.IsZero() {
+		return b, nil
+	}
 	b = strconv.AppendUint(b, uint64(uint32(h.h.HandleType)), 16)
 	b = append(b, ':')
 	for _, c := range h.h.FHandle[:h.h.HandleBytes] {
@@ -99,29 +106,39 @@ func (h FileHandle) AppendText(b []byte) ([]byte, error) {
 func (h FileHandle) MarshalText() ([]byte, error) { return h.AppendText(nil) }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]; see [ParseFileHandle].
-func (h *FileHandle) UnmarshalText(text []byte) (err error) {
-	*h, err = ParseFileHandle(string(text))
-	return err
+func (h *FileHandle) UnmarshalText(text []byte) error {
+	return unmarshalText(h, text, ParseFileHandle)
 }
 
 // AppendBinary implements [encoding.BinaryAppender]: the type as 4 bytes, most
-// significant first, and the bytes of the handle.
+// significant first, and the bytes of the handle. The zero FileHandle has no bytes at all.
 func (h FileHandle) AppendBinary(b []byte) ([]byte, error) {
-	t := uint32(h.h.HandleType)
-	return h.AppendBytes(append(b, byte(t>>24), byte(t>>16), byte(t>>8), byte(t))), nil
+	if h.IsZero() {
+		return b, nil
+	}
+	return h.AppendBytes(binary.BigEndian.AppendUint32(b, uint32(h.h.HandleType))), nil
 }
 
 // MarshalBinary implements [encoding.BinaryMarshaler]; see [FileHandle.AppendBinary].
 func (h FileHandle) MarshalBinary() ([]byte, error) { return h.AppendBinary(nil) }
 
-// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. Less than 4 bytes and
-// more than a handle can have are an error that matches EINVAL.
-func (h *FileHandle) UnmarshalBinary(data []byte) (err error) {
+// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. What AppendBinary does not
+// write is an error that matches EINVAL, and leaves h as it is.
+func (h *FileHandle) UnmarshalBinary(data []byte) error {
+	if len(data) == 0 {
+		*h = FileHandle{}
+		return nil
+	}
 	if len(data) < 4 {
 		return refused(syscall.EINVAL, "a file handle of "+strconv.Itoa(len(data))+" bytes has no type")
 	}
-	typ := uint32(data[0])<<24 | uint32(data[1])<<16 | uint32(data[2])<<8 | uint32(data[3])
-	*h, err = NewFileHandle(int32(typ), data[4:])
+	is, err := NewFileHandle(int32(binary.BigEndian.Uint32(data)), data[4:])
+	if err == nil && is.IsZero() {
+		err = refused(syscall.EINVAL, "a file handle of 4 zero bytes: the zero FileHandle has none")
+	}
+	if err == nil {
+		*h = is
+	}
 	return err
 }
 
@@ -142,22 +159,6 @@ func KernfsHandle(id uint64) (h FileHandle) {
 	putNative64(h.h.FHandle[:8], id)
 	return h
 }
-
-// PidFDID returns the pidfd ID in the handle of a pidfd, and false if h does
-// not have the shape of one: type [FILEID_KERNFS], 8 bytes. The shape proves
-// nothing: handles of files on cgroup2 and kernfs look the same. To identify a
-// descriptor of which it is not sure that it is a pidfd, use [PidFDGetID].
-//
-// The kernel makes these handles since Linux 6.14 (fs/pidfs.c, pidfs_encode_fh).
-func (h FileHandle) PidFDID() (PidFDID, bool) {
-	id, ok := h.KernfsID()
-	return PidFDID(id), ok
-}
-
-// PidFDHandle returns the handle of the pidfds of the process with this ID: the
-// reverse of [FileHandle.PidFDID]. With [OpenByHandleAt] and [FD_PIDFS_ROOT] it
-// opens a pidfd, as [OpenPidFDByID] does.
-func PidFDHandle(id PidFDID) FileHandle { return KernfsHandle(uint64(id)) }
 
 // A MountID names a mount: where the file of a handle was found.
 //
@@ -205,6 +206,26 @@ func NameToHandleAt(dirfd int, path string, flags int) (FileHandle, MountID, err
 		err.means = errors.ErrUnsupported
 	}
 	return FileHandle{}, 0, err
+}
+
+// holdAt opens the file of dirfd, path and flags, which are those of NameToHandleAt, for no more
+// than O_PATH. If it is dirfd itself it is not opened again. what is how errors name it.
+func holdAt(dirfd int, path string, flags int) (fd int, what string, opened bool, err error) {
+	if flags&^(AT_EMPTY_PATH|AT_SYMLINK_FOLLOW) != 0 {
+		return -1, "", false, refused(syscall.EINVAL, "flags 0x"+strconv.FormatUint(uint64(uint(flags)), 16)+": only AT_EMPTY_PATH and AT_SYMLINK_FOLLOW are possible")
+	}
+	if path == "" && flags&AT_EMPTY_PATH != 0 {
+		if dirfd != AT_FDCWD {
+			return dirfd, "descriptor " + strconv.Itoa(dirfd), false, nil
+		}
+		path = "."
+	}
+	open := O_PATH
+	if flags&AT_SYMLINK_FOLLOW == 0 {
+		open |= syscall.O_NOFOLLOW
+	}
+	fd, err = openat(dirfd, path, open)
+	return fd, strconv.Quote(path), err == nil, err
 }
 
 // newHandleFlag tells whether flags make sense and one of them is younger than

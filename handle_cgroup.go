@@ -11,24 +11,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CgroupIDAt returns the ID of a cgroup: the 64-bit number that the kernel knows it
-// by, in BPF programs and in [PIDFD_GET_INFO] for example, and does not use again
-// until the next boot. path is its directory on cgroup2 (or a file in it, which has
-// an ID of its own); a relative one starts at dirfd, or at the working directory if
-// that is [AT_FDCWD], and an empty one is the file dirfd itself. The ID comes from the file
-// handle, Linux 5.5 (fs/kernfs/mount.c): st_ino has only half of it on a 32-bit kernel.
+// A CgroupID names a cgroup: the 64-bit number that the kernel knows it by, in BPF programs
+// and in [PidFDInfo.CgroupID] for example, and does not use again until the next boot. On a
+// 32-bit kernel st_ino of its directory is just the low half of it.
+type CgroupID uint64
+
+// String returns the ID in decimal.
+func (id CgroupID) String() string { return strconv.FormatUint(uint64(id), 10) }
+
+// CgroupIDOf returns the ID of the cgroup whose directory on cgroup2 is open as fd. A file in
+// the directory has an ID of its own. The ID comes from the file handle, Linux 5.5
+// (fs/kernfs/mount.c).
 //
-// Errors: EINVAL if the file is not on cgroup2; those of any path.
-func CgroupIDAt(dirfd int, path string) (uint64, error) {
-	fd := dirfd
-	if path != "" {
-		var err error
-		if fd, err = openat(dirfd, path, O_PATH); err != nil {
-			return 0, err
-		}
+// Errors: EINVAL if the file is not on cgroup2. EBADF if fd is not open.
+func CgroupIDOf(fd int) (CgroupID, error) { return cgroupID(fd, "descriptor "+strconv.Itoa(fd)) }
+
+// CgroupIDAt is [CgroupIDOf] for the directory at path. dirfd, path and flags are those of
+// [NameToHandleAt]; the flags are [AT_EMPTY_PATH] and [AT_SYMLINK_FOLLOW]. The file handle
+// needs Linux 5.5.
+//
+// Errors: those of CgroupIDOf and of any path. EINVAL for other flags.
+func CgroupIDAt(dirfd int, path string, flags int) (CgroupID, error) {
+	fd, what, opened, err := holdAt(dirfd, path, flags)
+	if err != nil {
+		return 0, err
+	}
+	if opened {
 		defer syscall.Close(fd)
 	}
-	if err := proveCgroup2(fd, path); err != nil {
+	return cgroupID(fd, what)
+}
+
+// cgroupID is CgroupIDOf with what errors are to name.
+func cgroupID(fd int, what string) (CgroupID, error) {
+	if err := proveCgroup2(fd, what); err != nil {
 		return 0, err
 	}
 	h, _, err := NameToHandleAt(fd, "", AT_EMPTY_PATH)
@@ -37,9 +53,9 @@ func CgroupIDAt(dirfd int, path string) (uint64, error) {
 	}
 	id, ok := h.KernfsID()
 	if !ok {
-		return 0, failed("name_to_handle_at", fdSubject(fd), syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
+		return 0, failed("name_to_handle_at", "of "+what, syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
 	}
-	return id, nil
+	return CgroupID(id), nil
 }
 
 // OpenCgroup opens the directory of the cgroup with this ID. cgroup2FD is any
@@ -50,20 +66,20 @@ func CgroupIDAt(dirfd int, path string) (uint64, error) {
 // more, or none that is visible from where cgroup2 is mounted. ENOTDIR if the ID is
 // that of a file. EINVAL if cgroup2FD is not on cgroup2: on another file system
 // the same number would open another file. EPERM.
-func OpenCgroup(cgroup2FD int, id uint64) (*os.File, error) {
-	if err := proveCgroup2(cgroup2FD, ""); err != nil {
+func OpenCgroup(cgroup2FD int, id CgroupID) (*os.File, error) {
+	if err := proveCgroup2(cgroup2FD, "descriptor "+strconv.Itoa(cgroup2FD)); err != nil {
 		return nil, err
 	}
-	h := KernfsHandle(id)
+	h := KernfsHandle(uint64(id))
 	f, err := OpenByHandleAt(cgroup2FD, h, os.O_RDONLY|syscall.O_DIRECTORY)
 	if err != nil || is64bit {
 		return f, err
 	}
 	// A 32-bit kernel takes an upper half of 0, which is what st_ino leaves of an ID, for any
 	// (fs/kernfs/dir.c).
-	var opened uint64
-	if useErr := withFD(f, func(fd int) { opened, err = CgroupIDAt(fd, "") }); useErr != nil {
-		err = useErr
+	var opened CgroupID
+	if errUse := withFD(f, func(fd int) { opened, err = CgroupIDOf(fd) }); errUse != nil {
+		err = errUse
 	}
 	if err == nil && opened == id {
 		return f, nil
@@ -77,15 +93,13 @@ func OpenCgroup(cgroup2FD int, id uint64) (*os.File, error) {
 
 // proveCgroup2 returns nil if fd is on cgroup2. The shape of a handle would prove
 // nothing: pidfs and kernfs have the same.
-func proveCgroup2(fd int, path string) error {
+func proveCgroup2(fd int, what string) error {
 	magic, errno := fsMagic(fd)
 	switch {
 	case errno != 0:
-		return failed("fstatfs", fdSubject(fd), errno)
-	case magic == unix.CGROUP2_SUPER_MAGIC:
-		return nil
-	case path == "":
-		path = "descriptor " + strconv.Itoa(fd)
+		return failed("fstatfs", "of "+what, errno)
+	case magic != unix.CGROUP2_SUPER_MAGIC:
+		return refused(syscall.EINVAL, what+" is not on a cgroup2 file system")
 	}
-	return refused(syscall.EINVAL, path+" is not on a cgroup2 file system")
+	return nil
 }

@@ -25,7 +25,7 @@ func TestCgroup(t *testing.T) {
 		lacks(t, "a cgroup2 to make groups in: "+err.Error())
 	}
 	defer os.Remove(filepath.Join(dir, group))
-	id, err := CgroupIDAt(int(root.Fd()), group)
+	id, err := CgroupIDAt(int(root.Fd()), group, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,11 +34,24 @@ func TestCgroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if again, err := CgroupIDAt(int(f.Fd()), ""); err != nil || again != id {
+	if again, err := CgroupIDOf(int(f.Fd())); err != nil || again != id {
 		t.Errorf("%d, %v; want %d", again, err, id)
 	}
 	f.Close()
-	file, err := CgroupIDAt(AT_FDCWD, filepath.Join(dir, group, "cgroup.procs"))
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(filepath.Join(dir, group), link); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := CgroupIDAt(AT_FDCWD, link, AT_SYMLINK_FOLLOW); err != nil || again != id {
+		t.Errorf("%d, %v; want %d", again, err, id)
+	}
+	_, err = CgroupIDAt(AT_FDCWD, link, 0)
+	matches(t, err, syscall.EINVAL)
+	_, err = CgroupIDAt(int(root.Fd()), group, AT_HANDLE_FID)
+	matches(t, err, syscall.EINVAL)
+	_, err = CgroupIDAt(int(root.Fd()), "", 0)
+	matches(t, err, syscall.ENOENT, os.ErrNotExist)
+	file, err := CgroupIDAt(AT_FDCWD, filepath.Join(dir, group, "cgroup.procs"), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,17 +63,17 @@ func TestCgroup(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, group)); err != nil {
 		t.Fatal(err)
 	}
-	for _, wrong := range []uint64{id, id ^ 1<<32} {
+	for _, wrong := range []CgroupID{id, id ^ 1<<32} {
 		_, err = OpenCgroup(int(root.Fd()), wrong)
 		matches(t, err, syscall.ESTALE, os.ErrNotExist)
 	}
 	// Handles of the same shape, elsewhere.
 	for _, path := range []string{"/sys/kernel", t.TempDir()} {
-		_, err := CgroupIDAt(AT_FDCWD, path)
+		_, err := CgroupIDAt(AT_FDCWD, path, 0)
 		matches(t, err, syscall.EINVAL)
 	}
 	p := openPidFD(t, os.Getpid())
-	_, err = CgroupIDAt(p.fd, "")
+	_, err = CgroupIDOf(p.fd)
 	matches(t, err, syscall.EINVAL)
 	_, err = OpenCgroup(p.fd, id)
 	matches(t, err, syscall.EINVAL)

@@ -3,7 +3,6 @@
 package sysfd
 
 import (
-	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -15,38 +14,101 @@ import (
 	"testing"
 )
 
-func TestParseFileRef(t *testing.T) {
-	for _, text := range []string{"uuid:00112233-4455-6677-8899-aabbccddeeff/fe:19", "uuid:0011aabb/1:", "fsid:ef53:8000000000000001/1:00", "fsid:0:1/1:", "/0:"} {
-		r, err := ParseFileRef(text)
-		if err != nil || r.String() != text {
-			t.Errorf("%q: %v, %v", text, r, err)
+func fileRefTexts(t testing.TB) map[string]FileRef {
+	t.Helper()
+	uuid := [16]byte{0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff}
+	handle := func(typ int32, data ...byte) FileHandle {
+		h, err := NewFileHandle(typ, data)
+		if err != nil {
+			t.Fatal(err)
 		}
-		asJSON, err := json.Marshal(r)
-		fs, handle, _ := strings.Cut(text, "/")
-		if want := `{"fs":"` + fs + `","handle":"` + handle + `"}`; err != nil || string(asJSON) != want {
-			t.Errorf("%s, %v; want %s", asJSON, err, want)
-		}
-		var back FileRef
-		if err := json.Unmarshal(asJSON, &back); err != nil || back != r {
-			t.Errorf("%s: %v, %v", asJSON, back, err)
-		}
-		if names := (map[FileRef]bool{r: true}); !names[back] {
-			t.Errorf("%v is no key", r)
-		}
+		return h
 	}
-	for _, text := range []string{"", "fe:19", "uuid:001122334455-6677-8899-aabbccddeeff/1:", "uuid:00112233-4455-6677-8899-AABBCCDDEEFF/1:", "uuid:/1:", "uuid:0000/1:",
-		"uuid:001/1:", "uuid:00112233445566778899aabbccddeeff00/1:", "fsid:1/1:", "fsid:1:0/1:", "fsid:01:1/1:", "uuid:0011/", "uuid:0011", "fsid:1:1:1/1:", "UUID:0011/1:"} {
+	return map[string]FileRef{
+		"": {},
+		"uuid:00112233-4455-6677-8899-aabbccddeeff/fe:19": {FileSystemID{uuid: uuid, n: 16}, handle(FILEID_KERNFS, 0x19)},
+		"uuid:0011aabb/1:":                {FileSystemID{uuid: [16]byte{0, 0x11, 0xaa, 0xbb}, n: 4}, handle(1)},
+		"fsid:ef53:8000000000000001/1:00": {FileSystemID{magic: 0xef53, fsid: 1<<63 | 1}, handle(1, 0)},
+		"fsid:0:1/10002:00":               {FileSystemID{fsid: 1}, handle(0x10002, 0)},
+	}
+}
+
+func TestFileRefText(t *testing.T) {
+	texts := fileRefTexts(t)
+	testText(t, ParseFileRef, texts)
+	systems := map[string]FileSystemID{}
+	for text, r := range texts {
+		text, _, _ = strings.Cut(text, "/")
+		systems[text] = r.FS
+	}
+	testText(t, ParseFileSystemID, systems)
+	for _, text := range []string{"fe:19", "/", "/0:", "/1:", "uuid:001122334455-6677-8899-aabbccddeeff/1:", "uuid:00112233-4455-6677-8899-AABBCCDDEEFF/1:", "uuid:/1:", "uuid:0000/1:",
+		"uuid:001/1:", "uuid:00112233445566778899aabbccddeeff00/1:", "fsid:1/1:", "fsid:1:0/1:", "fsid:01:1/1:", "uuid:0011/", "uuid:0011/0:", "uuid:0011", "fsid:1:1:1/1:", "UUID:0011/1:"} {
 		r, err := ParseFileRef(text)
 		if r != (FileRef{}) {
 			t.Errorf("%q: %v", text, r)
 		}
 		matches(t, err, syscall.EINVAL)
-		if !strings.Contains(err.Error(), strconv.Quote(text)) {
+		if err != nil && !strings.Contains(err.Error(), strconv.Quote(text)) {
 			t.Errorf("%v does not name %q", err, text)
 		}
 	}
+	for _, half := range []FileRef{{FS: systems["uuid:0011aabb"]}, {Handle: KernfsHandle(1)}} {
+		_, err := half.MarshalText()
+		matches(t, err, syscall.EINVAL)
+		_, err = half.MarshalBinary()
+		matches(t, err, syscall.EINVAL)
+	}
 	_, err := FileRef{}.Open(0)
 	matches(t, err, syscall.EINVAL)
+}
+
+// With the handles that ext4, XFS and btrfs make, they fit in 48 bytes.
+func TestFileRefBinary(t *testing.T) {
+	refs, systems := map[FileRef]int{}, map[FileSystemID]int{{}: 0}
+	for _, r := range fileRefTexts(t) {
+		systems[r.FS] = 13
+		if r.FS.n > 0 {
+			systems[r.FS] = 1 + int(r.FS.n)
+		}
+		refs[r] = 1 + systems[r.FS] + 4 + r.Handle.Len()
+	}
+	refs[FileRef{}], systems[FileSystemID{}] = 0, 0
+	testBinary(t, systems)
+	uuid := FileSystemID{uuid: [16]byte{15: 1}, n: 16}
+	for size, want := range map[int]int{8: 30, 12: 34, 20: 42} {
+		h, err := NewFileHandle(FILEID_INO32_GEN, make([]byte, size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		refs[FileRef{uuid, h}] = want
+	}
+	testBinary(t, refs)
+	for _, bad := range []string{"\x00", "\x01\x02\x03", "\x10" + strings.Repeat("\x00", 16), "\x11" + strings.Repeat("a", 17), "\x00" + strings.Repeat("\x00", 12), "\x02a"} {
+		var id FileSystemID
+		matches(t, id.UnmarshalBinary([]byte(bad)), syscall.EINVAL)
+	}
+	for _, bad := range []string{"\x00", "\x00\x00\x00\x00\x01", "\x02\x01\x61", "\x02\x01\x61\x00\x00\x00\x00", "\xff\x01\x61\x00\x00\x00\x01", "\x02\x01\x61\x00\x00\x01"} {
+		var r FileRef
+		matches(t, r.UnmarshalBinary([]byte(bad)), syscall.EINVAL)
+	}
+}
+
+func FuzzFileRefBinary(f *testing.F) {
+	f.Add([]byte("\x02\x01a\x00\x00\x00\x01"))
+	f.Add([]byte("\x0d\x00\x00\x00\xef\x53\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x01"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var r FileRef
+		if r.UnmarshalBinary(b) != nil {
+			return
+		}
+		if again, err := r.AppendBinary(nil); err != nil || string(again) != string(b) {
+			t.Errorf("%q: %q, %v", b, again, err)
+		}
+		if back, err := ParseFileRef(r.String()); err != nil || back != r {
+			t.Errorf("%q: %q, %v", b, r, err)
+		}
+	})
 }
 
 func FuzzParseFileRef(f *testing.F) {

@@ -3,7 +3,6 @@
 package sysfd
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -19,7 +18,7 @@ import (
 
 func TestFileHandleValue(t *testing.T) {
 	var zero FileHandle
-	if !zero.IsZero() || zero.Len() != 0 || zero.Type() != 0 || zero.AppendBytes(nil) != nil || zero.String() != "0:" {
+	if !zero.IsZero() || zero.Len() != 0 || zero.Type() != 0 || zero.AppendBytes(nil) != nil || zero.String() != "" {
 		t.Errorf("the zero handle is %v", zero)
 	}
 	data := []byte{0x19, 0, 0, 0, 0, 0, 0, 0xff}
@@ -152,7 +151,7 @@ func TestDescriptorsAreNotTruncated(t *testing.T) {
 	matches(t, err, syscall.EBADF)
 	_, err = OpenByHandleAt(fd, PidFDHandle(1), 0)
 	matches(t, err, syscall.EBADF)
-	_, err = PidFDGetID(fd)
+	_, err = PidFDIDOf(fd)
 	matches(t, err, syscall.EBADF)
 }
 
@@ -422,41 +421,48 @@ func BenchmarkNameToHandleAt(b *testing.B) {
 	})
 }
 
-func TestFileHandleEncodings(t *testing.T) {
-	for _, test := range []struct {
-		typ    int32
-		data   []byte
-		text   string
-		binary string
+func handleTexts(t testing.TB) map[string]FileHandle {
+	t.Helper()
+	texts := map[string]FileHandle{}
+	for text, of := range map[string]struct {
+		typ  int32
+		data []byte
 	}{
-		{0, nil, "0:", "\x00\x00\x00\x00"},
-		{FILEID_KERNFS, []byte{0x19, 0, 0, 0, 0, 0, 0, 0xff}, "fe:19000000000000ff", "\x00\x00\x00\xfe\x19\x00\x00\x00\x00\x00\x00\xff"},
-		{0x10002, []byte{0xab}, "10002:ab", "\x00\x01\x00\x02\xab"},
-		{-1, make([]byte, MAX_HANDLE_SZ), "ffffffff:" + strings.Repeat("00", MAX_HANDLE_SZ), "\xff\xff\xff\xff" + strings.Repeat("\x00", MAX_HANDLE_SZ)},
+		"":                    {0, nil},
+		"0:00":                {0, []byte{0}},
+		"1:":                  {1, nil},
+		"fe:19000000000000ff": {FILEID_KERNFS, []byte{0x19, 0, 0, 0, 0, 0, 0, 0xff}},
+		"10002:ab":            {0x10002, []byte{0xab}},
+		"ffffffff:" + strings.Repeat("00", MAX_HANDLE_SZ): {-1, make([]byte, MAX_HANDLE_SZ)},
 	} {
-		h, err := NewFileHandle(test.typ, test.data)
-		if err != nil {
-			t.Fatal(err)
+		h, err := NewFileHandle(of.typ, of.data)
+		if err != nil || !slices.Equal(h.Bytes(), of.data) || h.Type() != of.typ || h.Len() != len(of.data) {
+			t.Fatal(h, err)
 		}
-		if parsed, err := ParseFileHandle(test.text); err != nil || parsed != h || h.String() != test.text {
-			t.Errorf("%s: %v, %v", test.text, parsed, err)
-		}
-		if !slices.Equal(h.Bytes(), test.data) {
-			t.Errorf("%v", h.Bytes())
-		}
-		binary, err := h.MarshalBinary()
-		var back FileHandle
-		if err != nil || string(binary) != test.binary || back.UnmarshalBinary(binary) != nil || back != h {
-			t.Errorf("%q, %v, %v", binary, err, back)
-		}
-		// A map key and a value of JSON.
-		text, err := json.Marshal(map[FileHandle]FileHandle{h: h})
-		var decoded map[FileHandle]FileHandle
-		if err != nil || json.Unmarshal(text, &decoded) != nil || decoded[h] != h {
-			t.Errorf("%s, %v, %v", text, err, decoded)
-		}
+		texts[text] = h
 	}
-	for _, text := range []string{"", ":", "fe", "fe:1", "fe:1g", "FE:19", "fe:AB", "0fe:19", "+fe:19", "fe: 19", "100000000:", "-1:", "fe:19:", "fe:" + strings.Repeat("00", MAX_HANDLE_SZ+1)} {
+	return texts
+}
+
+func TestFileHandleBinary(t *testing.T) {
+	lengths := map[FileHandle]int{}
+	for _, h := range handleTexts(t) {
+		lengths[h] = 4 + h.Len()
+	}
+	lengths[FileHandle{}] = 0
+	testBinary(t, lengths)
+	if got, err := handleTexts(t)["10002:ab"].MarshalBinary(); string(got) != "\x00\x01\x00\x02\xab" {
+		t.Errorf("%q, %v", got, err)
+	}
+	var h FileHandle
+	for _, n := range []int{1, 3, 4, 4 + MAX_HANDLE_SZ + 1} {
+		matches(t, h.UnmarshalBinary(make([]byte, n)), syscall.EINVAL)
+	}
+}
+
+func TestFileHandleText(t *testing.T) {
+	testText(t, ParseFileHandle, handleTexts(t))
+	for _, text := range []string{":", "0:", "fe", "fe:1", "fe:1g", "FE:19", "fe:AB", "0fe:19", "+fe:19", "fe: 19", "100000000:", "-1:", "fe:19:", "fe:" + strings.Repeat("00", MAX_HANDLE_SZ+1)} {
 		h, err := ParseFileHandle(text)
 		if !h.IsZero() {
 			t.Errorf("%q: %v", text, h)
@@ -465,10 +471,6 @@ func TestFileHandleEncodings(t *testing.T) {
 		if err != nil && !strings.Contains(err.Error(), strconv.Quote(text)) {
 			t.Errorf("%v does not name %q", err, text)
 		}
-	}
-	var h FileHandle
-	for _, n := range []int{0, 3, 4 + MAX_HANDLE_SZ + 1} {
-		matches(t, h.UnmarshalBinary(make([]byte, n)), syscall.EINVAL)
 	}
 }
 

@@ -85,7 +85,7 @@ var listen struct {
 // addressed to another process: by $LISTEN_PID, or by $LISTEN_PIDFDID, which
 // systemd sets since version 259 and which cannot be met by a process that
 // happens to have the same PID. Where a process cannot know its pidfd ID, because
-// the kernel is too old (see [PidFDGetID]) or a seccomp filter forbids the question,
+// the kernel is too old (see [PidFDIDOf]) or a seccomp filter forbids the question,
 // $LISTEN_PIDFDID must be a number and no more. [InspectListenEnv] gives the reason.
 //
 // Errors, of which each unwraps to an errno and names the variable: EINVAL or

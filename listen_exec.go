@@ -15,7 +15,7 @@ import (
 // ExecListenFDs becomes another program, as execve(2) does, and passes files to
 // it as its descriptors from 3 up, in this order. It sets $LISTEN_FDS,
 // $LISTEN_FDNAMES (from the name of each file), $LISTEN_PID and, where the
-// kernel has pidfd IDs (see [PidFDGetID]), $LISTEN_PIDFDID, all of which are true
+// kernel has pidfd IDs (see [PidFDIDOf]), $LISTEN_PIDFDID, all of which are true
 // for the new program because it keeps the PID and the pidfd ID of this process.
 // Whatever envv says of these variables is dropped. With no files none is set, and
 // it is [syscall.Exec].

@@ -21,7 +21,7 @@ const (
 	NotifyStopping        = "STOPPING=1"       // the service is about to end
 	NotifyWatchdog        = "WATCHDOG=1"       // it is alive; see [WatchdogInterval]
 	NotifyWatchdogTrigger = "WATCHDOG=trigger" // it is not well: as if the watchdog had not been fed
-	NotifyNoPoll          = "FDPOLL=0"         // for [StoreFDs]: a hang-up or error does not remove them from the store
+	NotifyNoPoll          = "FDPOLL=0"         // for [NotifyStoreFDs]: a hang-up or error does not remove them from the store
 )
 
 // NotifyStatus returns the assignment STATUS=: one line of text for people, in UTF-8.
@@ -69,7 +69,7 @@ func Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
 }
 
 // NotifyFiles is [Notify] with descriptors, at most 253. The receiver gets duplicates; the
-// files stay open here. It is for what [StoreFDs], [NotifyMainPidFD] and
+// files stay open here. It is for what [NotifyStoreFDs], [NotifyMainPidFD] and
 // [NotifyBarrier] do not send: systemd closes all others.
 //
 // Errors: those of [Notify]. E2BIG if there are too many files. [os.ErrClosed] if one is
@@ -255,7 +255,7 @@ func NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...string) (sent
 	return NotifyFiles(ctx, []*os.File{p.file}, prepend(assignments, "MAINPIDFD=1")...)
 }
 
-// StoreFDs is [NotifyFiles] with FDSTORE=1 and FDNAME= ahead of the assignments: the
+// NotifyStoreFDs is [NotifyFiles] with FDSTORE=1 and FDNAME= ahead of the assignments: the
 // service manager keeps duplicates of the files, at most 253 at once, and passes them with
 // this one name to the next process of the service; see [ListenFDs]. The empty name
 // stands for "stored", as it does in systemd. A further assignment that is of use here is
@@ -266,7 +266,7 @@ func NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...string) (sent
 //
 // Errors: those of [NotifyFiles]. EINVAL for no files and for a name that is not a
 // [ValidFDName].
-func StoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
+func NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
 	if len(files) == 0 {
 		return false, refused(syscall.EINVAL, "there is no file to store")
 	}
@@ -277,11 +277,11 @@ func StoreFDs(ctx context.Context, name string, files []*os.File, assignments ..
 	return NotifyFiles(ctx, files, prepend(assignments, "FDSTORE=1", fdname)...)
 }
 
-// RemoveStoredFDs is [Notify] with FDSTOREREMOVE=1 and FDNAME=: the service manager
-// closes the files that were given to [StoreFDs] with this name.
+// NotifyRemoveStoredFDs is [Notify] with FDSTOREREMOVE=1 and FDNAME=: the service manager
+// closes the files that were given to [NotifyStoreFDs] with this name.
 //
 // Errors: those of [Notify]. EINVAL for a name that is not a [ValidFDName].
-func RemoveStoredFDs(ctx context.Context, name string) (sent bool, err error) {
+func NotifyRemoveStoredFDs(ctx context.Context, name string) (sent bool, err error) {
 	fdname, err := assignFDName(name)
 	if err != nil {
 		return false, err

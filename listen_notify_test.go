@@ -173,12 +173,12 @@ func TestNotifyMessages(t *testing.T) {
 		{want: "MAINPID=4711\nREADY=1", send: func(ctx context.Context) (bool, error) {
 			return NotifyMainProcess(ctx, ProcessRef{PID: 4711}, NotifyReady)
 		}},
-		{want: "FDSTORE=1\nFDNAME=a b", files: files, send: func(ctx context.Context) (bool, error) { return StoreFDs(ctx, "a b", files) }},
+		{want: "FDSTORE=1\nFDNAME=a b", files: files, send: func(ctx context.Context) (bool, error) { return NotifyStoreFDs(ctx, "a b", files) }},
 		{want: "FDSTORE=1\nFDNAME=stored\nFDPOLL=0", files: files[:1], send: func(ctx context.Context) (bool, error) {
-			return StoreFDs(ctx, "", files[:1], NotifyNoPoll)
+			return NotifyStoreFDs(ctx, "", files[:1], NotifyNoPoll)
 		}},
-		{want: "FDSTOREREMOVE=1\nFDNAME=x", send: func(ctx context.Context) (bool, error) { return RemoveStoredFDs(ctx, "x") }},
-		{want: "FDSTOREREMOVE=1\nFDNAME=stored", send: func(ctx context.Context) (bool, error) { return RemoveStoredFDs(ctx, "") }},
+		{want: "FDSTOREREMOVE=1\nFDNAME=x", send: func(ctx context.Context) (bool, error) { return NotifyRemoveStoredFDs(ctx, "x") }},
+		{want: "FDSTOREREMOVE=1\nFDNAME=stored", send: func(ctx context.Context) (bool, error) { return NotifyRemoveStoredFDs(ctx, "") }},
 	} {
 		// A context that is done is no obstacle where there is nothing to wait for.
 		ctx, cancel := context.WithCancel(background)
@@ -304,9 +304,9 @@ func TestNotifyBadInput(t *testing.T) {
 		{func() (bool, error) { return NotifyMainProcess(background, ProcessRef{ID: 1}) }, syscall.EINVAL, "0:1"},
 		{func() (bool, error) { return NotifyMainProcess(background, ProcessRef{PID: -1, ID: 1}) }, syscall.EINVAL, "-1:1"},
 		{func() (bool, error) { return NotifyMainProcess(background, ProcessRef{PID: beyond32bits, ID: 1}) }, syscall.EINVAL, ":1"},
-		{func() (bool, error) { return StoreFDs(background, "x", nil) }, syscall.EINVAL, "no file"},
-		{func() (bool, error) { return StoreFDs(background, "a:b", []*os.File{file}) }, syscall.EINVAL, `"a:b"`},
-		{func() (bool, error) { return RemoveStoredFDs(background, "a\nb") }, syscall.EINVAL, `"a\nb"`},
+		{func() (bool, error) { return NotifyStoreFDs(background, "x", nil) }, syscall.EINVAL, "no file"},
+		{func() (bool, error) { return NotifyStoreFDs(background, "a:b", []*os.File{file}) }, syscall.EINVAL, `"a:b"`},
+		{func() (bool, error) { return NotifyRemoveStoredFDs(background, "a\nb") }, syscall.EINVAL, `"a\nb"`},
 		{func() (bool, error) { return Notify(background, "X="+strings.Repeat("x", 1<<24)) }, syscall.EMSGSIZE, "sendmsg"},
 	} {
 		sent, err := test.send()
@@ -391,14 +391,14 @@ func TestNotifyAddresses(t *testing.T) {
 	os.Unsetenv("NOTIFY_SOCKET") // t.Setenv puts it back
 	file := openFiles(t, 1)
 	for name, send := range map[string]func() (bool, error){
-		"Notify":            func() (bool, error) { return Notify(background, NotifyReady) },
-		"NotifyFiles":       func() (bool, error) { return NotifyFiles(background, file, "X=1") },
-		"NotifyReloading":   func() (bool, error) { return NotifyReloading(background) },
-		"NotifyMainProcess": func() (bool, error) { return NotifyMainProcess(background, ProcessRef{PID: 1}) },
-		"NotifyMainPidFD":   func() (bool, error) { return NotifyMainPidFD(background, openPidFD(t, os.Getpid())) },
-		"StoreFDs":          func() (bool, error) { return StoreFDs(background, "x", file) },
-		"RemoveStoredFDs":   func() (bool, error) { return RemoveStoredFDs(background, "x") },
-		"NotifyBarrier":     func() (bool, error) { return NotifyBarrier(background) },
+		"Notify":                func() (bool, error) { return Notify(background, NotifyReady) },
+		"NotifyFiles":           func() (bool, error) { return NotifyFiles(background, file, "X=1") },
+		"NotifyReloading":       func() (bool, error) { return NotifyReloading(background) },
+		"NotifyMainProcess":     func() (bool, error) { return NotifyMainProcess(background, ProcessRef{PID: 1}) },
+		"NotifyMainPidFD":       func() (bool, error) { return NotifyMainPidFD(background, openPidFD(t, os.Getpid())) },
+		"NotifyStoreFDs":        func() (bool, error) { return NotifyStoreFDs(background, "x", file) },
+		"NotifyRemoveStoredFDs": func() (bool, error) { return NotifyRemoveStoredFDs(background, "x") },
+		"NotifyBarrier":         func() (bool, error) { return NotifyBarrier(background) },
 	} {
 		if sent, err := send(); sent || err != nil {
 			t.Errorf("%s without $NOTIFY_SOCKET: sent %v, %v", name, sent, err)

@@ -51,9 +51,9 @@ func ListenShim() {
 
 // StartListenFDs starts a program in a process of its own and passes files to it as its
 // descriptors from 3 up, as [ExecListenFDs] does, with $LISTEN_PID and $LISTEN_PIDFDID of
-// the new process. Those can be known only in the process itself, where
-// Go code cannot run between fork and execve(2). So this program is executed
-// again, and its main must begin with [ListenShim], which does the rest.
+// the new process. Only that process can know them, and Go code cannot run between
+// fork and execve(2). StartListenFDs therefore executes the current program again; its
+// main must call [ListenShim] first.
 //
 // argv0, argv and attr are those of [os.StartProcess]; attr may be nil. attr.Files are
 // the standard descriptors 0 to 2, and /dev/null stands in for those that are not given. attr.Env is the environment of the program, or that of
@@ -65,8 +65,7 @@ func ListenShim() {
 // their blocking mode.
 //
 // StartListenFDs returns when the program has been executed. The process is a child of this
-// one, and waiting for it is the caller's: by one of the two, [PidFD.Wait] or
-// [os.Process.Wait]. It takes /proc.
+// one, and it is up to the caller to wait for it with [PidFD.Wait]. It needs /proc.
 //
 // Errors, with which no process is left: those of execve(2), with argv0; those of starting
 // a process. EINVAL if ListenShim was not called in this process; for a
@@ -75,32 +74,27 @@ func ListenShim() {
 // EPERM if the file of this program gives privileges, or is not readable; see ListenShim. One that matches
 // [errors.ErrUnsupported] before Linux 5.3, which has no pidfds; to clean up after another
 // failure takes waitid(2) with P_PIDFD, Linux 5.4.
-func StartListenFDs(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*os.Process, *PidFD, error) {
+func StartListenFDs(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error) {
 	if attr == nil {
 		attr = &os.ProcAttr{}
 	}
 	names, err := fdNames(files)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	request, err := newStartRequest(argv0, argv, attr, names)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	s, err := startShim(attr, files)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer s.control.Close()
-	process, err := os.FindProcess(s.pid) // no one has waited for it: it is that one
-	if err != nil {
-		return nil, nil, s.abandon(err)
-	}
 	if err := s.release(request, argv0); err != nil {
-		process.Release()
-		return nil, nil, s.abandon(err)
+		return nil, s.abandon(err)
 	}
-	return process, s.pidfd, nil
+	return s.pidfd, nil
 }
 
 // A startedShim is a shim and the other end of its socket.
@@ -251,7 +245,7 @@ func (s *startedShim) abandon(why error) error {
 	}
 	defer s.pidfd.Close()
 	s.pidfd.SendSignal(syscall.SIGKILL) // it may be what hangs
-	r, err := s.pidfd.Wait(context.Background())
+	r, err := s.pidfd.Wait(context.Background(), 0)
 	if why == errShimEnded && err == nil {
 		return refused(errShimEnded.errno, errShimEnded.text+": "+r.String())
 	}

@@ -62,19 +62,20 @@ func startChild(t *testing.T, attr os.ProcAttr, files []*os.File) (r startReport
 	defer out.Close()
 	attr.Files = []*os.File{nil, w, os.Stderr}
 	attr.Env = append(os.Environ(), childVar+"=started", "LISTEN_PID=1", "LISTEN_FDS=7")
-	process, p, err := StartListenFDs("/proc/self/exe", []string{"program"}, &attr, files)
+	p, err := StartListenFDs("/proc/self/exe", []string{"program"}, &attr, files)
 	w.Close()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	pid = process.Pid
-	process.Release()
+	if pid, err = p.PID(); err != nil {
+		t.Fatal(err)
+	}
 	text, err := io.ReadAll(out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := p.Wait(context.Background())
+	result, err := p.Wait(context.Background(), 0)
 	if err != nil || !result.Ended || result.Status != 0 {
 		t.Fatalf("%v, %v, %s", result, err, text)
 	}
@@ -143,27 +144,29 @@ func TestStartListenFDsID(t *testing.T) {
 	keepsDescriptors(t)
 	null := openNull(t)
 	cat, w, out, r := openPipes(t)
-	process, p, err := StartListenFDs("/proc/self/exe", []string{"program"}, &os.ProcAttr{
+	p, err := StartListenFDs("/proc/self/exe", []string{"program"}, &os.ProcAttr{
 		Env: append(os.Environ(), childVar+"=echo-listen-env"), Files: []*os.File{cat, out, os.Stderr},
 	}, []*os.File{null})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	defer process.Release()
 	out.Close()
 	id, err := p.ID() // while it runs
 	if err != nil {
 		t.Fatal(err)
 	}
+	pid, err := p.PID()
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.Close()
 	text, err := io.ReadAll(r)
-	if want := fmt.Sprintf("LISTEN_PID=%d LISTEN_PIDFDID=%d LISTEN_FDS=1 LISTEN_FDNAMES=%s\n", process.Pid, id, null.Name()); err != nil || string(text) != want {
+	if want := fmt.Sprintf("LISTEN_PID=%d LISTEN_PIDFDID=%d LISTEN_FDS=1 LISTEN_FDNAMES=%s\n", pid, id, null.Name()); err != nil || string(text) != want {
 		t.Errorf("%q, %v, want %q", text, err, want)
 	}
-	if state, err := process.Wait(); err != nil || !state.Success() {
-		t.Error(state, err)
-	}
+	r2, err := p.Wait(context.Background(), 0)
+	isEnd(t, r2, err, 0, true)
 }
 
 func init() {
@@ -272,7 +275,7 @@ func init() {
 			return err
 		}
 		os.Setenv(childVar, "say-and-sleep")
-		_, _, err = StartListenFDs("/proc/self/exe", []string{"program"}, &os.ProcAttr{
+		_, err = StartListenFDs("/proc/self/exe", []string{"program"}, &os.ProcAttr{
 			Files: []*os.File{nil, os.Stdout, w}, Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 		}, []*os.File{null})
 		if err != nil {
@@ -350,14 +353,14 @@ func TestStartListenFDsFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			keepsDescriptors(t)
-			process, p, err := StartListenFDs(test.argv0, test.argv, test.attr, test.files)
+			p, err := StartListenFDs(test.argv0, test.argv, test.attr, test.files)
 			want := []error{test.want}
 			if test.want == syscall.ENOENT {
 				want = append(want, os.ErrNotExist)
 			}
 			matches(t, err, want...)
-			if process != nil || p != nil || err == nil || !strings.Contains(err.Error(), test.text) {
-				t.Errorf("%v, %v, %v", process, p, err)
+			if p != nil || err == nil || !strings.Contains(err.Error(), test.text) {
+				t.Errorf("%v, %v", p, err)
 			}
 		})
 	}
@@ -367,7 +370,7 @@ func TestStartListenFDsFails(t *testing.T) {
 
 	shimReady.Store(false)
 	defer shimReady.Store(true)
-	_, _, err := StartListenFDs("/proc/self/exe", []string{"x"}, nil, one)
+	_, err := StartListenFDs("/proc/self/exe", []string{"x"}, nil, one)
 	matches(t, err, syscall.EINVAL)
 	if err == nil || !strings.Contains(err.Error(), "ListenShim") {
 		t.Error(err)
@@ -392,7 +395,7 @@ func TestShimEnds(t *testing.T) {
 		}
 		s.control.Write(request[:n])
 		s.control.Close()
-		r, err := s.pidfd.Wait(context.Background())
+		r, err := s.pidfd.Wait(context.Background(), 0)
 		if err != nil || r.String() != "exit status 127" {
 			t.Errorf("%d bytes: %v, %v", n, r, err)
 		}
@@ -433,7 +436,7 @@ func init() {
 		for fd := range 3 {
 			syscall.Close(fd)
 		}
-		_, _, err := StartListenFDs(args[0], []string{strings.Repeat("x", 100000)}, nil, []*os.File{stdout})
+		_, err := StartListenFDs(args[0], []string{strings.Repeat("x", 100000)}, nil, []*os.File{stdout})
 		fmt.Fprintln(stdout, err)
 
 		s, err := startShim(&os.ProcAttr{}, nil)
@@ -464,7 +467,7 @@ func init() {
 			}
 		}()
 		for range 20 {
-			_, _, err := StartListenFDs(args[0], nil, nil, nil)
+			_, err := StartListenFDs(args[0], nil, nil, nil)
 			if !errors.Is(err, syscall.ENOEXEC) {
 				return fmt.Errorf("got %v", err)
 			}
@@ -487,16 +490,15 @@ func TestStartListenFDsAtOnce(t *testing.T) {
 	for range fewer(10) {
 		group.Go(func() {
 			for range 3 {
-				process, p, err := StartListenFDs("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: env}, []*os.File{null, null})
+				p, err := StartListenFDs("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: env}, []*os.File{null, null})
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				r, err := p.Wait(context.Background())
+				r, err := p.Wait(context.Background(), 0)
 				if err != nil || r.String() != "exit status 2" {
 					t.Error(r, err)
 				}
-				process.Release()
 				p.Close()
 			}
 		})
@@ -529,14 +531,13 @@ func TestStartListenFDsBlocking(t *testing.T) {
 	defer f.Close()
 	named := os.NewFile(uintptr(dup(t, f)), "http")
 	defer named.Close()
-	process, p, err := StartListenFDs("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: append(os.Environ(), childVar+"=count")}, []*os.File{named})
+	p, err := StartListenFDs("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: append(os.Environ(), childVar+"=count")}, []*os.File{named})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	if state, err := process.Wait(); err != nil || state.ExitCode() != 1 {
-		t.Error(state, err)
-	}
+	r, err := p.Wait(context.Background(), 0)
+	isEnd(t, r, err, exitCode(1), true)
 	l.SetDeadline(time.Now().Add(time.Millisecond))
 	if _, err := l.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error(err)
@@ -592,7 +593,7 @@ func TestShimWithPrivileges(t *testing.T) {
 
 func init() {
 	children["start-with-privileges"] = func([]string) error {
-		_, _, err := StartListenFDs("/proc/self/exe", []string{"x"}, nil, nil)
+		_, err := StartListenFDs("/proc/self/exe", []string{"x"}, nil, nil)
 		if errors.Is(err, syscall.EPERM) {
 			fmt.Print("EPERM ")
 		}
@@ -680,12 +681,12 @@ func BenchmarkStart(b *testing.B) {
 	})
 	b.Run("StartListenFDs", func(b *testing.B) {
 		for b.Loop() {
-			p, q, err := StartListenFDs("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: env}, []*os.File{null})
+			p, err := StartListenFDs("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: env}, []*os.File{null})
 			if err != nil {
 				b.Fatal(err)
 			}
-			p.Wait()
-			q.Close()
+			p.Wait(context.Background(), 0)
+			p.Close()
 		}
 	})
 }

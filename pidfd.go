@@ -27,7 +27,7 @@ func (id PidFDID) String() string { return strconv.FormatUint(uint64(id), 10) }
 // not a pidfd.
 var ErrNotPidFD = errors.New("not a pidfd")
 
-// PidFDGetID returns the ID of the process that the pidfd fd refers to. The
+// PidFDIDOf returns the ID of the process that the pidfd fd refers to. The
 // process may have ended and been reaped. It is one system call and no
 // allocation; fd stays the caller's.
 //
@@ -40,7 +40,7 @@ var ErrNotPidFD = errors.New("not a pidfd")
 // Errors: one that matches [ErrNotPidFD] and EBADF if fd is something else; one
 // that matches [errors.ErrUnsupported] where the kernel is too old; EBADF if fd
 // is not open.
-func PidFDGetID(fd int) (PidFDID, error) {
+func PidFDIDOf(fd int) (PidFDID, error) {
 	if is64bit {
 		return pidfdIDByInode(fd)
 	}
@@ -397,13 +397,13 @@ func selfID() (PidFDID, error) {
 }
 
 // ID returns the ID of the process. It works for one that was reaped, too. See
-// [PidFDGetID] for what it takes and for the errors.
+// [PidFDIDOf] for what it takes and for the errors.
 func (p *PidFD) ID() (PidFDID, error) {
 	if err := p.acquire(); err != nil {
 		return 0, err
 	}
 	defer p.release()
-	return PidFDGetID(p.fd)
+	return PidFDIDOf(p.fd)
 }
 
 // PID returns the PID of the process (of the thread, for one opened with
@@ -494,3 +494,19 @@ func (p *PidFD) fdinfoPID(unsupported error) (int, error) {
 	}
 	return 0, err
 }
+
+// PidFDID returns the pidfd ID in the handle of a pidfd, and false if h does
+// not have the shape of one: type [FILEID_KERNFS], 8 bytes. The shape proves
+// nothing: handles of files on cgroup2 and kernfs look the same. To identify a
+// descriptor of which it is not sure that it is a pidfd, use [PidFDIDOf].
+//
+// The kernel makes these handles since Linux 6.14 (fs/pidfs.c, pidfs_encode_fh).
+func (h FileHandle) PidFDID() (PidFDID, bool) {
+	id, ok := h.KernfsID()
+	return PidFDID(id), ok
+}
+
+// PidFDHandle returns the handle of the pidfds of the process with this ID: the
+// reverse of [FileHandle.PidFDID]. With [OpenByHandleAt] and [FD_PIDFS_ROOT] it
+// opens a pidfd, as [OpenPidFDByID] does.
+func PidFDHandle(id PidFDID) FileHandle { return KernfsHandle(uint64(id)) }

@@ -298,7 +298,7 @@ func TestMainThreadEnded(t *testing.T) {
 		}
 	}
 	k.exit()
-	k.guard.Wait(t.Context())
+	k.guard.Wait(t.Context(), 0)
 	_, err := p.GetFD(0)
 	matches(t, err, syscall.ESRCH, os.ErrProcessDone)
 }

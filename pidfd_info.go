@@ -78,8 +78,8 @@ func (i PidFDInfo) Credentials() (c Credentials, ok bool) {
 
 // CgroupID returns the ID of the process's cgroup on cgroup2, as [CgroupIDAt] does for
 // a path; of a process that was reaped, that of its last one. [PIDFD_INFO_CGROUPID].
-func (i PidFDInfo) CgroupID() (id uint64, ok bool) {
-	return i.k.CgroupID, i.has(PIDFD_INFO_CGROUPID)
+func (i PidFDInfo) CgroupID() (id CgroupID, ok bool) {
+	return CgroupID(i.k.CgroupID), i.has(PIDFD_INFO_CGROUPID)
 }
 
 // ExitStatus tells how the process ended, once it was reaped and not before.

@@ -73,7 +73,7 @@ func TestPidFDInfoOfEachKernel(t *testing.T) {
 		return k
 	}
 	commonWant := map[string]any{
-		"PID": 12, "TGID": 11, "ParentPID": 10, "CgroupID": uint64(1<<32 + 27),
+		"PID": 12, "TGID": 11, "ParentPID": 10, "CgroupID": CgroupID(1<<32 + 27),
 		"Credentials": Credentials{RUID: 1, RGID: 2, EUID: 3, EGID: 4, SUID: 5, SGID: 6, FSUID: 7, FSGID: 1<<32 - 1},
 	}
 	core := map[string]any{"Coredump": uint32(PIDFD_COREDUMPED | PIDFD_COREDUMP_USER)}
@@ -89,7 +89,7 @@ func TestPidFDInfoOfEachKernel(t *testing.T) {
 	}{
 		{"6.13, 64 bytes", common, []map[string]any{commonWant}},
 		{"6.15, 64 bytes, reaped", pidfdInfo{Mask: PIDFD_INFO_EXIT | PIDFD_INFO_CGROUPID, CgroupID: 27, ExitCode: 0x300},
-			[]map[string]any{{"ExitStatus": syscall.WaitStatus(0x300), "CgroupID": uint64(27)}}},
+			[]map[string]any{{"ExitStatus": syscall.WaitStatus(0x300), "CgroupID": CgroupID(27)}}},
 		{"6.16, 72 bytes", and(common, PIDFD_INFO_COREDUMP), []map[string]any{commonWant, core}},
 		{"6.19, 80 bytes", as619(and(common, PIDFD_INFO_COREDUMP|PIDFD_INFO_COREDUMP_SIGNAL|PIDFD_INFO_SUPPORTED_MASK), mask80),
 			[]map[string]any{commonWant, core, coreSignal, {"SupportedMask": uint64(mask80)}}},
@@ -256,7 +256,7 @@ func TestPidFDInfoCgroupID(t *testing.T) {
 	needs(t, FeatureInfo)
 	keepsDescriptors(t)
 	pid := sleeper(t).Process.Pid
-	want, err := CgroupIDAt(AT_FDCWD, cgroupDir(t, pid))
+	want, err := CgroupIDAt(AT_FDCWD, cgroupDir(t, pid), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

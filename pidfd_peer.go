@@ -40,7 +40,7 @@ func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 }
 
 // SetPassPidFD sets whether a pidfd of the sender comes with each message that is
-// received from a Unix socket; see [ParsePidFD]. It is the socket option
+// received from a Unix socket; see [TakePeerPidFD]. It is the socket option
 // [SO_PASSPIDFD], Linux 6.5.
 //
 // Errors: one that matches [errors.ErrUnsupported] where the kernel lacks the
@@ -92,7 +92,7 @@ func orReaped(e *callError) error {
 // credentials.
 const PidFDControlSize = int(^uint(0)>>63)*8 + 16
 
-// ParsePidFD returns the pidfd of the sender from the control messages of a
+// TakePeerPidFD returns the pidfd of the sender from the control messages of a
 // received message, such as those of [net.UnixConn.ReadMsgUnix], and makes it
 // close-on-exec. It takes the socket option of [SetPassPidFD]. Call it once each time
 // a message was received, and be it with MSG_PEEK: the descriptor is there, and is the
@@ -114,7 +114,7 @@ const PidFDControlSize = int(^uint(0)>>63)*8 + 16
 // if control is not a list of control messages or has two pidfds: then it is not as
 // the kernel wrote it, and nothing is taken. One that matches [ErrNotPidFD] and EBADF
 // if the descriptor is not a pidfd; it stays the caller's.
-func ParsePidFD(control []byte) (*PidFD, error) {
+func TakePeerPidFD(control []byte) (*PidFD, error) {
 	fd, err := findPidFD(control)
 	if err != nil {
 		return nil, err

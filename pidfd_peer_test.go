@@ -285,7 +285,7 @@ func TestSetPassPidFDErrors(t *testing.T) {
 }
 
 // A message that was sent before anyone asked for pidfds comes without.
-func TestParsePidFDTooEarly(t *testing.T) {
+func TestTakePeerPidFDTooEarly(t *testing.T) {
 	needs(t, FeaturePassPidFD)
 	keepsDescriptors(t)
 	a, b := socketpair(t, syscall.SOCK_SEQPACKET)
@@ -304,7 +304,7 @@ func TestParsePidFDTooEarly(t *testing.T) {
 	}
 	_, control, _ := receive(t, b, PidFDControlSize)
 	// By PID: before 6.14 a 32-bit program cannot have the ID.
-	p, err := ParsePidFD(control)
+	p, err := TakePeerPidFD(control)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +369,7 @@ func receive(t *testing.T, conn *net.UnixConn, size int) (text string, control [
 
 func isSender(t *testing.T, control []byte, id PidFDID) {
 	t.Helper()
-	p, err := ParsePidFD(control)
+	p, err := TakePeerPidFD(control)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,7 +405,7 @@ func closeAll(fds []int) {
 	}
 }
 
-func TestParsePidFD(t *testing.T) {
+func TestTakePeerPidFD(t *testing.T) {
 	needs(t, FeaturePidFDID)
 	needs(t, FeaturePassPidFD)
 	keepsDescriptors(t)
@@ -469,7 +469,7 @@ func TestParsePidFD(t *testing.T) {
 			}
 			d.send(t, "rights")
 			_, control, flags = receive(t, conn, PidFDControlSize)
-			_, err = ParsePidFD(control)
+			_, err = TakePeerPidFD(control)
 			matches(t, err, syscall.ENODATA)
 			if flags&syscall.MSG_CTRUNC == 0 {
 				t.Errorf("flags %#x", flags)
@@ -481,7 +481,7 @@ func TestParsePidFD(t *testing.T) {
 			}
 			d.send(t, "again")
 			_, control, _ = receive(t, conn, all)
-			_, err = ParsePidFD(control)
+			_, err = TakePeerPidFD(control)
 			matches(t, err, syscall.ENODATA)
 
 			// The message of a process that was reaped since.
@@ -499,7 +499,7 @@ func TestParsePidFD(t *testing.T) {
 			if text != "farewell" {
 				t.Errorf("%q", text)
 			}
-			if p, err := ParsePidFD(control); err != nil && olderThan(t, "6.17") {
+			if p, err := TakePeerPidFD(control); err != nil && olderThan(t, "6.17") {
 				matches(t, err, os.ErrProcessDone)
 			} else if err != nil {
 				t.Error(err)
@@ -606,24 +606,24 @@ func FuzzFindPidFD(f *testing.F) {
 	})
 }
 
-func TestParsePidFDLies(t *testing.T) {
+func TestTakePeerPidFDLies(t *testing.T) {
 	keepsDescriptors(t)
 	f, err := os.Open(tempFile(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	_, err = ParsePidFD(pidfdMessage(int(f.Fd())))
+	_, err = TakePeerPidFD(pidfdMessage(int(f.Fd())))
 	matches(t, err, ErrNotPidFD, syscall.EBADF)
 	if _, err := f.Stat(); err != nil {
 		t.Error(err)
 	}
-	_, err = ParsePidFD(pidfdMessage(99999))
+	_, err = TakePeerPidFD(pidfdMessage(99999))
 	matches(t, err, syscall.EBADF)
 	// The kernel's answers if it cannot make a pidfd.
 	for errno, want := range map[syscall.Errno]error{syscall.EINVAL: os.ErrProcessDone, syscall.ESRCH: os.ErrProcessDone, syscall.EMFILE: syscall.EMFILE} {
-		_, err = ParsePidFD(pidfdMessage(-int(errno)))
+		_, err = TakePeerPidFD(pidfdMessage(-int(errno)))
 		matches(t, err, want, errno)
 	}
-	ParsePidFD(pidfdMessage(-1 << 31))
+	TakePeerPidFD(pidfdMessage(-1 << 31))
 }

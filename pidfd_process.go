@@ -44,7 +44,7 @@ func PidFDOf(p *os.Process) (*PidFD, error) {
 // reopen opens the process of the pidfd fd once more; a duplicate would share
 // the blocking mode.
 func reopen(fd, pid int) (*PidFD, error) {
-	id, err := PidFDGetID(fd)
+	id, err := PidFDIDOf(fd)
 	if err == nil {
 		return ProcessRef{PID: pid, ID: id}.Open()
 	}

@@ -13,27 +13,50 @@ import (
 // A ProcessRef is a name of a process that can be stored and sent: the process
 // that [ProcessRef.Open] opens is that one, or there is an error.
 //
-// The PID is for the reader, and for kernels that cannot open a process by its ID.
-// It is that of the pid namespace in which the ProcessRef was made. From another one the
-// process may be out of sight, which cannot be told from its end.
-//
-// IDs start anew with each boot, from small numbers. A ProcessRef with the zero
-// BootID is taken for one of this boot. As long as it is not kept until the next,
-// nothing is lost; after that it can be the name of another process, also of one with
-// the same PID.
-//
 // ProcessRefs are values: they can be compared with == and be the keys of a map.
 // The zero ProcessRef names nothing.
+//
+// For systemd, which writes a process as the Varlink type ProcessId
+// (src/libsystemd/sd-json/json-util.c, json_variant_new_pidref), a struct with tags is
+// enough. A ProcessRef converts to it, as ProcessID(ref), and back; numbers need no more than
+// encoding/json, and [BootID] reads systemd's form of a boot ID:
+//
+//	type ProcessID struct {
+//		PID          int            `json:"pid"`
+//		ID           sysfd.PidFDID  `json:"pidfdId,omitzero"`
+//		StartTime    uint64         `json:"-"`
+//		BootID       sysfd.BootID   `json:"bootId,omitzero"`
+//		PIDNamespace uint32         `json:"-"`
+//	}
 type ProcessRef struct {
-	PID    int
-	ID     PidFDID
+	// PID is for the reader, and for kernels that cannot open a process by its ID. It is
+	// that of the pid namespace in which the ProcessRef was made.
+	PID int
+
+	// ID is what names the process. 0 is not known.
+	ID PidFDID
+
+	// StartTime is the second best where there is no ID: when the process started, in clock ticks
+	// since the boot, as the starttime of proc_pid_stat(5). It is 0 where ID is not. A PID and a start
+	// time are no proof, and Open does not take them.
+	StartTime uint64
+
+	// BootID names the boot in which the ID is good: with each boot IDs start anew, from small
+	// numbers. A ProcessRef with the zero BootID is taken for one of this boot. That is
+	// safe until the next boot; afterwards it may match another process, even one with the
+	// same PID.
 	BootID BootID
+
+	// PIDNamespace is the pid namespace of the process that made the ProcessRef: the inode number
+	// of /proc/self/ns/pid there, as in pid:[4026531836], which is that of the first one. 0 is not
+	// known. The kernel gives the number to another namespace when this one has no processes left.
+	PIDNamespace uint32
 }
 
-// SelfRef returns the name of this process. Where the boot ID cannot be
-// read (see [ThisBootID]) it is without.
+// SelfRef returns the name of this process. Where /proc is not mounted it has neither
+// BootID nor PIDNamespace.
 //
-// Errors: those of [PidFDGetID].
+// Errors: those of [PidFDIDOf].
 func SelfRef() (ProcessRef, error) {
 	id, err := selfID()
 	if err != nil {
@@ -47,11 +70,11 @@ func newProcessRef(pid int, id PidFDID) (ProcessRef, error) {
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, os.ErrPermission) {
 		return ProcessRef{}, err
 	}
-	return ProcessRef{pid, id, boot}, nil
+	return ProcessRef{PID: pid, ID: id, BootID: boot, PIDNamespace: ownPIDNamespace()}, nil
 }
 
-// Ref returns the name of the process. Where the boot ID cannot be
-// read (see [ThisBootID]) it is without.
+// Ref returns the name of the process. Where /proc is not mounted it has neither BootID
+// nor PIDNamespace.
 //
 // Errors: those of [PidFD.ID] and [PidFD.PID]. So there is no name for a process that
 // was reaped or that has no PID in the pid namespace of the caller, nor could it be
@@ -79,7 +102,7 @@ func (p *PidFD) Ref() (ProcessRef, error) {
 // process has its PID now, if the BootID is not that of this machine (or container, see
 // [ThisBootID]), or if the process is in a pid namespace that the caller does not see. EINVAL if the ID is zero. One that
 // matches [errors.ErrUnsupported] where the kernel has no IDs to compare (see
-// [PidFDGetID]), or where the boot ID is to be compared and cannot be known.
+// [PidFDIDOf]), or where the boot ID is to be compared and cannot be known.
 func (r ProcessRef) Open() (*PidFD, error) {
 	if r.ID == 0 {
 		return nil, refused(syscall.EINVAL, "process "+strconv.Itoa(r.PID)+" cannot be opened: its pidfd ID is not known")
@@ -128,354 +151,89 @@ func (r ProcessRef) openByPID() (*PidFD, error) {
 }
 
 func (r ProcessRef) gone(why string) error {
-	return refused(syscall.ESRCH, "process "+r.String()+" "+why).as(os.ErrProcessDone)
+	return refused(syscall.ESRCH, "process "+r.Short()+" "+why).as(os.ErrProcessDone)
 }
 
-// String returns PID and ID as util-linux writes them, such as "4711:25". That is
-// without the BootID, for the eye and for tools; see [ProcessRef.AppendText].
-func (r ProcessRef) String() string { return strconv.Itoa(r.PID) + ":" + r.ID.String() }
+// String returns all of r. Besides PID and ID that is the BootID behind an "@" and the
+// PIDNamespace behind a "+", if they are known, such as
+// "4711:25@e4852dac-db69-430a-8f3f-f227f27ae0a2+4026531836". A StartTime has a "t" ahead of it and
+// stands where the ID does: "4711:t82015@e4852dac-db69-430a-8f3f-f227f27ae0a2". The zero
+// ProcessRef is "". [ParseProcessRef] is the reverse.
+func (r ProcessRef) String() string { return string(r.appendText(nil)) }
 
-// ParseProcessRef reads what [ProcessRef.String] and [ProcessRef.AppendText]
-// write, and nothing else. PID and ID must not be zero. What is not one is an error
-// that matches EINVAL.
-func ParseProcessRef(text string) (ProcessRef, error) {
-	pid, rest, _ := strings.Cut(text, ":")
-	id, boot, full := strings.Cut(rest, "@")
-	n, ok := parseDecimal(pid, 31)
-	i, okID := parseDecimal(id, 64)
-	r := ProcessRef{PID: int(n), ID: PidFDID(i)}
-	if full {
-		var err error
-		r.BootID, err = ParseBootID(boot)
-		ok = ok && err == nil && r.BootID != BootID{} && r.BootID.String() == boot
+// Short returns PID and ID alone, as util-linux writes them: "4711:25". It is for people and for
+// tools. [ParseProcessRef] reads it, as the name of a process of this boot.
+func (r ProcessRef) Short() string {
+	return string(ProcessRef{PID: r.PID, ID: r.ID, StartTime: r.StartTime}.appendText(nil))
+}
+
+func (r ProcessRef) appendText(b []byte) []byte {
+	if r == (ProcessRef{}) {
+		return b
 	}
-	if !ok || !okID || n == 0 || i == 0 {
+	b = append(strconv.AppendInt(b, int64(r.PID), 10), ':')
+	if r.StartTime != 0 && r.ID == 0 {
+		b = strconv.AppendUint(append(b, 't'), r.StartTime, 10)
+	} else {
+		b = strconv.AppendUint(b, uint64(r.ID), 10)
+	}
+	if r.BootID != (BootID{}) {
+		b, _ = r.BootID.AppendText(append(b, '@'))
+	}
+	if r.PIDNamespace != 0 {
+		b = strconv.AppendUint(append(b, '+'), uint64(r.PIDNamespace), 10)
+	}
+	return b
+}
+
+// ParseProcessRef reads what [ProcessRef.String] returns, and nothing else. What is not
+// that is an error that matches EINVAL: so are a PID or an ID of 0, and a start time
+// without a boot ID.
+func ParseProcessRef(text string) (ProcessRef, error) {
+	var r ProcessRef
+	rest, namespace, _ := strings.Cut(text, "+")
+	rest, boot, _ := strings.Cut(rest, "@")
+	pid, id, _ := strings.Cut(rest, ":")
+	n, _ := strconv.ParseUint(pid, 10, 31)
+	r.PID = int(n)
+	if start, ok := strings.CutPrefix(id, "t"); ok {
+		r.StartTime, _ = strconv.ParseUint(start, 10, 64)
+	} else {
+		n, _ = strconv.ParseUint(id, 10, 64)
+		r.ID = PidFDID(n)
+	}
+	r.BootID, _ = ParseBootID(boot)
+	n, _ = strconv.ParseUint(namespace, 10, 32)
+	r.PIDNamespace = uint32(n)
+	// What went wrong comes out otherwise.
+	if !r.valid() || r.String() != text {
 		return ProcessRef{}, notAProcess(strconv.Quote(text))
 	}
 	return r, nil
 }
 
-func notAProcess(text string) error {
-	return refused(syscall.EINVAL, text+" is not the name of a process, which looks like 4711:25")
+// valid reports whether r names a process, or is the zero ProcessRef.
+func (r ProcessRef) valid() bool {
+	exact := r.ID != 0 && r.StartTime == 0
+	second := r.ID == 0 && r.StartTime != 0 && r.BootID != BootID{}
+	return r == ProcessRef{} || r.PID > 0 && fits32(r.PID) && (exact || second)
 }
 
-// AppendText implements [encoding.TextAppender]. The text is that of
-// [ProcessRef.String], and "@" and the BootID behind it if that is not zero:
-// "4711:25@e4852dac-db69-430a-8f3f-f227f27ae0a2". A ProcessRef without a PID or ID is
-// an error that matches EINVAL.
+func notAProcess(text string) error {
+	return refused(syscall.EINVAL, text+" is not a process reference: want PID:ID or PID:ID@BOOTID+PIDNAMESPACE")
+}
+
+// AppendText implements [encoding.TextAppender]. The text is that of [ProcessRef.String]. A
+// ProcessRef that [ParseProcessRef] would not read is an error that matches EINVAL.
 func (r ProcessRef) AppendText(b []byte) ([]byte, error) {
-	if r.PID < 1 || !fits32(r.PID) || r.ID == 0 {
+	if !r.valid() {
 		return b, notAProcess(r.String())
 	}
-	b = append(b, r.String()...)
-	if r.BootID != (BootID{}) {
-		b = append(append(b, '@'), r.BootID.String()...)
-	}
-	return b, nil
+	return r.appendText(b), nil
 }
 
 // MarshalText implements [encoding.TextMarshaler]; see [ProcessRef.AppendText].
 func (r ProcessRef) MarshalText() ([]byte, error) { return r.AppendText(nil) }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]; see [ParseProcessRef].
-func (r *ProcessRef) UnmarshalText(text []byte) (err error) {
-	*r, err = ParseProcessRef(string(text))
-	return err
-}
-
-// MarshalJSON implements [json.Marshaler] as systemd writes a process in
-// Varlink, the type ProcessId (src/libsystemd/sd-json/json-util.c,
-// json_variant_new_pidref):
-//
-//	{"pid":4711,"pidfdId":25,"bootId":"e4852dacdb69430a8f3ff227f27ae0a2"}
-//
-// Without an ID there is just the PID, without a BootID no bootId, and the zero
-// ProcessRef is null. What has no PID otherwise is an error that matches EINVAL.
-//
-// [json.Marshaler]: https://pkg.go.dev/encoding/json#Marshaler
-func (r ProcessRef) MarshalJSON() ([]byte, error) {
-	switch {
-	case r == ProcessRef{}:
-		return []byte("null"), nil
-	case r.PID < 1 || !fits32(r.PID):
-		return nil, notAProcess(r.String())
-	}
-	s := `{"pid":` + strconv.Itoa(r.PID)
-	if r.ID != 0 {
-		s += `,"pidfdId":` + r.ID.String()
-		if r.BootID != (BootID{}) {
-			s += `,"bootId":"` + r.BootID.plain() + `"`
-		}
-	}
-	return []byte(s + "}"), nil
-}
-
-// UnmarshalJSON implements [json.Unmarshaler]. As systemd does
-// (json_dispatch_pidref), it takes the object of [ProcessRef.MarshalJSON] or the PID
-// alone, numbers that stand in strings, and either form of a boot ID. Numbers must be
-// plain decimal integers. A pidfdId or bootId that is missing, zero or null is not known;
-// without a pidfdId the ProcessRef cannot be opened. null is the zero ProcessRef. Other
-// keys are ignored, which systemd does only where it is told to; pid, pidfdId or
-// bootId twice is an error. Errors match EINVAL and leave r as it is.
-//
-// [json.Unmarshaler]: https://pkg.go.dev/encoding/json#Unmarshaler
-func (r *ProcessRef) UnmarshalJSON(data []byte) error {
-	d := jsonReader{rest: string(data)}
-	ref := d.process()
-	if d.next() != 0 || d.rest != "" {
-		d.fail("more than one value")
-	}
-	if d.err != "" {
-		return refused(syscall.EINVAL, "not a process in JSON: "+d.err)
-	}
-	*r = ref
-	return nil
-}
-
-// A jsonReader takes JSON (RFC 8259) apart from the front.
-type jsonReader struct {
-	rest string
-	err  string // what was wrong first; once there is something, rest is empty
-}
-
-func (d *jsonReader) fail(text string) {
-	if d.err == "" {
-		d.rest, d.err = "", text
-	}
-}
-
-// process reads a ProcessRef.
-func (d *jsonReader) process() (r ProcessRef) {
-	switch d.next() {
-	case 'n':
-		d.word("null")
-	case '{':
-		seen := ""
-		d.members(func(key string) {
-			if key == "pid" || key == "pidfdId" || key == "bootId" {
-				if strings.Contains(seen, key+" ") {
-					d.fail(key + " twice")
-				}
-				seen += key + " "
-			}
-			switch {
-			case key == "pid":
-				r.PID = d.pid()
-			case key == "pidfdId" && d.next() != 'n':
-				r.ID = PidFDID(d.number64(key))
-			case key == "bootId" && d.next() != 'n':
-				boot, err := ParseBootID(d.str())
-				if err != nil {
-					d.fail(err.Error())
-				}
-				r.BootID = boot
-			default:
-				d.skip(1)
-			}
-		})
-		if r.PID == 0 {
-			d.fail("no pid")
-		}
-	default:
-		r.PID = d.pid()
-	}
-	return r
-}
-
-func (d *jsonReader) pid() int {
-	n := d.number64("pid")
-	if n == 0 || n > 1<<31-1 {
-		d.fail("pid is out of range")
-	}
-	return int(n)
-}
-
-// number64 reads an unsigned number, which may stand in a string.
-func (d *jsonReader) number64(what string) uint64 {
-	var s string
-	if d.next() == '"' {
-		s = d.str()
-	} else {
-		s = d.number()
-	}
-	n, ok := parseDecimal(s, 64)
-	if !ok {
-		d.fail(what + " is not an unsigned number")
-	}
-	return n
-}
-
-// next returns the first character that is not white space, 0 = the end.
-func (d *jsonReader) next() byte {
-	d.rest = strings.TrimLeft(d.rest, " \t\n\r")
-	if d.rest == "" {
-		return 0
-	}
-	return d.rest[0]
-}
-
-// take takes the character c, and tells whether it was there.
-func (d *jsonReader) take(c byte) bool {
-	ok := d.next() == c
-	if ok {
-		d.rest = d.rest[1:]
-	}
-	return ok
-}
-
-func (d *jsonReader) word(word string) {
-	rest, ok := strings.CutPrefix(d.rest, word)
-	if !ok {
-		d.fail("a value is missing")
-		return
-	}
-	d.rest = rest
-}
-
-// members reads an object; value has to read the value of each key.
-func (d *jsonReader) members(value func(key string)) {
-	d.take('{')
-	if d.take('}') {
-		return
-	}
-	for d.err == "" {
-		key := d.str()
-		if !d.take(':') {
-			d.fail("a colon is missing")
-			return
-		}
-		value(key)
-		if d.take('}') {
-			return
-		}
-		if !d.take(',') {
-			d.fail("an object has no end")
-		}
-	}
-}
-
-// skip reads any value.
-func (d *jsonReader) skip(depth int) {
-	if depth > 1000 {
-		d.fail("values within values too deep")
-		return
-	}
-	switch d.next() {
-	case '{':
-		d.members(func(string) { d.skip(depth + 1) })
-	case '[':
-		d.take('[')
-		if d.take(']') {
-			return
-		}
-		for d.err == "" {
-			d.skip(depth + 1)
-			if d.take(']') {
-				return
-			}
-			if !d.take(',') {
-				d.fail("an array has no end")
-			}
-		}
-	case '"':
-		d.str()
-	case 'n':
-		d.word("null")
-	case 't':
-		d.word("true")
-	case 'f':
-		d.word("false")
-	default:
-		d.number()
-	}
-}
-
-// number reads a number and returns it as it stands.
-func (d *jsonReader) number() string {
-	s := d.rest
-	i := 0
-	one := func(chars string) bool {
-		ok := i < len(s) && strings.IndexByte(chars, s[i]) >= 0
-		if ok {
-			i++
-		}
-		return ok
-	}
-	digits := func() bool {
-		start := i
-		for one("0123456789") {
-		}
-		return i > start
-	}
-	one("-")
-	ok := one("0") || digits()
-	if ok && one(".") {
-		ok = digits()
-	}
-	if ok && one("eE") {
-		one("+-")
-		ok = digits()
-	}
-	if !ok {
-		d.fail("a value is missing")
-		return ""
-	}
-	d.rest = s[i:]
-	return s[:i]
-}
-
-// str reads a string. Escaped characters beyond ASCII come out as '?', for
-// nothing that is looked for has any.
-func (d *jsonReader) str() string {
-	if !d.take('"') {
-		d.fail("a string is missing")
-		return ""
-	}
-	var out []byte
-	for i := 0; i < len(d.rest); i++ {
-		switch c := d.rest[i]; {
-		case c == '"':
-			d.rest = d.rest[i+1:]
-			return string(out)
-		case c < ' ':
-			d.fail("a control character in a string")
-			return ""
-		case c != '\\':
-			out = append(out, c)
-		default:
-			char, n := unescapeJSON(d.rest[i+1:])
-			if n == 0 {
-				d.fail("a bad escape in a string")
-				return ""
-			}
-			out = append(out, char)
-			i += n
-		}
-	}
-	d.fail("a string has no end")
-	return ""
-}
-
-// unescapeJSON reads what stands behind a backslash, of n characters; 0 = nothing good.
-func unescapeJSON(s string) (char byte, n int) {
-	if s == "" {
-		return 0, 0
-	}
-	if i := strings.IndexByte(`"\/bfnrt`, s[0]); i >= 0 {
-		return "\"\\/\b\f\n\r\t"[i], 1
-	}
-	if s[0] != 'u' || len(s) < 5 {
-		return 0, 0
-	}
-	code := uint64(0)
-	for _, c := range []byte(s[1:5]) {
-		if digit(c) >= 16 {
-			return 0, 0
-		}
-		code = code<<4 | digit(c)
-	}
-	if code >= 1<<7 {
-		code = '?'
-	}
-	return byte(code), 5
-}
+func (r *ProcessRef) UnmarshalText(text []byte) error { return unmarshalText(r, text, ParseProcessRef) }

@@ -3,8 +3,6 @@
 package sysfd
 
 import (
-	"bytes"
-	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,45 +18,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var (
-	_ encoding.TextAppender    = ProcessRef{}
-	_ encoding.TextMarshaler   = ProcessRef{}
-	_ encoding.TextUnmarshaler = (*ProcessRef)(nil)
-	_ json.Marshaler           = ProcessRef{}
-	_ json.Unmarshaler         = (*ProcessRef)(nil)
-)
-
 // refTexts are names of processes and their texts.
 func refTexts(t testing.TB) map[string]ProcessRef {
 	boot := bootID(t, someBoot)
 	return map[string]ProcessRef{
-		"4711:25":                                  {PID: 4711, ID: 25},
-		"1:18446744073709551615":                   {PID: 1, ID: 1<<64 - 1},
-		"2147483647:30064771191":                   {PID: 1<<31 - 1, ID: 0x7_0000_0077},
-		"4711:25@" + someBoot:                      {4711, 25, boot},
-		"1:1@ffffffff-ffff-ffff-ffff-ffffffffffff": {1, 1, bootID(t, strings.Repeat("f", 32))},
+		"":                                    {},
+		"4711:25":                             {PID: 4711, ID: 25},
+		"1:18446744073709551615":              {PID: 1, ID: 1<<64 - 1},
+		"2147483647:30064771191":              {PID: 1<<31 - 1, ID: 0x7_0000_0077},
+		"4711:25@" + someBoot:                 {PID: 4711, ID: 25, BootID: boot},
+		"4711:25+4026531836":                  {PID: 4711, ID: 25, PIDNamespace: 4026531836},
+		"4711:25@" + someBoot + "+4294967295": {PID: 4711, ID: 25, BootID: boot, PIDNamespace: 1<<32 - 1},
+		"1:1@ffffffff-ffff-ffff-ffff-ffffffffffff":      {PID: 1, ID: 1, BootID: bootID(t, strings.Repeat("f", 32))},
+		"4711:t82015@" + someBoot:                       {PID: 4711, StartTime: 82015, BootID: boot},
+		"4711:t18446744073709551615@" + someBoot + "+1": {PID: 4711, StartTime: 1<<64 - 1, BootID: boot, PIDNamespace: 1},
 	}
 }
 
 func TestProcessRefText(t *testing.T) {
-	for text, want := range refTexts(t) {
-		r, err := ParseProcessRef(text)
-		if err != nil || r != want {
-			t.Errorf("%s: %+v, %v", text, r, err)
-		}
-		if got, err := want.MarshalText(); err != nil || string(got) != text {
-			t.Errorf("%+v: %s, %v", want, got, err)
-		}
-		if short, _, _ := strings.Cut(text, "@"); want.String() != short {
-			t.Errorf("%+v: %s", want, want)
-		}
-	}
+	testText(t, ParseProcessRef, refTexts(t))
 	plain := strings.ReplaceAll(someBoot, "-", "")
 	for _, bad := range []string{
-		"", ":", "4711", "4711:", ":25", "0:25", "4711:0", "-1:25", "+1:25", "01:25", "4711:025", "4711: 25", "4711:25 ", "4711:25\n",
+		":", "4711", "4711:", ":25", "0:25", "4711:0", "-1:25", "+1:25", "01:25", "4711:025", "4711: 25", "4711:25 ", "4711:25\n",
 		"0x1:25", "4711:0x19", "1_0:25", "2147483648:25", "4294967297:25", "4711:18446744073709551616", "4711:25:1",
 		"4711:25@", "4711:25@" + plain, "4711:25@" + strings.ToUpper(someBoot), "4711:25@" + someBoot + " ", "4711:25@@" + someBoot,
 		"4711:25@00000000-0000-0000-0000-000000000000", "4711@" + someBoot,
+		"4711:25+", "4711:25+0", "4711:25+4294967296", "4711:25+01", "4711:25+x", "4711:25+1+1", "4711:25+1@" + someBoot, "+1", "@" + someBoot,
+		"4711:t82015", "4711:t82015+1", "4711:t0@" + someBoot, "4711:t@" + someBoot, "4711:T82015@" + someBoot, "4711:t082015@" + someBoot,
+		"4711:t18446744073709551616@" + someBoot, "0:t82015@" + someBoot, "4711:25t82015@" + someBoot,
 	} {
 		r, err := ParseProcessRef(bad)
 		matches(t, err, syscall.EINVAL)
@@ -66,14 +53,34 @@ func TestProcessRefText(t *testing.T) {
 			t.Errorf("%q: %+v, %v", bad, r, err)
 		}
 	}
-	for _, bad := range []ProcessRef{{}, {PID: 1}, {ID: 1}, {PID: -1, ID: 1}, {PID: 1 + beyond32bits, ID: 1}} {
-		if bad.PID == 1 && bad.ID == 1 {
+	for _, bad := range []ProcessRef{
+		{PID: 1}, {ID: 1}, {PID: -1, ID: 1}, {PID: 1 + beyond32bits, ID: 1}, {PID: 1, StartTime: 1}, {PIDNamespace: 1}, {BootID: BootID{1}},
+		{PID: 1, ID: 1, StartTime: 1, BootID: BootID{1}},
+	} {
+		if bad.PID == 1 && bad.ID == 1 && bad.StartTime == 0 {
 			continue // where an int has 32 bits
 		}
 		text, err := bad.MarshalText()
 		matches(t, err, syscall.EINVAL)
-		if len(text) != 0 {
-			t.Errorf("%+v: %s", bad, text)
+		if len(text) != 0 || bad.String() == "" {
+			t.Errorf("%+v: %s, %q", bad, text, bad)
+		}
+	}
+}
+
+// Short is what util-linux writes and reads.
+func TestProcessRefShort(t *testing.T) {
+	for text, r := range refTexts(t) {
+		want, _, _ := strings.Cut(text, "+")
+		want, _, _ = strings.Cut(want, "@")
+		if r.Short() != want {
+			t.Errorf("%+v: %s, want %s", r, r.Short(), want)
+		}
+		if r.StartTime != 0 {
+			continue
+		}
+		if short, err := ParseProcessRef(r.Short()); err != nil || short != (ProcessRef{PID: r.PID, ID: r.ID}) {
+			t.Errorf("%s: %+v, %v", r.Short(), short, err)
 		}
 	}
 }
@@ -94,171 +101,44 @@ func FuzzParseProcessRef(f *testing.F) {
 	})
 }
 
-func TestProcessRefJSON(t *testing.T) {
-	boot := bootID(t, someBoot)
-	for _, test := range []struct {
-		r    ProcessRef
-		text string
-	}{
-		// As systemd 262 prints them.
-		{ProcessRef{4711, 25, boot}, `{"pid":4711,"pidfdId":25,"bootId":"e4852dacdb69430a8f3ff227f27ae0a2"}`},
-		{ProcessRef{4711, 1<<64 - 1, boot}, `{"pid":4711,"pidfdId":18446744073709551615,"bootId":"e4852dacdb69430a8f3ff227f27ae0a2"}`},
-		{ProcessRef{PID: 4711, ID: 25}, `{"pid":4711,"pidfdId":25}`},
-		{ProcessRef{PID: 1<<31 - 1}, `{"pid":2147483647}`},
-		{ProcessRef{}, `null`},
-	} {
-		text, err := json.Marshal(test.r)
-		if err != nil || string(text) != test.text {
-			t.Errorf("%+v: %s, %v; want %s", test.r, text, err, test.text)
-		}
-		r := ProcessRef{1, 2, BootID{3}}
-		if err := json.Unmarshal([]byte(test.text), &r); err != nil || r != test.r {
-			t.Errorf("%s: %+v, %v", test.text, r, err)
-		}
+// The struct of the documentation is what systemd 262 writes and reads.
+func TestProcessRefAsVarlink(t *testing.T) {
+	type processID struct {
+		PID          int     `json:"pid"`
+		ID           PidFDID `json:"pidfdId,omitzero"`
+		StartTime    uint64  `json:"-"`
+		BootID       BootID  `json:"bootId,omitzero"`
+		PIDNamespace uint32  `json:"-"`
 	}
-	if text, err := (ProcessRef{PID: 4711, BootID: boot}).MarshalJSON(); err != nil || string(text) != `{"pid":4711}` {
-		t.Errorf("%s, %v", text, err)
-	}
-	for _, bad := range []ProcessRef{{ID: 25}, {PID: -1, ID: 25}, {BootID: boot}} {
-		_, err := bad.MarshalJSON()
-		matches(t, err, syscall.EINVAL)
-	}
-}
-
-func TestProcessRefUnmarshalJSON(t *testing.T) {
 	boot := bootID(t, someBoot)
 	for text, want := range map[string]ProcessRef{
-		`4711`:                   {PID: 4711},
-		` "4711" `:               {PID: 4711},
-		`{"pid":4711}`:           {PID: 4711},
-		"\t{ \"pid\" :\n1 }\r\n": {PID: 1},
-		`{"bootId":"` + someBoot + `","pidfdId":25,"pid":4711}`:                                                                    {4711, 25, boot},
-		`{"pid":"4711","pidfdId":"30064771191"}`:                                                                                   {PID: 4711, ID: 0x7_0000_0077},
-		`{"pid":1,"pidfdId":null,"bootId":null}`:                                                                                   {PID: 1},
-		`{"pid":1,"pidfdId":0,"bootId":"00000000000000000000000000000000"}`:                                                        {PID: 1},
-		`{"pid":1,"pidfdId":9007199254740993}`:                                                                                     {PID: 1, ID: 1<<53 + 1},
-		`{"\u0070id":1,"x\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00":"}","pidfdId":"\u0032\u0035"}`:                                        {PID: 1, ID: 25},
-		`{"a":[],"b":{},"c":[1,[-0.5e+3,{"pid":7}],true],"d":{"pid":8,"pid":9},"pid":1,"PID":2,"e":false,"f":null,"a":"","é":0E0}`: {PID: 1},
+		`{"pid":4711,"pidfdId":25,"bootId":"e4852dac-db69-430a-8f3f-f227f27ae0a2"}`: {PID: 4711, ID: 25, BootID: boot},
+		`{"pid":4711,"pidfdId":18446744073709551615}`:                               {PID: 4711, ID: 1<<64 - 1},
+		`{"pid":2147483647}`: {PID: 1<<31 - 1},
 	} {
-		r := ProcessRef{1, 2, BootID{3}}
-		if err := r.UnmarshalJSON([]byte(text)); err != nil || r != want {
-			t.Errorf("%s: %+v, %v", text, r, err)
+		for _, text := range []string{text, strings.ReplaceAll(text, someBoot, strings.ReplaceAll(someBoot, "-", ""))} {
+			var id processID
+			if decodeJSON(t, text, &id); ProcessRef(id) != want {
+				t.Errorf("%s: %+v", text, id)
+			}
 		}
-	}
-	for _, bad := range []string{
-		``, ` `, `x`, `nul`, `nullx`, `null null`, `true`, `[]`, `[1]`, `{}`, `{`, `{"`, `{"pid`, `{"pid"`, `{"pid":`, `{"pid":1`, `{"pid":1,`, `{"pid":1,}`,
-		`{,"pid":1}`, `{"pid":1 "pidfdId":2}`, `{"pid" 1}`, `{pid:1}`, `{"pid":1}}`, `{"pid":1}{"pid":1}`, `{"pid":1}` + "\x00", "\x00",
-		`0`, `-1`, `1.0`, `1e3`, `01`, `+1`, `0x1`, `2147483648`, `4294967297`, `18446744073709551617`, `""`, `"01"`, `"1`, `" 1"`, `"-1"`, `"0"`,
-		`{"pid":0}`, `{"pid":null}`, `{"pid":-1}`, `{"pid":true}`, `{"pid":{}}`, `{"pidfdId":1}`, `{"pid":1,"pid":1}`, `{"pid":1,"\u0070id":1}`,
-		`{"pid":1,"pidfdId":1,"pidfdId":1}`, `{"pid":1,"bootId":null,"bootId":null}`, `{"pid":1,"pidfdId":18446744073709551616}`, `{"pid":1,"pidfdId":1.5}`,
-		`{"pid":1,"pidfdId":-0}`, `{"pid":1,"pidfdId":"x"}`, `{"pid":1,"pidfdId":[]}`, `{"pid":1,"bootId":"x"}`, `{"pid":1,"bootId":1}`, `{"pid":1,"bootId":""}`,
-		`{"pid":1,"x":"\x"}`, `{"pid":1,"x":"\u12g4"}`, `{"pid":1,"x":"\u1`, `{"pid":1,"x":"\`, "{\"pid\":1,\"x\":\"\n\"}", `{"pid":1,"x":tru}`, `{"pid":1,"x":.5}`,
-		`{"pid":1,"x":01}`, `{"\u0170id":1}`, `{"pid":"\u0131"}`, `{"pid":1,"x":1.}`, `{"pid":1,"x":1e}`, `{"pid":1,"x":-}`, `{"pid":1,"x":[1,]}`, `{"pid":1,"x":[1 2]}`, `{"pid":1,"x":[}`, `{"pid":1,"x":{"a"}}`,
-		`{"pid":1,"x":` + strings.Repeat("[", 1e6) + strings.Repeat("]", 1e6) + `}`,
-		`{"pid":1,"x":` + strings.Repeat(`{"x":`, 1e6),
-	} {
-		was := ProcessRef{1, 2, BootID{3}}
-		r := was
-		err := r.UnmarshalJSON([]byte(bad))
-		if err == nil || r != was {
-			t.Errorf("%.80s: %+v, %v", bad, r, err)
+		if got, err := json.Marshal(processID(want)); err != nil || string(got) != text {
+			t.Errorf("%+v: %s, %v", want, got, err)
 		}
-		matches(t, err, syscall.EINVAL)
 	}
 }
 
-// jsonTwin reads a ProcessRef with encoding/json.
-func jsonTwin(data []byte) (r ProcessRef, ok bool) {
-	if !json.Valid(data) {
-		return r, false
+// namespaceNumber is that of the pid namespace of this process, as readlink(1) shows it.
+func namespaceNumber(t *testing.T) (n uint32) {
+	t.Helper()
+	link, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		t.Fatal(err)
 	}
-	number := func(raw json.RawMessage, n any) bool {
-		var s string
-		if json.Unmarshal(raw, &s) == nil && string(raw) != "null" {
-			raw = json.RawMessage(s)
-		}
-		return string(raw) != "null" && strings.TrimSpace(string(raw)) == string(raw) && json.Unmarshal(raw, n) == nil
+	if _, err := fmt.Sscanf(link, "pid:[%d]", &n); err != nil {
+		t.Fatal(link, err)
 	}
-	pid := func(raw json.RawMessage) bool {
-		var n uint32
-		ok := number(raw, &n) && n > 0 && n < 1<<31
-		r.PID = int(n)
-		return ok
-	}
-	data = bytes.TrimSpace(data)
-	if string(data) == "null" {
-		return r, true
-	}
-	if data[0] != '{' {
-		return r, pid(data)
-	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.Token()
-	seen := map[string]bool{}
-	for decoder.More() {
-		key, err := decoder.Token()
-		var raw json.RawMessage
-		if err != nil || decoder.Decode(&raw) != nil {
-			return r, false
-		}
-		name := key.(string)
-		switch name {
-		case "pid", "pidfdId", "bootId":
-			if seen[name] {
-				return r, false
-			}
-			seen[name] = true
-		}
-		ok := true
-		switch {
-		case name == "pid":
-			ok = pid(raw)
-		case string(raw) == "null":
-		case name == "pidfdId":
-			ok = number(raw, (*uint64)(&r.ID))
-		case name == "bootId":
-			var s string
-			if ok = json.Unmarshal(raw, &s) == nil; ok {
-				r.BootID, err = ParseBootID(s)
-				ok = err == nil
-			}
-		}
-		if !ok {
-			return r, false
-		}
-	}
-	return r, r.PID != 0
-}
-
-func FuzzProcessRefUnmarshalJSON(f *testing.F) {
-	for _, seed := range []string{
-		`{"pid":4711,"pidfdId":25,"bootId":"e4852dacdb69430a8f3ff227f27ae0a2"}`, `{"pid":1,"pidfdId":null,"bootId":null}`, `null`, ` "4711" `, `1e3`,
-		`{"\u0070id":1,"x\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00":"}","a":[1,[-0.5e+3,{"pid":7}],true],"b":false}`, `{"pid":1,"pid":2}`, `{"pid":"01"}`,
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var r ProcessRef
-		err := r.UnmarshalJSON(data)
-		want, ok := jsonTwin(data)
-		if err == nil && (!ok || r != want) || err != nil && ok && bytes.Count(data, []byte("["))+bytes.Count(data, []byte("{")) < 1000 {
-			t.Fatalf("%q: %+v, %v; encoding/json: %+v, %v", data, r, err, want, ok)
-		}
-		if err != nil {
-			return
-		}
-		text, err := r.MarshalJSON()
-		var again ProcessRef
-		if err != nil || json.Unmarshal(text, &again) != nil {
-			t.Fatalf("%+v: %s, %v", r, text, err)
-		}
-		if r.ID == 0 {
-			r.BootID = BootID{}
-		}
-		if again != r {
-			t.Errorf("%s: %+v, want %+v", text, again, r)
-		}
-	})
+	return n
 }
 
 func TestSelfRef(t *testing.T) {
@@ -269,7 +149,7 @@ func TestSelfRef(t *testing.T) {
 		t.Fatal(err)
 	}
 	boot, err := ThisBootID()
-	if want := (ProcessRef{os.Getpid(), idOf(t, openPidFD(t, os.Getpid())), boot}); err != nil || r != want {
+	if want := (ProcessRef{PID: os.Getpid(), ID: idOf(t, openPidFD(t, os.Getpid())), BootID: boot, PIDNamespace: namespaceNumber(t)}); err != nil || r != want {
 		t.Errorf("%+v, want %+v, %v", r, want, err)
 	}
 	again, err := openPidFD(t, os.Getpid()).Ref()
@@ -332,15 +212,15 @@ func TestProcessRefOpen(t *testing.T) {
 	wrongBoot.BootID[15] ^= 1
 	fails(ProcessRef.Open, wrongBoot, wrongBoot.BootID.String(), os.ErrProcessDone, syscall.ESRCH)
 	// As if it had been the name of another process with this PID.
-	fails(ProcessRef.openByPID, ProcessRef{r.PID, r.ID ^ 1<<40, r.BootID}, "with pidfd ID "+r.ID.String(), os.ErrProcessDone, syscall.ESRCH)
-	fails(ProcessRef.Open, ProcessRef{r.PID, r.ID ^ 1<<40, r.BootID}, r.String()[:4], os.ErrProcessDone, syscall.ESRCH)
-	fails(ProcessRef.openByPID, ProcessRef{0, r.ID, r.BootID}, "", syscall.EINVAL)
+	fails(ProcessRef.openByPID, ProcessRef{PID: r.PID, ID: r.ID ^ 1<<40, BootID: r.BootID}, "with pidfd ID "+r.ID.String(), os.ErrProcessDone, syscall.ESRCH)
+	fails(ProcessRef.Open, ProcessRef{PID: r.PID, ID: r.ID ^ 1<<40, BootID: r.BootID}, r.String()[:4], os.ErrProcessDone, syscall.ESRCH)
+	fails(ProcessRef.openByPID, ProcessRef{PID: 0, ID: r.ID, BootID: r.BootID}, "", syscall.EINVAL)
 	thread := otherThread(t)
-	fails(ProcessRef.openByPID, ProcessRef{thread, r.ID, r.BootID}, "with pidfd ID", os.ErrProcessDone, syscall.ESRCH)
+	fails(ProcessRef.openByPID, ProcessRef{PID: thread, ID: r.ID, BootID: r.BootID}, "with pidfd ID", os.ErrProcessDone, syscall.ESRCH)
 
 	if t.Run("by ID", func(t *testing.T) {
 		needs(t, FeatureOpenByID)
-		p, err := ProcessRef{other.Process.Pid, r.ID, r.BootID}.Open()
+		p, err := ProcessRef{PID: other.Process.Pid, ID: r.ID, BootID: r.BootID}.Open()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -366,7 +246,7 @@ func TestProcessRefOpen(t *testing.T) {
 	}
 	reap(zombie)
 	for _, open := range opening(t) {
-		fails(open, rz, rz.String()+" was reaped", os.ErrProcessDone, syscall.ESRCH)
+		fails(open, rz, rz.Short()+" was reaped", os.ErrProcessDone, syscall.ESRCH)
 	}
 	_, err = q.Ref()
 	matches(t, err, os.ErrProcessDone, syscall.ESRCH)
@@ -608,7 +488,7 @@ func init() {
 			}
 		}
 		say(r.Open())
-		say(ProcessRef{r.PID, r.ID ^ 1<<40, r.BootID}.Open())
+		say(ProcessRef{PID: r.PID, ID: r.ID ^ 1<<40, BootID: r.BootID}.Open())
 		if pidFDOf != nil {
 			say(pidFDOf(cmd.Process))
 		}

@@ -270,7 +270,7 @@ func TestThreadEnded(t *testing.T) {
 		}
 	}
 	close(end)
-	if _, err := p.Wait(t.Context()); err != nil {
+	if _, err := p.Wait(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	matches(t, p.SendSignal(0), syscall.ESRCH, os.ErrProcessDone)

@@ -80,7 +80,7 @@ func forgetPidfs() {
 	pidfsMount.Store(0)
 }
 
-func TestPidFDGetID(t *testing.T) {
+func TestPidFDIDOf(t *testing.T) {
 	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
 	first, second := sleeper(t), sleeper(t)
@@ -89,8 +89,8 @@ func TestPidFDGetID(t *testing.T) {
 	if idOf(t, a) == idOf(t, b) || idOf(t, a) == idOf(t, me) || idOf(t, a) != idOf(t, again) {
 		t.Errorf("IDs %d, %d, %d, %d", idOf(t, a), idOf(t, b), idOf(t, me), idOf(t, again))
 	}
-	if id, err := PidFDGetID(a.fd); err != nil || id != idOf(t, a) {
-		t.Errorf("PidFDGetID: %d, %v", id, err)
+	if id, err := PidFDIDOf(a.fd); err != nil || id != idOf(t, a) {
+		t.Errorf("PidFDIDOf: %d, %v", id, err)
 	}
 	if id, err := selfID(); err != nil || id != idOf(t, me) {
 		t.Errorf("selfID: %d, %v", id, err)
@@ -205,7 +205,7 @@ func TestNotAPidFD(t *testing.T) {
 	if len(fds) < 8 {
 		t.Fatalf("only %v to try", fds)
 	}
-	methods := map[string]func(int) (PidFDID, error){"handle": pidfdIDByHandle, "any": PidFDGetID}
+	methods := map[string]func(int) (PidFDID, error){"handle": pidfdIDByHandle, "any": PidFDIDOf}
 	if is64bit {
 		methods["inode"] = pidfdIDByInode
 	}
@@ -251,7 +251,7 @@ func stillKnowsItself(t *testing.T) {
 	}
 }
 
-func TestPidFDGetIDConcurrently(t *testing.T) {
+func TestPidFDIDOfConcurrently(t *testing.T) {
 	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
 	p := openPidFD(t, os.Getpid())
@@ -269,10 +269,10 @@ func TestPidFDGetIDConcurrently(t *testing.T) {
 			group.Go(func() {
 				for range 20 {
 					if i%2 == 0 {
-						if _, err := PidFDGetID(strayFD); !errors.Is(err, ErrNotPidFD) {
+						if _, err := PidFDIDOf(strayFD); !errors.Is(err, ErrNotPidFD) {
 							t.Errorf("stray: %v", err)
 						}
-					} else if id, err := PidFDGetID(p.fd); err != nil || id != want {
+					} else if id, err := PidFDIDOf(p.fd); err != nil || id != want {
 						t.Errorf("%d, %v; want %d", id, err, want)
 					}
 				}
@@ -687,7 +687,7 @@ func TestPidFDOutOfDescriptors(t *testing.T) {
 func TestPidFDAllocates(t *testing.T) {
 	needs(t, FeaturePidFDID)
 	p := openPidFD(t, os.Getpid())
-	doesNotAllocate(t, func() { PidFDGetID(p.fd) })
+	doesNotAllocate(t, func() { PidFDIDOf(p.fd) })
 	doesNotAllocate(t, func() { p.ID() })
 	t.Run("PID", func(t *testing.T) {
 		needs(t, FeatureInfo)
@@ -709,10 +709,10 @@ func BenchmarkPidFDID(b *testing.B) {
 			nameToHandleAt(p.fd, "", &h, AT_EMPTY_PATH)
 		}
 	})
-	b.Run("PidFDGetID", func(b *testing.B) {
+	b.Run("PidFDIDOf", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			PidFDGetID(p.fd)
+			PidFDIDOf(p.fd)
 		}
 	})
 	b.Run("ID", func(b *testing.B) {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A WaitOption changes what [PidFD.Wait], [PidFD.TryWait] and a [WaitSet] do. Options
-// can be combined.
+// A WaitOption changes what [PidFD.Wait], [PidFD.TryWait] and a [WaitSet] do. Options are
+// combined with |, and 0 is none.
 type WaitOption int
 
 const (
@@ -28,11 +28,12 @@ const (
 	WaitExited
 )
 
-func joinOptions(options []WaitOption) (how WaitOption) {
-	for _, o := range options {
-		how |= o
+// check returns an error for bits that are no option.
+func (o WaitOption) check() error {
+	if o&^(WaitNoReap|WaitExited) != 0 {
+		return refused(syscall.EINVAL, "0x"+strconv.FormatUint(uint64(uint(o)), 16)+" is not a combination of wait options")
 	}
-	return how
+	return nil
 }
 
 // A WaitResult tells how a process ended.
@@ -116,13 +117,12 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 // A goroutine that is woken still has to get a turn: where more goroutines compute than
 // there are processors ([runtime.GOMAXPROCS]) that takes milliseconds.
 //
-// Errors: that of ctx ([context.Cause]), and then nothing was reaped; [os.ErrClosed] when
-// p is closed; one that matches [errors.ErrUnsupported] before Linux 5.4; EMFILE and
+// Errors: EINVAL for options that do not exist; that of ctx ([context.Cause]), and then nothing
+// was reaped; [os.ErrClosed] when p is closed; one that matches [errors.ErrUnsupported] before Linux 5.4; EMFILE and
 // ENFILE if there is no descriptor left to park on, and ENOSPC beyond
 // /proc/sys/fs/epoll/max_user_watches.
-func (p *PidFD) Wait(ctx context.Context, options ...WaitOption) (r WaitResult, err error) {
-	how := joinOptions(options)
-	if r, err = p.tryWait(how); err != nil || r.Ended {
+func (p *PidFD) Wait(ctx context.Context, options WaitOption) (r WaitResult, err error) {
+	if r, err = p.TryWait(options); err != nil || r.Ended {
 		return r, err
 	}
 	if ctx.Err() != nil {
@@ -133,7 +133,7 @@ func (p *PidFD) Wait(ctx context.Context, options ...WaitOption) (r WaitResult, 
 		return r, err
 	}
 	var zombie <-chan struct{}
-	if how&WaitExited != 0 {
+	if options&WaitExited != 0 {
 		zombie = w.zombie
 	}
 	last := false
@@ -142,7 +142,7 @@ func (p *PidFD) Wait(ctx context.Context, options ...WaitOption) (r WaitResult, 
 		if err = p.acquire(); err != nil {
 			return true
 		}
-		r, err = p.look(how)
+		r, err = p.look(options)
 		last = p.uses.Add(-1) == closing
 		return last || err != nil || r.Ended
 	})
@@ -158,26 +158,25 @@ func (p *PidFD) Wait(ctx context.Context, options ...WaitOption) (r WaitResult, 
 	return r, errPark
 }
 
-// TryWait tells what [PidFD.Wait] would without waiting. Exited is false if Wait would
-// wait: while the process runs and, for one that is not a child, until its parent has
+// TryWait tells what [PidFD.Wait] would without waiting. Ended is false if Wait would
+// block: while the process runs and, for one that is not a child, until its parent has
 // reaped it; see [WaitExited]. For a process that runs it is one system call if it
 // is a child and two if it is not, and no allocation.
 //
-// Errors: as those of Wait that are not about waiting.
-func (p *PidFD) TryWait(options ...WaitOption) (WaitResult, error) {
-	return p.tryWait(joinOptions(options))
-}
-
-func (p *PidFD) tryWait(how WaitOption) (WaitResult, error) {
+// Errors: those of Wait that are not about waiting.
+func (p *PidFD) TryWait(options WaitOption) (WaitResult, error) {
+	if err := options.check(); err != nil {
+		return WaitResult{}, err
+	}
 	if err := p.acquire(); err != nil {
 		return WaitResult{}, err
 	}
 	defer p.release()
-	return p.look(how)
+	return p.look(options)
 }
 
 // look is for who has acquired p. It tells what has become of the process.
-func (p *PidFD) look(how WaitOption) (r WaitResult, err error) {
+func (p *PidFD) look(options WaitOption) (r WaitResult, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ended != nil && p.ended.Reaped {
@@ -185,18 +184,18 @@ func (p *PidFD) look(how WaitOption) (r WaitResult, err error) {
 		r.Reaped = false
 		return r, nil
 	}
-	options := syscall.WEXITED | syscall.WNOHANG | syscall.WALL
-	if how&WaitNoReap != 0 {
-		options |= syscall.WNOWAIT
+	how := syscall.WEXITED | syscall.WNOHANG | syscall.WALL
+	if options&WaitNoReap != 0 {
+		how |= syscall.WNOWAIT
 	}
 	var info siginfo
 	var rusage syscall.Rusage
-	switch errno := waitPidFD(p.fd, options, &info, &rusage); {
+	switch errno := waitPidFD(p.fd, how, &info, &rusage); {
 	case errno == syscall.ECHILD && p.ended != nil:
 		r = *p.ended // someone else has reaped it since
 		return r, nil
 	case errno == syscall.ECHILD:
-		return p.lookAtOther(how)
+		return p.lookAtOther(options)
 	case errno != 0:
 		err := failed("waitid", fdSubject(p.fd), errno)
 		if errno == syscall.EINVAL {
@@ -207,7 +206,7 @@ func (p *PidFD) look(how WaitOption) (r WaitResult, err error) {
 		return r, nil
 	}
 	used := rusage // on the heap, now that it is worth it
-	r = WaitResult{Ended: true, Status: info.waitStatus(), Reaped: how&WaitNoReap == 0, Rusage: &used}
+	r = WaitResult{Ended: true, Status: info.waitStatus(), Reaped: options&WaitNoReap == 0, Rusage: &used}
 	p.keep(r, r.Reaped)
 	return r, nil
 }
@@ -230,7 +229,7 @@ func (info *siginfo) waitStatus() syscall.WaitStatus {
 }
 
 // lookAtOther is for a process that is not a child, or not one any more.
-func (p *PidFD) lookAtOther(how WaitOption) (r WaitResult, err error) {
+func (p *PidFD) lookAtOther(options WaitOption) (r WaitResult, err error) {
 	revents, errno := pollNow(p.fd)
 	switch {
 	case errno != 0:
@@ -250,7 +249,7 @@ func (p *PidFD) lookAtOther(how WaitOption) (r WaitResult, err error) {
 	case magic != unix.PID_FS_MAGIC:
 		// Before Linux 6.9 there is no POLLHUP to wait for.
 		return WaitResult{Ended: true, Status: statusUnknown, Unknown: noExitInfo(p.fd, syscall.EOPNOTSUPP)}, nil
-	case how&WaitExited != 0:
+	case options&WaitExited != 0:
 		return WaitResult{Ended: true, Status: statusUnknown, Unknown: errNotReaped}, nil
 	}
 	// Whoever is parked has got the event, but others may be content with a zombie.

@@ -54,7 +54,7 @@ func startKid(t testing.TB, cmd *exec.Cmd) *kid {
 		in.Close()
 		out.Close()
 		k.kill(syscall.SIGKILL)
-		k.guard.Wait(context.Background())
+		k.guard.Wait(context.Background(), 0)
 		k.guard.Close()
 	})
 	return k
@@ -194,12 +194,12 @@ func init() {
 			if err != nil {
 				return err
 			}
-			r, err := p.TryWait()
+			r, err := p.TryWait(0)
 			if err != nil || r.Ended {
 				return fmt.Errorf("at first %+v, %v", r, err)
 			}
 			stdin.Close()
-			r, err = p.Wait(context.Background())
+			r, err = p.Wait(context.Background(), 0)
 			if err != nil {
 				return err
 			}
@@ -225,7 +225,7 @@ func exitStatusFeature(t testing.TB) error {
 	t.Helper()
 	k := exiter(t, 0)
 	k.exit()
-	k.guard.Wait(context.Background())
+	k.guard.Wait(context.Background(), 0)
 	_, err := exitStatus(k.guard.fd)
 	return err
 }
@@ -253,9 +253,9 @@ func isUnknown(t *testing.T, r WaitResult) {
 	}
 }
 
-func isRunning(t testing.TB, p *PidFD, options ...WaitOption) {
+func isRunning(t testing.TB, p *PidFD, options WaitOption) {
 	t.Helper()
-	if r, err := p.TryWait(options...); err != nil || r != (WaitResult{}) {
+	if r, err := p.TryWait(options); err != nil || r != (WaitResult{}) {
 		t.Errorf("%+v, %v; want a running process", r, err)
 	}
 }
@@ -267,10 +267,10 @@ type waiting struct {
 	done chan struct{}
 }
 
-func startWait(ctx context.Context, p *PidFD, options ...WaitOption) *waiting {
+func startWait(ctx context.Context, p *PidFD, options WaitOption) *waiting {
 	w := &waiting{done: make(chan struct{})}
 	go func() {
-		w.r, w.err = p.Wait(ctx, options...)
+		w.r, w.err = p.Wait(ctx, options)
 		close(w.done)
 	}()
 	return w
@@ -342,8 +342,8 @@ func TestWait(t *testing.T) {
 		bothFlags(t, func(t *testing.T, flags int) {
 			k := exiter(t, test.code)
 			p := k.open(flags)
-			isRunning(t, p)
-			w := startWait(context.Background(), p)
+			isRunning(t, p, 0)
+			w := startWait(context.Background(), p, 0)
 			awaitParked(p)
 			isRunning(t, p, WaitExited)
 			if test.signal != 0 {
@@ -357,15 +357,15 @@ func TestWait(t *testing.T) {
 				t.Errorf("resource usage %+v", r.Rusage)
 			}
 			// The same again, from what is known.
-			again, err := p.Wait(context.Background())
+			again, err := p.Wait(context.Background(), 0)
 			isEnd(t, again, err, test.want, false)
 			if again.Rusage != r.Rusage {
 				t.Error("the resource usage was forgotten")
 			}
-			again, err = p.TryWait()
+			again, err = p.TryWait(0)
 			isEnd(t, again, err, test.want, false)
 			// And from the kernel, by another PidFD.
-			r, err = k.guard.Wait(context.Background())
+			r, err = k.guard.Wait(context.Background(), 0)
 			isEndOfOther(t, r, err, test.want)
 		})
 	}
@@ -404,7 +404,7 @@ func TestWaitLikeOS(t *testing.T) {
 		isEnd(t, r, err, want, false)
 		dumps = dumps || want.CoreDump()
 		// It was known before the other one reaped it.
-		r, err = p.Wait(context.Background())
+		r, err = p.Wait(context.Background(), 0)
 		isEnd(t, r, err, want, false)
 		p.Close()
 	}
@@ -429,7 +429,7 @@ func TestWaitNoReap(t *testing.T) {
 			}
 			r, err = p.TryWait(WaitNoReap)
 		}
-		r, err = p.Wait(context.Background())
+		r, err = p.Wait(context.Background(), 0)
 		isEnd(t, r, err, exitCode(4), true)
 		if err := syscall.Kill(k.pid, 0); err != syscall.ESRCH {
 			t.Errorf("its PID: %v", err)
@@ -447,7 +447,7 @@ func TestWaitTogether(t *testing.T) {
 		p := k.open(flags)
 		var waits []*waiting
 		for range 8 {
-			waits = append(waits, startWait(context.Background(), p))
+			waits = append(waits, startWait(context.Background(), p, 0))
 		}
 		awaitParked(p)
 		k.exit()
@@ -476,7 +476,7 @@ func TestWaitCancelSome(t *testing.T) {
 		for i := range 60 {
 			ctx, cancel := context.WithCancelCause(context.Background())
 			defer cancel(nil)
-			w := startWait(ctx, p)
+			w := startWait(ctx, p, 0)
 			if i%3 == 0 {
 				left = append(left, w)
 			} else {
@@ -510,19 +510,19 @@ func TestWaitContext(t *testing.T) {
 		p := k.open(flags)
 		done, cancel := context.WithCancel(context.Background())
 		cancel()
-		_, err := p.Wait(done)
+		_, err := p.Wait(done, 0)
 		matches(t, err, context.Canceled)
 		if p.parking.Load() != nil {
 			t.Error("it made a place to park for nothing")
 		}
 		for range 3 {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
-			_, err := p.Wait(ctx)
+			_, err := p.Wait(ctx, 0)
 			matches(t, err, context.DeadlineExceeded)
 			cancel()
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		w := startWait(ctx, p)
+		w := startWait(ctx, p, 0)
 		awaitParked(p)
 		cancel()
 		_, err = w.result()
@@ -530,7 +530,7 @@ func TestWaitContext(t *testing.T) {
 		k.exit()
 		k.guard.Wait(context.Background(), WaitNoReap)
 		// It has ended, and that is what counts.
-		r, err := p.Wait(done)
+		r, err := p.Wait(done, 0)
 		isEnd(t, r, err, exitCode(8), true)
 	})
 }
@@ -540,14 +540,14 @@ func TestWaitClose(t *testing.T) {
 		k := exiter(t, 0)
 		p := k.open(flags)
 		// A set that it is in keeps its descriptor open, and Wait returns all the same.
-		set := newWaitSet[int](t)
+		set := newWaitSet[int](t, 0)
 		if err := set.Add(p, 1); err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range []*PidFD{p, k.open(flags)} {
 			var waits []*waiting
 			for range 4 {
-				waits = append(waits, startWait(context.Background(), p))
+				waits = append(waits, startWait(context.Background(), p, 0))
 			}
 			awaitParked(p)
 			if err := p.Close(); err != nil {
@@ -557,9 +557,9 @@ func TestWaitClose(t *testing.T) {
 				_, err := w.result()
 				matches(t, err, os.ErrClosed)
 			}
-			_, err := p.Wait(context.Background())
+			_, err := p.Wait(context.Background(), 0)
 			matches(t, err, os.ErrClosed)
-			_, err = p.TryWait()
+			_, err = p.TryWait(0)
 			matches(t, err, os.ErrClosed)
 		}
 		k.exit()
@@ -569,9 +569,9 @@ func TestWaitClose(t *testing.T) {
 			t.Errorf("key %d", key)
 		}
 	})
-	_, err := (*PidFD)(nil).Wait(context.Background())
+	_, err := (*PidFD)(nil).Wait(context.Background(), 0)
 	matches(t, err, os.ErrInvalid)
-	_, err = new(PidFD).TryWait()
+	_, err = new(PidFD).TryWait(0)
 	matches(t, err, os.ErrClosed)
 }
 
@@ -579,7 +579,7 @@ func TestWaitClose(t *testing.T) {
 func TestWaitWhileClosing(t *testing.T) {
 	bothFlags(t, func(t *testing.T, flags int) {
 		p := exiter(t, 0).open(flags)
-		_, err := p.Wait(beginClose{context.Background(), p})
+		_, err := p.Wait(beginClose{context.Background(), p}, 0)
 		matches(t, err, os.ErrClosed)
 		p.uses.And(^closing)
 	})
@@ -606,7 +606,7 @@ func TestWaitConcurrentClose(t *testing.T) {
 			for i := range 3 {
 				ctx, cancel := context.WithCancel(context.Background())
 				group.Go(func() {
-					_, err := p.Wait(ctx)
+					_, err := p.Wait(ctx, 0)
 					if i == 0 && !errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrClosed) || i != 0 && !errors.Is(err, os.ErrClosed) {
 						t.Errorf("%v", err)
 					}
@@ -619,7 +619,7 @@ func TestWaitConcurrentClose(t *testing.T) {
 			}
 			group.Go(func() {
 				for {
-					if _, err := p.TryWait(); err != nil {
+					if _, err := p.TryWait(0); err != nil {
 						return
 					}
 				}
@@ -634,7 +634,7 @@ func TestWaitStopped(t *testing.T) {
 	bothFlags(t, func(t *testing.T, flags int) {
 		k := exiter(t, 2)
 		p := k.open(flags)
-		w := startWait(context.Background(), p)
+		w := startWait(context.Background(), p, 0)
 		awaitParked(p)
 		for _, step := range []struct {
 			signal syscall.Signal
@@ -648,7 +648,7 @@ func TestWaitStopped(t *testing.T) {
 			if _, err := syscall.Wait4(k.pid, &status, step.wait, nil); err != nil || status.Exited() || status.Signaled() {
 				t.Fatalf("%#x, %v", uint32(status), err)
 			}
-			isRunning(t, p)
+			isRunning(t, p, 0)
 			isRunning(t, p, WaitNoReap|WaitExited)
 			w.isWaiting(t)
 		}
@@ -663,16 +663,16 @@ func TestWaitMainThreadEndsFirst(t *testing.T) {
 	for _, flags := range []int{0, PIDFD_NONBLOCK, PIDFD_THREAD} {
 		k := startKid(t, child("leader-exits"))
 		p := k.open(flags)
-		w := startWait(context.Background(), p)
+		w := startWait(context.Background(), p, 0)
 		awaitParked(p)
 		k.line()
-		isRunning(t, p)
+		isRunning(t, p, 0)
 		isRunning(t, p, WaitNoReap|WaitExited)
 		w.isWaiting(t)
 		k.exit()
 		r, err := w.result()
 		isEnd(t, r, err, exitCode(7), true)
-		r, err = k.guard.Wait(context.Background())
+		r, err = k.guard.Wait(context.Background(), 0)
 		if r.Status != exitCode(5) || !olderThan(t, "6.16") {
 			isEndOfOther(t, r, err, exitCode(7))
 		}
@@ -684,18 +684,18 @@ func TestWaitThreadExecs(t *testing.T) {
 	bothFlags(t, func(t *testing.T, flags int) {
 		k := startKid(t, child("thread-execs"))
 		p := k.open(flags)
-		w := startWait(context.Background(), p)
+		w := startWait(context.Background(), p, 0)
 		awaitParked(p)
 		if line := k.line(); line != "ready" {
 			t.Fatal(line)
 		}
-		isRunning(t, p)
+		isRunning(t, p, 0)
 		isRunning(t, p, WaitNoReap|WaitExited)
 		w.isWaiting(t)
 		k.exit()
 		r, err := w.result()
 		isEnd(t, r, err, exitCode(9), true)
-		r, err = k.guard.Wait(context.Background())
+		r, err = k.guard.Wait(context.Background(), 0)
 		isEndOfOther(t, r, err, exitCode(9))
 	})
 }
@@ -708,9 +708,9 @@ func TestWaitThread(t *testing.T) {
 		<-end
 	})
 	p := openFlags(t, <-found, PIDFD_THREAD)
-	w := startWait(context.Background(), p)
+	w := startWait(context.Background(), p, 0)
 	awaitParked(p)
-	isRunning(t, p)
+	isRunning(t, p, 0)
 	close(end)
 	r, err := w.result()
 	isEndOfOther(t, r, err, exitCode(0))
@@ -727,7 +727,7 @@ func TestWaitReapedByOther(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := openFlags(t, cmd.Process.Pid, flags)
-		isRunning(t, p)
+		isRunning(t, p, 0)
 		stdin.Close()
 		cmd.Wait()
 		for _, options := range []WaitOption{0, WaitNoReap, WaitExited} {
@@ -779,7 +779,7 @@ func TestWaitNotAChild(t *testing.T) {
 				isUnknown(t, r)
 				r, err = p.TryWait(WaitExited)
 			}
-			isRunning(t, p)
+			isRunning(t, p, 0)
 			waits[0].isWaiting(t)
 			fmt.Fprintln(parent.stdin, "reap")
 			if line := parent.line(); line != "15 <nil>" {
@@ -797,7 +797,7 @@ func TestWaitReapedByNobody(t *testing.T) {
 	bothFlags(t, func(t *testing.T, flags int) {
 		parent := startKid(t, child("parent", "ignore"))
 		p := openFlags(t, parent.number(), flags)
-		w := startWait(context.Background(), p)
+		w := startWait(context.Background(), p, 0)
 		awaitParked(p)
 		p.SendSignal(syscall.SIGTERM)
 		r, err := w.result()
@@ -817,10 +817,10 @@ func TestWaitAdopted(t *testing.T) {
 	bothFlags(t, func(t *testing.T, flags int) {
 		parent, pid := grandchild(t)
 		p := openFlags(t, pid, flags)
-		w := startWait(context.Background(), p)
+		w := startWait(context.Background(), p, 0)
 		awaitParked(p)
 		parent.kill(syscall.SIGKILL)
-		parent.guard.Wait(context.Background())
+		parent.guard.Wait(context.Background(), 0)
 		w.isWaiting(t)
 		p.SendSignal(syscall.SIGTERM)
 		r, err := w.result()
@@ -906,10 +906,10 @@ func statusNumber(t testing.TB, key string) int {
 
 func TestTryWaitAllocates(t *testing.T) {
 	p := exiter(t, 0).guard
-	doesNotAllocate(t, func() { p.TryWait() })
-	doesNotAllocate(t, func() { p.TryWait(WaitNoReap, WaitExited) })
+	doesNotAllocate(t, func() { p.TryWait(0) })
+	doesNotAllocate(t, func() { p.TryWait(WaitNoReap | WaitExited) })
 	self := openPidFD(t, os.Getpid())
-	doesNotAllocate(t, func() { self.TryWait() })
+	doesNotAllocate(t, func() { self.TryWait(0) })
 }
 
 // A look at a child that runs beside the system call it cannot do without.
@@ -925,7 +925,7 @@ func BenchmarkTryWait(b *testing.B) {
 	b.Run("TryWait", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			p.TryWait()
+			p.TryWait(0)
 		}
 	})
 }
@@ -948,7 +948,7 @@ func TestTryWaitInterrupted(t *testing.T) {
 		}
 	})
 	for range fewer(20_000) {
-		isRunning(t, p)
+		isRunning(t, p, 0)
 		if t.Failed() {
 			break
 		}

@@ -15,7 +15,7 @@ import (
 // (with an int for the key, on amd64) and what the kernel takes. Its methods can be called
 // from several goroutines at once.
 type WaitSet[K any] struct {
-	how     WaitOption
+	options WaitOption
 	epoll   int // that of parking.file
 	parking *parking
 
@@ -32,9 +32,12 @@ type member[K any] struct {
 
 // NewWaitSet returns an empty set. The options are those for each of its members.
 //
-// Errors: EMFILE and ENFILE if there is no descriptor left, ENOSPC beyond
+// Errors: EINVAL for options that do not exist. EMFILE and ENFILE if there is no descriptor left, ENOSPC beyond
 // /proc/sys/fs/epoll/max_user_watches.
-func NewWaitSet[K any](options ...WaitOption) (*WaitSet[K], error) {
+func NewWaitSet[K any](options WaitOption) (*WaitSet[K], error) {
+	if err := options.check(); err != nil {
+		return nil, err
+	}
 	epoll, file, err := newEpoll()
 	if err != nil {
 		return nil, err
@@ -45,7 +48,7 @@ func NewWaitSet[K any](options ...WaitOption) (*WaitSet[K], error) {
 		return nil, err
 	}
 	return &WaitSet[K]{
-		how: joinOptions(options), epoll: epoll, parking: w,
+		options: options, epoll: epoll, parking: w,
 		members: map[uint64]member[K]{}, tokens: map[*PidFD]uint64{},
 	}, nil
 }
@@ -163,7 +166,7 @@ func (s *WaitSet[K]) take() (key K, r WaitResult, done bool, err error) {
 		if !ok {
 			continue
 		}
-		r, err := m.p.look(s.how)
+		r, err := m.p.look(s.options)
 		if err != nil || r.Ended {
 			s.remove(m.p)
 			left = m.p

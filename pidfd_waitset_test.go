@@ -19,9 +19,9 @@ import (
 	"time"
 )
 
-func newWaitSet[K any](t testing.TB, options ...WaitOption) *WaitSet[K] {
+func newWaitSet[K any](t testing.TB, options WaitOption) *WaitSet[K] {
 	t.Helper()
-	s, err := NewWaitSet[K](options...)
+	s, err := NewWaitSet[K](options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func idlers(t testing.TB, n int) (pidfds []*PidFD) {
 		guard := openPidFD(t, pid)
 		t.Cleanup(func() {
 			guard.SendSignal(syscall.SIGKILL)
-			guard.Wait(context.Background())
+			guard.Wait(context.Background(), 0)
 		})
 		pidfds = append(pidfds, openPidFD(t, pid))
 	}
@@ -111,7 +111,7 @@ func TestWaitSet(t *testing.T) {
 	keepsDescriptors(t)
 	n := fewer(300)
 	pidfds := idlers(t, n)
-	s := newWaitSet[int](t)
+	s := newWaitSet[int](t, 0)
 	for i, p := range pidfds {
 		if err := s.Add(p, i); err != nil {
 			t.Fatal(err)
@@ -159,7 +159,7 @@ func TestWaitSet(t *testing.T) {
 		t.Error("one that was returned is still a member")
 	}
 	for i, p := range pidfds {
-		r, err := p.TryWait()
+		r, err := p.TryWait(0)
 		isEnd(t, r, err, killedBy(signals[i%3]), false)
 	}
 }
@@ -182,7 +182,7 @@ func TestWaitSetChangesWhileParked(t *testing.T) {
 	bothFlags(t, func(t *testing.T, flags int) {
 		removed, added := exiter(t, 1), exiter(t, 2)
 		p, q := removed.open(flags), added.open(flags)
-		s := newWaitSet[string](t)
+		s := newWaitSet[string](t, 0)
 		if err := s.Add(p, "removed"); err != nil {
 			t.Fatal(err)
 		}
@@ -231,7 +231,7 @@ func TestWaitSetStaleEvents(t *testing.T) {
 	keepsDescriptors(t)
 	k, other := exiter(t, 1), exiter(t, 2)
 	p := k.open(0)
-	s := newWaitSet[int](t)
+	s := newWaitSet[int](t, 0)
 	add := func(p *PidFD, key int) {
 		t.Helper()
 		if err := s.Add(p, key); err != nil {
@@ -283,7 +283,7 @@ func TestWaitSetStaleEvents(t *testing.T) {
 func TestWaitSetContext(t *testing.T) {
 	keepsDescriptors(t)
 	k := exiter(t, 1)
-	s := newWaitSet[string](t)
+	s := newWaitSet[string](t, 0)
 	ctx, cancel := context.WithCancel(context.Background())
 	first, second := startNext(s, ctx), startNext(s, context.Background())
 	cancel()
@@ -308,7 +308,7 @@ func TestWaitSetClose(t *testing.T) {
 	bothFlags(t, func(t *testing.T, flags int) {
 		k := exiter(t, 1)
 		p, closed := k.open(flags), k.open(flags)
-		s := newWaitSet[string](t)
+		s := newWaitSet[string](t, 0)
 		for _, p := range []*PidFD{p, closed} {
 			if err := s.Add(p, ""); err != nil {
 				t.Fatal(err)
@@ -334,7 +334,7 @@ func TestWaitSetClose(t *testing.T) {
 		if s.Remove(p) {
 			t.Error("a closed set has members")
 		}
-		isRunning(t, p)
+		isRunning(t, p, 0)
 		s = nil
 		_, _, err = s.Next(context.Background())
 		matches(t, err, os.ErrInvalid)
@@ -357,7 +357,7 @@ func TestWaitSetOptions(t *testing.T) {
 	k.exit()
 	_, r, err := s.Next(context.Background())
 	isEnd(t, r, err, exitCode(3), false)
-	r, err = k.guard.Wait(context.Background())
+	r, err = k.guard.Wait(context.Background(), 0)
 	isEnd(t, r, err, exitCode(3), true)
 }
 
@@ -366,7 +366,7 @@ func TestWaitSetNotAChild(t *testing.T) {
 	bothFlags(t, func(t *testing.T, flags int) {
 		parent, pid := grandchild(t)
 		p := openFlags(t, pid, flags)
-		exited, reaped := newWaitSet[string](t, WaitExited), newWaitSet[string](t)
+		exited, reaped := newWaitSet[string](t, WaitExited), newWaitSet[string](t, 0)
 		for _, s := range []*WaitSet[string]{exited, reaped} {
 			if err := s.Add(p, "p"); err != nil {
 				t.Fatal(err)
@@ -393,12 +393,12 @@ func TestWaitSetAndWait(t *testing.T) {
 	bothFlags(t, func(t *testing.T, flags int) {
 		k := exiter(t, 3)
 		p := k.open(flags)
-		s := newWaitSet[string](t)
+		s := newWaitSet[string](t, 0)
 		if err := s.Add(p, "p"); err != nil {
 			t.Fatal(err)
 		}
 		result := startNext(s, context.Background())
-		w := startWait(context.Background(), p)
+		w := startWait(context.Background(), p, 0)
 		awaitParked(p)
 		k.exit()
 		_, r, err := result()
@@ -462,13 +462,13 @@ func crowd(way, number string) error {
 	}
 	if way == "Wait" {
 		for _, p := range pidfds {
-			go func() { check(p.Wait(ctx)) }()
+			go func() { check(p.Wait(ctx, 0)) }()
 		}
 		for _, p := range pidfds {
 			awaitParked(p)
 		}
 	} else {
-		s, err := NewWaitSet[int]()
+		s, err := NewWaitSet[int](0)
 		if err != nil {
 			return err
 		}
@@ -542,7 +542,7 @@ func TestWaitForACrowd(t *testing.T) {
 func TestWaitSetLeaveWhileInUse(t *testing.T) {
 	keepsDescriptors(t)
 	k := exiter(t, 0)
-	s := newWaitSet[string](t)
+	s := newWaitSet[string](t, 0)
 	p, other := k.open(PIDFD_NONBLOCK), k.open(0)
 	if err := s.Add(p, "leaves"); err != nil {
 		t.Fatal(err)

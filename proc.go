@@ -77,6 +77,16 @@ func unescapeMountinfo(s string) string {
 	return b.String()
 }
 
+// ownPIDNamespace returns the inode number of the pid namespace of this process, 0 if that is
+// not known. No process changes its own.
+func ownPIDNamespace() uint32 {
+	st, errno := stat("/proc/self/ns/pid")
+	if errno != 0 || uint64(uint32(st.Ino)) != st.Ino {
+		return 0
+	}
+	return uint32(st.Ino)
+}
+
 // readFdinfo returns what /proc tells of a descriptor. That may be one of a thread with a table
 // of its own, so it asks for the thread, Linux 3.17.
 func readFdinfo(fd int) (name, text string, err error) {
@@ -156,7 +166,7 @@ func procFields(text, key string) []string {
 }
 
 // A BootID names one run of the kernel, from boot to shutdown: 16 random bytes.
-// The zero BootID is none.
+// The zero BootID names none.
 type BootID [16]byte
 
 // ThisBootID returns the boot ID of this machine, from
@@ -178,48 +188,38 @@ func ThisBootID() (BootID, error) {
 }
 
 // String returns the ID as the kernel writes it, such as
-// "e4852dac-db69-430a-8f3f-f227f27ae0a2".
+// "e4852dac-db69-430a-8f3f-f227f27ae0a2", and "" for the zero BootID.
 func (b BootID) String() string {
-	s := b.plain()
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
-}
-
-// plain returns the ID as systemd writes it.
-func (b BootID) plain() string {
-	text := make([]byte, 0, 32)
-	for _, c := range b {
-		text = appendHex(text, c)
-	}
+	text, _ := b.AppendText(nil)
 	return string(text)
 }
 
-// ParseBootID reads a boot ID as the kernel writes it, or as systemd does: 32
-// digits with nothing between them. The digits are hexadecimal, in upper or lower
-// case. What is neither is an error that matches EINVAL.
+// ParseBootID reads what [BootID.String] returns, and the form that systemd writes: the
+// same 32 digits with no hyphens. What is neither is an error that matches EINVAL.
 func ParseBootID(text string) (b BootID, err error) {
-	digits := text
-	if len(text) == 36 && text[8] == '-' && text[13] == '-' && text[18] == '-' && text[23] == '-' {
-		digits = text[:8] + text[9:13] + text[14:18] + text[19:23] + text[24:]
+	digits := strings.ReplaceAll(text, "-", "")
+	if len(digits) == 2*len(b) {
+		parseHex(b[:], digits)
 	}
-	ok := len(digits) == 2*len(b)
-	for i := 0; ok && i < len(digits); i++ {
-		ok = digit(digits[i]) < 16
-	}
-	if !ok {
+	// What went wrong comes out otherwise.
+	if is := b.String(); is != text && (b == BootID{} || strings.ReplaceAll(is, "-", "") != text) {
 		return BootID{}, refused(syscall.EINVAL, strconv.Quote(text)+" is not a boot ID, which looks like e4852dac-db69-430a-8f3f-f227f27ae0a2")
 	}
-	parseHex(b[:], digits)
 	return b, nil
 }
 
 // AppendText implements [encoding.TextAppender]. The text is that of [BootID.String].
-func (b BootID) AppendText(text []byte) ([]byte, error) { return append(text, b.String()...), nil }
+func (b BootID) AppendText(text []byte) ([]byte, error) {
+	if b == (BootID{}) {
+		return text, nil
+	}
+	return appendUUID(text, b[:]), nil
+}
 
 // MarshalText implements [encoding.TextMarshaler].
 func (b BootID) MarshalText() ([]byte, error) { return b.AppendText(nil) }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]; see [ParseBootID].
-func (b *BootID) UnmarshalText(text []byte) (err error) {
-	*b, err = ParseBootID(string(text))
-	return err
+func (b *BootID) UnmarshalText(text []byte) error {
+	return unmarshalText(b, text, ParseBootID)
 }

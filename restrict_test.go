@@ -58,7 +58,7 @@ type scene struct {
 	program       string // which execve refuses last of all
 
 	cgroup   *os.File // nil where no cgroup2 is mounted
-	cgroupID uint64
+	cgroupID CgroupID
 
 	process          *os.Process
 	child, zombie    *PidFD // of process, of a child that has ended
@@ -88,7 +88,7 @@ func newScene(t *testing.T) *scene {
 	}
 	if i := slices.IndexFunc(mounts, func(m mount) bool { return m.fsType == "cgroup2" }); i >= 0 {
 		s.cgroup = open(mounts[i].point)
-		s.cgroupID, _ = CgroupIDAt(int(s.cgroup.Fd()), "")
+		s.cgroupID, _ = CgroupIDOf(int(s.cgroup.Fd()))
 	}
 	cmd := sleeper(t)
 	s.process, s.child = cmd.Process, openPidFD(t, cmd.Process.Pid)
@@ -268,7 +268,7 @@ func starts(argv0 string) preparation {
 		})
 		attr := &os.ProcAttr{Env: append(os.Environ(), childVar+"=nothing")}
 		return func() error {
-			process, p, err := StartListenFDs(cmp.Or(argv0, s.program), []string{"x"}, attr, []*os.File{s.null})
+			p, err := StartListenFDs(cmp.Or(argv0, s.program), []string{"x"}, attr, []*os.File{s.null})
 			if argv0 == "" && err != nil {
 				return except(err, syscall.ENOEXEC)
 			}
@@ -276,8 +276,7 @@ func starts(argv0 string) preparation {
 				return err
 			}
 			defer p.Close()
-			process.Release()
-			r, err := p.Wait(context.Background())
+			r, err := p.Wait(context.Background(), 0)
 			if err == nil && (!r.Ended || r.Status != 0 || argv0 == "") {
 				return errors.New(r.String())
 			}
@@ -292,7 +291,7 @@ var (
 	taken    = []error{errTaken}
 )
 
-// byFstat is what PidFDGetID asks.
+// byFstat is what PidFDIDOf asks.
 var byFstat = map[bool]string{true: "fstat", false: "name_to_handle_at"}[is64bit]
 
 // notFound is what comes of a search that goes on when a place cannot be looked at.
@@ -336,7 +335,7 @@ var operations = []operation{
 	}, do: func(s *scene) error { return closed(s.ref.Open(0)) }},
 	{name: "CgroupIDAt", needs: FeatureCgroupID, takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "fstatfs"}, {calls: "name_to_handle_at"},
-	}, prepare: onCgroup2(func(s *scene) error { return second(CgroupIDAt(AT_FDCWD, s.cgroup.Name())) })},
+	}, prepare: onCgroup2(func(s *scene) error { return second(CgroupIDAt(AT_FDCWD, s.cgroup.Name(), 0)) })},
 	{name: "OpenCgroup", needs: FeatureCgroupID, root: true, takes: true, refused: []refusal{
 		{calls: "fstatfs"}, {calls: "open_by_handle_at"},
 	}, prepare: onCgroup2(func(s *scene) error { return closed(OpenCgroup(int(s.cgroup.Fd()), s.cgroupID)) })},
@@ -363,14 +362,14 @@ var operations = []operation{
 	{name: "TakePidFD", refused: []refusal{{calls: "fstatfs"}}, does: true, prepare: taking(func(fd int) (*PidFD, error) {
 		return TakePidFD(&syscall.SysProcAttr{PidFD: &fd})
 	})},
-	{name: "PidFDGetID", needs: FeaturePidFDID, does: is64bit, refused: []refusal{{calls: byFstat}}, do: func(s *scene) error {
-		return second(PidFDGetID(s.child.fd))
+	{name: "PidFDIDOf", needs: FeaturePidFDID, does: is64bit, refused: []refusal{{calls: byFstat}}, do: func(s *scene) error {
+		return second(PidFDIDOf(s.child.fd))
 	}},
-	{name: "PidFDGetID, the first time", needs: FeaturePidFDID, does: is64bit, refused: []refusal{
+	{name: "PidFDIDOf, the first time", needs: FeaturePidFDID, does: is64bit, refused: []refusal{
 		{calls: byFstat}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_open fstatfs"},
 	}, prepare: func(t *testing.T, s *scene) func() error {
 		forgetPidfs()
-		return func() error { return second(PidFDGetID(s.child.fd)) }
+		return func() error { return second(PidFDIDOf(s.child.fd)) }
 	}},
 	{name: "PidFD.ID", needs: FeaturePidFDID, does: is64bit, refused: []refusal{{calls: byFstat}}, do: func(s *scene) error {
 		return second(s.child.ID())
@@ -408,19 +407,19 @@ var operations = []operation{
 		{calls: "waitid"}, {calls: "epoll_create1"}, {calls: "epoll_ctl", eperm: []error{syscall.ENOSPC}, enosys: []error{syscall.ENOSPC}},
 	}, prepare: taking(func(fd int) (*PidFD, error) {
 		p := newPidFD(fd, "duplicate")
-		return p, gaveUp(second(p.Wait(giveUp())))
+		return p, gaveUp(second(p.Wait(giveUp(), 0)))
 	})},
 	{name: "PidFD.TryWait", needs: FeatureWait, does: true, refused: []refusal{{calls: "waitid"}}, do: func(s *scene) error {
-		return second(s.child.TryWait())
+		return second(s.child.TryWait(0))
 	}},
 	{name: "PidFD.TryWait for no child", needs: FeatureWait, does: true, refused: []refusal{{calls: "waitid"}, {calls: "ppoll"}}, prepare: func(t *testing.T, s *scene) func() error {
 		if s.other == nil {
 			t.Skip("the parent is out of sight")
 		}
-		return func() error { return second(s.other.TryWait()) }
+		return func() error { return second(s.other.TryWait(0)) }
 	}},
 	{name: "PidFD.TryWait for a zombie that is no child", needs: FeatureThread, does: true, refused: []refusal{{calls: "fstatfs"}}, do: func(s *scene) error {
-		r, err := s.strange.TryWait()
+		r, err := s.strange.TryWait(0)
 		if r.Ended {
 			return fmt.Errorf("it is for its parent to reap it, and it has %v", r)
 		}
@@ -442,11 +441,11 @@ var operations = []operation{
 		return err
 	}},
 	{name: "WaitSet.Add", does: true, refused: []refusal{{calls: "epoll_ctl"}}, prepare: func(t *testing.T, s *scene) func() error {
-		set := newWaitSet[int](t)
+		set := newWaitSet[int](t, 0)
 		return func() error { return set.Add(s.child, 0) }
 	}},
 	{name: "WaitSet.Next", does: true, refused: []refusal{{calls: "epoll_wait"}}, prepare: func(t *testing.T, s *scene) func() error {
-		set := newWaitSet[int](t)
+		set := newWaitSet[int](t, 0)
 		return func() error { _, _, err := set.Next(giveUp()); return gaveUp(err) }
 	}},
 
@@ -488,7 +487,7 @@ var operations = []operation{
 		a, _ := socketpair(t, syscall.SOCK_DGRAM)
 		return func() error { return SetPassPidFD(a, true) }
 	}},
-	{name: "ParsePidFD", needs: FeaturePassPidFD, takes: true, does: true, refused: []refusal{{calls: "fstatfs"}}, prepare: func(t *testing.T, s *scene) func() error {
+	{name: "TakePeerPidFD", needs: FeaturePassPidFD, takes: true, does: true, refused: []refusal{{calls: "fstatfs"}}, prepare: func(t *testing.T, s *scene) func() error {
 		a, b := socketpair(t, syscall.SOCK_DGRAM)
 		if err := SetPassPidFD(b, true); err != nil {
 			t.Fatal(err)
@@ -501,7 +500,7 @@ var operations = []operation{
 			if _, _, _, _, err := b.ReadMsgUnix(make([]byte, 1), control); err != nil {
 				return err
 			}
-			err := closed(ParsePidFD(control))
+			err := closed(TakePeerPidFD(control))
 			if fd, errFind := findPidFD(control); err != nil && errFind == nil && fd >= 0 {
 				syscall.Close(fd) // it stays the caller's
 			}
@@ -573,11 +572,11 @@ var operations = []operation{
 	{name: "NotifyReloading", takes: true, does: true, refused: []refusal{{calls: "clock_gettime"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
 		return NotifyReloading(ctx)
 	})},
-	{name: "StoreFDs", takes: true, does: true, refused: []refusal{{calls: "sendmsg"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
-		return StoreFDs(ctx, "null", []*os.File{s.null, s.null})
+	{name: "NotifyStoreFDs", takes: true, does: true, refused: []refusal{{calls: "sendmsg"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
+		return NotifyStoreFDs(ctx, "null", []*os.File{s.null, s.null})
 	})},
-	{name: "RemoveStoredFDs", takes: true, does: true, refused: []refusal{{calls: "sendmsg"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
-		return RemoveStoredFDs(ctx, "null")
+	{name: "NotifyRemoveStoredFDs", takes: true, does: true, refused: []refusal{{calls: "sendmsg"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
+		return NotifyRemoveStoredFDs(ctx, "null")
 	})},
 	{name: "NotifyMainProcess", takes: true, does: true, refused: []refusal{{calls: "sendmsg"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
 		return NotifyMainProcess(ctx, ProcessRef{PID: 1})
@@ -1010,7 +1009,7 @@ func TestRestrictFromStart(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer p.Close()
-			r, err := p.Wait(context.Background())
+			r, err := p.Wait(context.Background(), 0)
 			isEnd(t, r, err, exitCode(0), true)
 		})
 	}

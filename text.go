@@ -2,10 +2,6 @@
 
 package sysfd
 
-import (
-	"strconv"
-)
-
 // digit returns the value of a digit, up to base 16, or a large number.
 func digit(c byte) uint64 {
 	switch {
@@ -22,15 +18,29 @@ func appendHex(b []byte, c byte) []byte {
 	return append(b, digits[c>>4], digits[c&15])
 }
 
+// unmarshalText reads a value that has a Parse function, and leaves it as it is on an error.
+func unmarshalText[T any](to *T, text []byte, parse func(string) (T, error)) error {
+	value, err := parse(string(text))
+	if err == nil {
+		*to = value
+	}
+	return err
+}
+
+// appendUUID appends 16 bytes in the form of RFC 9562, section 4.
+func appendUUID(b, uuid []byte) []byte {
+	for i, c := range uuid {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			b = append(b, '-')
+		}
+		b = appendHex(b, c)
+	}
+	return b
+}
+
 // parseHex fills b from two digits for each byte. What is no digit comes out as one.
 func parseHex(b []byte, text string) {
 	for i := range b {
 		b[i] = byte(digit(text[2*i])<<4 | digit(text[2*i+1]))
 	}
-}
-
-// parseDecimal reads a number in the one form that strconv writes.
-func parseDecimal(s string, bits int) (uint64, bool) {
-	n, err := strconv.ParseUint(s, 10, bits)
-	return n, err == nil && (s[0] != '0' || s == "0")
 }

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/sysfd/sysfd"
+	"golang.org/x/sys/unix"
 )
 
 type handleInfo struct {
@@ -174,7 +175,7 @@ func cgroup(c *call) error {
 		return usageError(c.Arg(0) + " is no ID: these have 64 bits")
 	}
 	if err != nil {
-		id, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, c.Arg(0))
+		id, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, c.Arg(0), sysfd.AT_SYMLINK_FOLLOW)
 		if err != nil {
 			return err
 		}
@@ -191,7 +192,7 @@ func cgroup(c *call) error {
 		return err
 	}
 	defer root.Close()
-	f, err := sysfd.OpenCgroup(int(root.Fd()), id)
+	f, err := sysfd.OpenCgroup(int(root.Fd()), sysfd.CgroupID(id))
 	if err != nil {
 		return err
 	}
@@ -222,7 +223,7 @@ func (c *call) printPath(f *os.File) error {
 func cgroup2Mount() (string, error) {
 	for _, path := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
 		var fs syscall.Statfs_t
-		if err := syscall.Statfs(path, &fs); err == nil && fs.Type == sysfd.CGROUP2_SUPER_MAGIC {
+		if err := syscall.Statfs(path, &fs); err == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC {
 			return path, nil
 		}
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 func id(c *call) error {
-	ref := c.Bool("ref", false, "print PID:ID, which names the process for as long as the machine runs")
+	ref := c.Bool("ref", false, "print PID:ID@BOOTID+PIDNAMESPACE, which is never the name of another process")
 	if err := c.parse(); err != nil {
 		return err
 	}
@@ -17,20 +17,16 @@ func id(c *call) error {
 		if err != nil {
 			return err
 		}
-		id, err := p.ID()
-		if err != nil {
-			return err
+		var name fmt.Stringer
+		if *ref {
+			name, err = p.Ref()
+		} else {
+			name, err = p.ID()
 		}
-		if !*ref {
-			fmt.Fprintln(c.out, id)
-			return nil
+		if err == nil {
+			fmt.Fprintln(c.out, name)
 		}
-		pid, err := p.PID()
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(c.out, sysfd.ProcessRef{PID: pid, ID: id})
-		return nil
+		return err
 	})
 }
 

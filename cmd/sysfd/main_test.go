@@ -74,7 +74,7 @@ func TestBadUsage(t *testing.T) {
 		{"handle", "a PATH is missing"},
 		{"handle -ref -fid .", "-ref goes with -follow alone"},
 		{"open", "a HANDLE or REF is missing"},
-		{"open uuid:12/1", `"uuid:12/1" does not name a file`},
+		{"open uuid:12/1", `"uuid:12/1" is not a file reference`},
 		{"open -mount / uuid:12/1:", "-mount is for a HANDLE"},
 		{"open 12", `"12" is not a file handle`},
 		{"cgroup", "one ID or PATH"},
@@ -84,7 +84,7 @@ func TestBadUsage(t *testing.T) {
 		{"id one", `"one"`},
 		{"info", "a PID is missing"},
 		{"info 1 x", `"x" is not a PID`},
-		{"info 1:0", `"1:0" is not the name of a process`},
+		{"info 1:0", `"1:0" is not a process reference`},
 		{"wait", "a PID is missing"},
 		{"wait -timeout -1s 1", "not a time"},
 		{"wait 1 -timeout 5", "flags stand before"},
@@ -154,7 +154,11 @@ func TestID(t *testing.T) {
 		t.Errorf("status %d, %q, %q", code, out, errs)
 	}
 	out, errs, code = status(t, sysfdCommand("id", "-ref", pid))
-	if want := fmt.Sprintf("%s:%d\n", pid, me); code != 0 || out != want {
+	ref, err := sysfd.SelfRef()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := ref.String() + "\n"; code != 0 || out != want {
 		t.Errorf("status %d, %q, %q, want %q", code, out, errs, want)
 	}
 	gone := sysfdCommand("id", "self")
@@ -271,7 +275,7 @@ func TestOpenPathUnknown(t *testing.T) {
 func TestCgroup(t *testing.T) {
 	dir := t.TempDir()
 	_, errs, code := status(t, sysfdCommand("cgroup", dir))
-	if code != 1 || !strings.Contains(errs, dir+" is not on a cgroup2 file system") {
+	if code != 1 || !strings.Contains(errs, strconv.Quote(dir)+" is not on a cgroup2 file system") {
 		t.Errorf("status %d, %q", code, errs)
 	}
 	if err := syscall.Mount("none", dir, "cgroup2", 0, ""); err != nil {

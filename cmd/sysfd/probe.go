@@ -292,7 +292,7 @@ func (p *probed) exitStatus() (string, error) {
 		return "", err
 	}
 	defer ended.Close()
-	r, err := ended.TryWait()
+	r, err := ended.TryWait(0)
 	if err != nil {
 		return "", err
 	}

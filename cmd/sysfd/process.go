@@ -19,8 +19,8 @@ import (
 	"github.com/sysfd/sysfd"
 )
 
-// parseProcess reads what the commands take for a process: PID, self, or PID:ID,
-// with the boot ID or without.
+// parseProcess reads what the commands take for a process: PID, self, PID:ID, or what
+// sysfd id -ref prints.
 func parseProcess(arg string) (r sysfd.ProcessRef, err error) {
 	switch {
 	case arg == "self":
@@ -62,7 +62,7 @@ func (c *call) eachProcess(f func(arg string, p *sysfd.PidFD, err error) error) 
 		p.Close()
 		if err != nil {
 			text := err.Error()
-			if !strings.HasPrefix(text, "process "+arg+" ") {
+			if !strings.HasPrefix(text, "process "+refs[i].Short()+" ") {
 				text = "process " + arg + ": " + text
 			}
 			fmt.Fprintf(c.err, "sysfd %s: %s\n", c.Name(), text)
@@ -100,7 +100,7 @@ type processInfo struct {
 	Parent   *int              `json:"parentPid,omitempty"`
 	User     *ids              `json:"user,omitempty"`
 	Group    *ids              `json:"group,omitempty"`
-	CgroupID uint64            `json:"cgroupId,omitempty"`
+	CgroupID sysfd.CgroupID    `json:"cgroupId,omitempty"`
 	NSPIDs   []int             `json:"namespacePids,omitempty"`
 }
 
@@ -163,7 +163,7 @@ func inspect(p *sysfd.PidFD) (i processInfo, err error) {
 	} else if err = lacking(err); err != nil {
 		return i, err
 	}
-	ended, err := p.TryWait(sysfd.WaitExited, sysfd.WaitNoReap)
+	ended, err := p.TryWait(sysfd.WaitExited | sysfd.WaitNoReap)
 	if err = lacking(err); err != nil {
 		return i, err
 	}
@@ -190,9 +190,12 @@ func (i *processInfo) print(c *call) {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	line := func(key string, value any) { fmt.Fprintf(w, "%s\t%v\n", key, value) }
 	if i.Process != nil {
-		line("process", i.Process)
+		line("process", i.Process.Short())
 		if i.Process.BootID != (sysfd.BootID{}) {
 			line("boot", i.Process.BootID)
+		}
+		if i.Process.PIDNamespace != 0 {
+			line("PID namespace", i.Process.PIDNamespace)
 		}
 	}
 	state := "runs"
@@ -240,7 +243,7 @@ func wait(c *call) error {
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	set, err := sysfd.NewWaitSet[string]()
+	set, err := sysfd.NewWaitSet[string](0)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func startProgram(t *testing.T) *program {
 	if err != nil {
 		t.Skip(err)
 	}
-	p.ref = sysfd.ProcessRef{PID: cmd.Process.Pid, ID: id}.String()
+	p.ref = sysfd.ProcessRef{PID: cmd.Process.Pid, ID: id}.Short()
 	return p
 }
 
@@ -60,10 +60,11 @@ func (p *program) otherID() string { return p.ref + "1" }
 
 func TestInfo(t *testing.T) {
 	p := startProgram(t)
-	for _, arg := range []string{p.pid(), p.ref} {
+	whole, _, _ := status(t, sysfdCommand("id", "-ref", p.pid()))
+	for _, arg := range []string{p.pid(), p.ref, strings.TrimSpace(whole)} {
 		var list []processInfo
 		succeeds(t, sysfdCommand("info", "-json", arg), &list)
-		if len(list) != 1 || list[0].Process == nil || list[0].Process.String() != p.ref || list[0].Zombie {
+		if len(list) != 1 || list[0].Process == nil || list[0].Process.Short() != p.ref || list[0].Zombie {
 			t.Fatalf("%+v", list)
 		}
 		if parent := list[0].Parent; parent != nil && *parent != os.Getpid() {

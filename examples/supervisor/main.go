@@ -197,7 +197,7 @@ func (s *supervisor) run(config string) error {
 		return err
 	}
 	defer s.null.Close()
-	if s.set, err = sysfd.NewWaitSet[*program](); err != nil {
+	if s.set, err = sysfd.NewWaitSet[*program](0); err != nil {
 		return err
 	}
 	defer s.set.Close()

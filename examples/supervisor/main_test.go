@@ -470,7 +470,7 @@ func TestAdopt(t *testing.T) {
 	// How it ends is known although the supervisor is not its parent.
 	s.must(first["a"].SendSignal(syscall.SIGUSR1))
 	if how := s.await("ended a " + ref + ": "); how != "exit status 7" {
-		r, err := first["a"].Wait(context.Background())
+		r, err := first["a"].Wait(context.Background(), 0)
 		if err != nil || r.Unknown == nil {
 			t.Errorf("ended: %s, and not %v, %v", how, r, err)
 		}
@@ -485,7 +485,7 @@ func TestAdopt(t *testing.T) {
 	// It ends while there is no supervisor to learn how.
 	s.kill()
 	s.must(again["a"].SendSignal(syscall.SIGKILL))
-	if _, err := again["a"].Wait(context.Background()); err != nil {
+	if _, err := again["a"].Wait(context.Background(), 0); err != nil {
 		t.Error(err)
 	}
 	s.start("")

@@ -12,7 +12,7 @@ import (
 // A cgroup is one of cgroup2.
 type cgroup struct {
 	dir *os.File
-	id  uint64
+	id  sysfd.CgroupID
 }
 
 func openCgroup(path string) (*cgroup, error) {
@@ -21,7 +21,7 @@ func openCgroup(path string) (*cgroup, error) {
 		return nil, err
 	}
 	g := &cgroup{dir: dir}
-	if g.id, err = sysfd.CgroupIDAt(int(dir.Fd()), ""); err == nil {
+	if g.id, err = sysfd.CgroupIDOf(int(dir.Fd())); err == nil {
 		err = cgroupsAreTold()
 	}
 	if err != nil {
@@ -54,7 +54,7 @@ func (g *cgroup) holds(p *sysfd.PidFD) (bool, error) {
 	return g.contains(id)
 }
 
-func cgroupOf(p *sysfd.PidFD) (id uint64, err error) {
+func cgroupOf(p *sysfd.PidFD) (id sysfd.CgroupID, err error) {
 	info, err := p.Info(sysfd.PIDFD_INFO_CGROUPID)
 	if err != nil {
 		return 0, err
@@ -67,7 +67,7 @@ func cgroupOf(p *sysfd.PidFD) (id uint64, err error) {
 }
 
 // contains tells whether the cgroup with this ID is g or below it.
-func (g *cgroup) contains(id uint64) (bool, error) {
+func (g *cgroup) contains(id sysfd.CgroupID) (bool, error) {
 	if id == g.id {
 		return true, nil
 	}
@@ -90,7 +90,7 @@ func (g *cgroup) contains(id uint64) (bool, error) {
 		case err != nil:
 			return false, err
 		}
-		if parent, ok := h.KernfsID(); ok && parent == g.id {
+		if parent, ok := h.KernfsID(); ok && sysfd.CgroupID(parent) == g.id {
 			return true, nil
 		}
 	}

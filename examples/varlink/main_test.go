@@ -248,12 +248,12 @@ type dialer struct{ conn net.Conn }
 
 func (d dialer) DialContext(context.Context, string, string) (net.Conn, error) { return d.conn, nil }
 
-func (c caller) whoAmI() (process sysfd.ProcessRef) {
+func (c caller) whoAmI() (process processID) {
 	c.Helper()
 	var reply struct {
-		Process  sysfd.ProcessRef
+		Process  processID
 		UID      *int
-		CgroupID *uint64
+		CgroupID *sysfd.CgroupID
 	}
 	c.must(c.Call(c.ctx, interfaceName+".WhoAmI", nil, &reply))
 	self, err := sysfd.OpenPidFD(os.Getpid(), 0)
@@ -287,11 +287,12 @@ func (c caller) watch(process any, flags uint64) (next func() string) {
 }
 
 // self is this process, which made the connections.
-func (t tester) self() sysfd.ProcessRef {
+func (t tester) self() processID {
 	t.Helper()
 	self, err := sysfd.SelfRef()
 	t.must(err)
-	return self
+	self.PIDNamespace = 0 // which systemd's type does not have
+	return processID(self)
 }
 
 // command returns a command that is one of the parts of the test binary.
@@ -303,7 +304,7 @@ func command(name string, args ...string) *exec.Cmd {
 
 // A watched is a process that ends as it is told.
 type watched struct {
-	sysfd.ProcessRef
+	processID
 	tester
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
@@ -321,7 +322,7 @@ func (t tester) watched() watched {
 	defer p.Close()
 	ref, err := p.Ref()
 	t.must(err)
-	return watched{ref, t, cmd, stdin}
+	return watched{processID(ref), t, cmd, stdin}
 }
 
 // reap waits for a child that a service in this process may have reaped already.
@@ -473,7 +474,7 @@ func TestListening(t *testing.T) {
 
 		// It ends also while a call is not answered yet.
 		w := tt.watched()
-		next := waiting.watch(w, varlink.More)
+		next := waiting.watch(w.processID, varlink.More)
 		tt.equal("reply", next(), `{"state":"running"} …`)
 		tt.must(d.Process.Signal(syscall.SIGTERM))
 		d.told(sysfd.NotifyStopping)
@@ -561,25 +562,25 @@ func TestWatch(t *testing.T) {
 		"signal 9": `{"state":"signaled","signal":9}`,
 	} {
 		w := tt.watched()
-		next := c.watch(w, varlink.More)
+		next := c.watch(w.processID, varlink.More)
 		tt.equal("reply", next(), `{"state":"running"} …`)
 		w.end(how)
 		c.ended(next(), want)
-		text, err := json.Marshal(w.ProcessRef)
+		text, err := json.Marshal(w.processID)
 		tt.must(err)
 		gone := fmt.Sprintf(`NoSuchProcess {"process":%s}`, text)
-		tt.equal("ended before", c.watch(w, varlink.More)(), gone)
+		tt.equal("ended before", c.watch(w.processID, varlink.More)(), gone)
 
 		// Without "more" there is one reply, and a call without a reply holds nothing up.
 		w = tt.watched()
-		c.watch(w, varlink.Oneway)
-		next = c.watch(w, 0)
+		c.watch(w.processID, varlink.Oneway)
+		next = c.watch(w.processID, 0)
 		w.end(how)
 		c.ended(next(), want)
 		tt.equal("caller", c.whoAmI(), tt.self())
 	}
 	w := tt.watched()
-	boot := w.ProcessRef
+	boot := w.processID
 	boot.BootID[0] ^= 1
 	if got := c.watch(boot, 0)(); !strings.HasPrefix(got, "NoSuchProcess ") {
 		t.Errorf("of another boot: %s", got)
@@ -597,7 +598,7 @@ func TestClientGone(t *testing.T) {
 		t := newTester(t)
 		s, conn := t.serveOne()
 		w := t.watched()
-		next := t.caller(conn).watch(w, varlink.More)
+		next := t.caller(conn).watch(w.processID, varlink.More)
 		t.equal("reply", next(), `{"state":"running"} …`)
 		_, err := io.WriteString(conn, unread)
 		t.must(err)
@@ -611,7 +612,7 @@ func TestHalfClosed(t *testing.T) {
 	tt := newTester(t)
 	s, conn := tt.serveOne()
 	w := tt.watched()
-	next := tt.caller(conn).watch(w, varlink.More)
+	next := tt.caller(conn).watch(w.processID, varlink.More)
 	tt.must(conn.CloseWrite())
 	tt.equal("reply", next(), `{"state":"running"} …`)
 	w.end("exit 3")
@@ -626,8 +627,8 @@ func TestPipelined(t *testing.T) {
 	s, conn := tt.serveOne()
 	c := tt.caller(conn)
 	w := tt.watched()
-	next := c.watch(w, varlink.More)
-	again := c.watch(w, 0)
+	next := c.watch(w.processID, varlink.More)
+	again := c.watch(w.processID, 0)
 	tt.equal("reply", next(), `{"state":"running"} …`)
 	third := c.watch(tt.self().PID, 0)
 	w.end("exit 0")
@@ -720,7 +721,7 @@ func TestManyClients(t *testing.T) {
 	var next [maxClients]func() string
 	for i := range watchers {
 		watchers[i] = tt.caller(tt.dial(address))
-		next[i] = watchers[i].watch(w, varlink.More)
+		next[i] = watchers[i].watch(w.processID, varlink.More)
 		tt.equal("reply", next[i](), `{"state":"running"} …`)
 	}
 	var others sync.WaitGroup
@@ -728,7 +729,7 @@ func TestManyClients(t *testing.T) {
 		c := tt.caller(tt.dial(address))
 		others.Go(func() {
 			for range 3 {
-				var reply struct{ Process sysfd.ProcessRef }
+				var reply struct{ Process processID }
 				if err := c.Call(c.ctx, interfaceName+".WhoAmI", nil, &reply); err != nil || reply.Process.PID != os.Getpid() {
 					t.Errorf("%v, %v", reply, err)
 				}
@@ -785,9 +786,9 @@ func (p *place) mountAt(dir, what string, flags uintptr) {
 
 func (p *place) path(name string) string { return filepath.Join(p.mount, p.top, name) }
 
-func (p *place) id(name string) uint64 {
+func (p *place) id(name string) sysfd.CgroupID {
 	p.Helper()
-	id, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, p.path(name))
+	id, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, p.path(name), 0)
 	p.must(err)
 	return id
 }

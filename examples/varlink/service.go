@@ -23,6 +23,15 @@ type processes struct {
 	only *cgroup // of callers that are answered; nil = of all
 }
 
+// A processID is a process as systemd writes it: its type ProcessId.
+type processID struct {
+	PID          int           `json:"pid"`
+	ID           sysfd.PidFDID `json:"pidfdId,omitzero"`
+	StartTime    uint64        `json:"-"`
+	BootID       sysfd.BootID  `json:"bootId,omitzero"`
+	PIDNamespace uint32        `json:"-"`
+}
+
 type failure struct {
 	Reason string `json:"reason"`
 }
@@ -79,17 +88,18 @@ func fail(ctx context.Context, call varlink.Call, err error) error {
 
 func whoAmI(ctx context.Context, call varlink.Call, c *client) error {
 	var reply struct {
-		Process  sysfd.ProcessRef `json:"process"`
-		UID      *uint32          `json:"uid,omitempty"`
-		CgroupID *uint64          `json:"cgroupId,omitempty"`
+		Process  processID       `json:"process"`
+		UID      *uint32         `json:"uid,omitempty"`
+		CgroupID *sysfd.CgroupID `json:"cgroupId,omitempty"`
 	}
 	if c.peer == nil {
 		return fail(ctx, call, c.peerErr)
 	}
-	var err error
-	if reply.Process, err = c.peer.Ref(); err != nil {
+	ref, err := c.peer.Ref()
+	if err != nil {
 		return fail(ctx, call, err)
 	}
+	reply.Process = processID(ref)
 	info, err := c.peer.Info(sysfd.PIDFD_INFO_CREDS | sysfd.PIDFD_INFO_CGROUPID)
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return fail(ctx, call, err)
@@ -116,12 +126,12 @@ func watch(ctx context.Context, call varlink.Call, c *client) error {
 		return nil
 	}
 	var in struct {
-		Process sysfd.ProcessRef `json:"process"`
+		Process processID `json:"process"`
 	}
-	if err := call.GetParameters(&in); err != nil || in.Process.ID == 0 {
+	if err := call.GetParameters(&in); err != nil || in.Process.PID <= 0 || in.Process.ID == 0 {
 		return call.ReplyInvalidParameter(ctx, "process")
 	}
-	p, err := in.Process.Open()
+	p, err := sysfd.ProcessRef(in.Process).Open()
 	switch {
 	case errors.Is(err, os.ErrProcessDone):
 		return call.ReplyError(ctx, interfaceName+".NoSuchProcess", in)
@@ -134,7 +144,7 @@ func watch(ctx context.Context, call varlink.Call, c *client) error {
 		return err
 	}
 	defer stop()
-	r, err := p.TryWait()
+	r, err := p.TryWait(0)
 	if err == nil && !r.Ended {
 		if call.WantsMore() {
 			call.Continues = true
@@ -143,7 +153,7 @@ func watch(ctx context.Context, call varlink.Call, c *client) error {
 			}
 			call.Continues = false
 		}
-		r, err = p.Wait(ctx)
+		r, err = p.Wait(ctx, 0)
 	}
 	switch {
 	case ctx.Err() != nil:

@@ -125,8 +125,8 @@ func TestExec(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	out, err := test("386-on-amd64-newest", "386", "-run=^TestPidFDGetID$", "github.com/sysfd/sysfd")
-	if err != nil || !strings.Contains(out, "--- PASS: TestPidFDGetID") || !strings.Contains(out, "ok  \tgithub.com/sysfd/sysfd\t") {
+	out, err := test("386-on-amd64-newest", "386", "-run=^TestPidFDIDOf$", "github.com/sysfd/sysfd")
+	if err != nil || !strings.Contains(out, "--- PASS: TestPidFDIDOf") || !strings.Contains(out, "ok  \tgithub.com/sysfd/sysfd\t") {
 		t.Errorf("%v: %s", err, out)
 	}
 	out, err = test("amd64-newest", "amd64", "-run=Fails", "./testdata/failing")

@@ -75,7 +75,7 @@ func newSoak(program string, rounds, pidMax int) (*soak, error) {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	var err error
-	if s.set, err = sysfd.NewWaitSet[chan<- sysfd.WaitResult](); err != nil {
+	if s.set, err = sysfd.NewWaitSet[chan<- sysfd.WaitResult](0); err != nil {
 		return nil, err
 	}
 	go s.waitForSet()
@@ -385,7 +385,7 @@ func (s *soak) gone(c *child, p *sysfd.PidFD) error {
 	if id, err := p.ID(); err != nil || id != c.ID {
 		return fmt.Errorf("the ID by the pidfd: %v, %v", id, err)
 	}
-	if r, err := p.TryWait(); err != nil || r.Reaped || !isEnd(r, c.end) {
+	if r, err := p.TryWait(0); err != nil || r.Reaped || !isEnd(r, c.end) {
 		return fmt.Errorf("the status by the pidfd: %+v, %v", r, err)
 	}
 	ref, err := copyOf(c.ProcessRef)
@@ -416,7 +416,7 @@ func isEnd(r sysfd.WaitResult, want syscall.WaitStatus) bool {
 func (s *soak) finish(c *child) error {
 	if rand.IntN(8) == 0 {
 		ctx, cancel := context.WithTimeout(s.ctx, time.Duration(rand.IntN(200))*time.Microsecond)
-		r, err := c.pidfd.Wait(ctx)
+		r, err := c.pidfd.Wait(ctx, 0)
 		cancel()
 		switch {
 		case s.ctx.Err() != nil:
@@ -505,5 +505,5 @@ func (s *soak) wait(c *child) (r sysfd.WaitResult, err error) {
 			return r, err
 		}
 	}
-	return c.pidfd.Wait(s.ctx)
+	return c.pidfd.Wait(s.ctx, 0)
 }

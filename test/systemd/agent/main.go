@@ -139,7 +139,7 @@ func (*Agent) Store(nameAndText [2]string, sent *bool) error {
 	if _, err := f.WriteString(nameAndText[1]); err != nil {
 		return err
 	}
-	*sent, err = sysfd.StoreFDs(context.Background(), nameAndText[0], []*os.File{f})
+	*sent, err = sysfd.NotifyStoreFDs(context.Background(), nameAndText[0], []*os.File{f})
 	return err
 }
 
@@ -151,7 +151,7 @@ func (*Agent) StoreHungUp(nameAndMore []string, sent *bool) error {
 	}
 	defer r.Close()
 	w.Close()
-	*sent, err = sysfd.StoreFDs(context.Background(), nameAndMore[0], []*os.File{r}, nameAndMore[1:]...)
+	*sent, err = sysfd.NotifyStoreFDs(context.Background(), nameAndMore[0], []*os.File{r}, nameAndMore[1:]...)
 	return err
 }
 
@@ -168,7 +168,7 @@ func (*Agent) StoreMany(pipes int, sent *bool) error {
 		files = append(files, r, r)
 	}
 	var err error
-	*sent, err = sysfd.StoreFDs(context.Background(), "many", files, sysfd.NotifyNoPoll)
+	*sent, err = sysfd.NotifyStoreFDs(context.Background(), "many", files, sysfd.NotifyNoPoll)
 	return err
 }
 
@@ -192,7 +192,7 @@ func (*Agent) Stored(none int, stored *[]string) error {
 }
 
 func (*Agent) RemoveStored(name string, sent *bool) (err error) {
-	*sent, err = sysfd.RemoveStoredFDs(context.Background(), name)
+	*sent, err = sysfd.NotifyRemoveStoredFDs(context.Background(), name)
 	return err
 }
 

@@ -203,9 +203,9 @@ func notify(words []string) (bool, error) {
 	case "notify":
 		return sysfd.NotifyFiles(ctx, files, assignments...)
 	case "store":
-		return sysfd.StoreFDs(ctx, value, files)
+		return sysfd.NotifyStoreFDs(ctx, value, files)
 	case "remove":
-		return sysfd.RemoveStoredFDs(ctx, value)
+		return sysfd.NotifyRemoveStoredFDs(ctx, value)
 	case "mainprocess":
 		id, err := strconv.ParseUint(value, 10, 64)
 		if err != nil {
@@ -231,14 +231,14 @@ var senders = map[string]func(words []string, files []*os.File) error{
 	},
 	"start": func(words []string, files []*os.File) error {
 		std := &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}
-		process, p, err := sysfd.StartListenFDs(words[0], words, std, files)
+		p, err := sysfd.StartListenFDs(words[0], words, std, files)
 		if err != nil {
 			return err
 		}
 		defer p.Close()
-		state, err := process.Wait()
-		if err == nil && !state.Success() {
-			err = errors.New(state.String())
+		r, err := p.Wait(context.Background(), 0)
+		if err == nil && (!r.Status.Exited() || r.Status.ExitStatus() != 0) {
+			err = errors.New(r.String())
 		}
 		return err
 	},

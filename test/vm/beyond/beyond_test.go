@@ -128,7 +128,7 @@ func inspect(t *testing.T, pid int) (p process) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	id, err := sysfd.PidFDGetID(fd)
+	id, err := sysfd.PidFDIDOf(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,8 @@ func inspect(t *testing.T, pid int) (p process) {
 		t.Fatal(err)
 	}
 	p.inode = st.Ino
-	generation, err := unix.IoctlGetUint32(fd, sysfd.FS_IOC32_GETVERSION)
+	const _FS_IOC32_GETVERSION = 0x80047601 // FS_IOC_GETVERSION with 32 bits
+	generation, err := unix.IoctlGetUint32(fd, _FS_IOC32_GETVERSION)
 	p.generation = strconv.FormatUint(uint64(generation), 16)
 	if err != nil {
 		p.generation = err.Error()
@@ -384,20 +385,20 @@ func TestCgroupID(t *testing.T) {
 	const counter = "kernfs"
 	if !locate(t, counter, func(int) (id, more uint64) {
 		last += "+"
-		return makeCgroup(t, last), uint64(len(files))
+		return uint64(makeCgroup(t, last)), uint64(len(files))
 	}) {
 		t.Fatal("the host does not find the counter")
 	}
 
 	// The kernel gives the lower half again when the counter has gone round.
-	removed, err := sysfd.CgroupIDAt(int(root.Fd()), last)
+	removed, err := sysfd.CgroupIDAt(int(root.Fd()), last, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := syscall.Rmdir(filepath.Join(cgroups, last)); err != nil {
 		t.Fatal(err)
 	}
-	var id uint64
+	var id sysfd.CgroupID
 	var name string
 	for try := range 50 {
 		time.Sleep(100 * time.Millisecond) // the kernel takes its time to let go of what was removed
@@ -413,11 +414,11 @@ func TestCgroupID(t *testing.T) {
 	if err := syscall.Stat(filepath.Join(cgroups, name), &st); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("cgroup removed: %#x, new: %#x, st_ino %#x", removed, id, st.Ino)
+	t.Logf("cgroup removed: %#x, new: %#x, st_ino %#x", uint64(removed), uint64(id), st.Ino)
 	if id>>32 == 0 || id == removed || uint32(id) != uint32(removed) {
 		t.Fatal("that is not what was to be tried")
 	}
-	if full := st.Ino == id; full == narrow(t) {
+	if full := st.Ino == uint64(id); full == narrow(t) {
 		t.Errorf("st_ino has the whole ID: %v", full)
 	}
 
@@ -436,14 +437,14 @@ func TestCgroupID(t *testing.T) {
 	if target, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd())); filepath.Base(target) != name {
 		t.Errorf("another cgroup was opened: %s, %v", target, err)
 	}
-	for _, other := range []uint64{removed, id & (1<<32 - 1), id + 1<<32, id ^ 7<<32} {
+	for _, other := range []sysfd.CgroupID{removed, id & (1<<32 - 1), id + 1<<32, id ^ 7<<32} {
 		if other == id {
 			continue
 		}
 		g, err := sysfd.OpenCgroup(int(root.Fd()), other)
 		wantError(t, err, syscall.ESTALE)
 		if err == nil {
-			t.Errorf("%#x opens %s", other, g.Name())
+			t.Errorf("%#x opens %s", uint64(other), g.Name())
 			g.Close()
 		}
 	}
@@ -463,18 +464,18 @@ func TestCgroupID(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, ok := info.CgroupID(); !ok || got != id {
-		t.Errorf("PIDFD_GET_INFO says %#x, %v", got, ok)
+		t.Errorf("PIDFD_GET_INFO says %#x, %v", uint64(got), ok)
 	}
 }
 
 // makeCgroup makes one for the life of the machine.
-func makeCgroup(t *testing.T, name string) (id uint64) {
+func makeCgroup(t *testing.T, name string) (id sysfd.CgroupID) {
 	t.Helper()
 	path := filepath.Join(cgroups, name)
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	id, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, path)
+	id, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,118 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"bytes"
+	"encoding"
+	"encoding/gob"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"testing"
+)
+
+// A named is a name of a thing: a value with one text.
+type named interface {
+	comparable
+	fmt.Stringer
+	encoding.TextAppender
+	encoding.TextMarshaler
+}
+
+// testText checks that all ways to write and read a name use its one text. The texts are in
+// the keys of values.
+func testText[T named](t *testing.T, parse func(string) (T, error), values map[string]T) {
+	t.Helper()
+	var zero T
+	if values[""] != zero || zero.String() != "" {
+		t.Errorf("the zero value is %q", zero)
+	}
+	keys := map[T]string{}
+	for text, v := range values {
+		if v.String() != text {
+			t.Errorf("%#v: %q, want %q", v, v, text)
+		}
+		if got, err := parse(text); err != nil || got != v {
+			t.Errorf("%q: %#v, %v", text, got, err)
+		}
+		if got, err := v.MarshalText(); err != nil || string(got) != text {
+			t.Errorf("%#v: %q, %v", v, got, err)
+		}
+		if got, err := v.AppendText([]byte("x")); err != nil || string(got) != "x"+text {
+			t.Errorf("%#v: %q, %v", v, got, err)
+		}
+		keys[v] = text
+
+		got, other := zero, values[text+"?"]
+		if err := any(&got).(encoding.TextUnmarshaler).UnmarshalText([]byte(text)); err != nil || got != v {
+			t.Errorf("%q: %#v, %v", text, got, err)
+		}
+		if err := any(&got).(encoding.TextUnmarshaler).UnmarshalText([]byte("no " + text)); err == nil || got != v {
+			t.Errorf("%q with no in front: %#v, %v", text, got, err)
+		}
+		flags := flag.NewFlagSet("", flag.ContinueOnError)
+		flags.SetOutput(io.Discard)
+		flags.TextVar(any(&got).(encoding.TextUnmarshaler), "f", other, "")
+		if err := flags.Parse([]string{"-f", text}); err != nil || got != v || flags.Lookup("f").Value.String() != text {
+			t.Errorf("-f %q: %#v, %v", text, got, err)
+		}
+	}
+	text, err := json.Marshal(keys)
+	var again map[T]string
+	if err == nil {
+		err = json.Unmarshal(text, &again)
+	}
+	if err != nil || len(again) != len(keys) {
+		t.Errorf("%s, %v", text, err)
+	}
+	for v, text := range again {
+		if values[text] != v {
+			t.Errorf("%q became %#v in JSON", text, v)
+		}
+	}
+	var stored bytes.Buffer
+	again = nil
+	if err := gob.NewEncoder(&stored).Encode(keys); err != nil {
+		t.Fatal(err)
+	}
+	if err := gob.NewDecoder(&stored).Decode(&again); err != nil || len(again) != len(keys) {
+		t.Errorf("%v, %v", again, err)
+	}
+	for v, text := range again {
+		if values[text] != v {
+			t.Errorf("%q became %#v in gob", text, v)
+		}
+	}
+}
+
+// testBinary checks that a binary form is short enough, comes back, and that nothing else does.
+func testBinary[T interface {
+	comparable
+	encoding.BinaryAppender
+	encoding.BinaryMarshaler
+}](t *testing.T, lengths map[T]int) {
+	t.Helper()
+	read := func(to *T, data []byte) error { return any(to).(encoding.BinaryUnmarshaler).UnmarshalBinary(data) }
+	for v, want := range lengths {
+		data, err := v.MarshalBinary()
+		if err != nil || len(data) != want {
+			t.Errorf("%v: %d bytes, want %d, %v", v, len(data), want, err)
+		}
+		if more, err := v.AppendBinary([]byte("x")); err != nil || string(more) != "x"+string(data) {
+			t.Errorf("%v: %x, %v", v, more, err)
+		}
+		var got T
+		if err := read(&got, data); err != nil || got != v {
+			t.Errorf("%x: %v, %v", data, got, err)
+		}
+		for n := range data {
+			if err := read(&got, data[:n]); err == nil {
+				if short, _ := any(got).(encoding.BinaryMarshaler).MarshalBinary(); !bytes.Equal(short, data[:n]) {
+					t.Errorf("%x is read as %v, which is %x", data[:n], got, short)
+				}
+			}
+		}
+	}
+}
