@@ -1,0 +1,90 @@
+//go:build unix
+
+package collector
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"testing"
+)
+
+// forget opens a file, and sees to it that no one has it any more. One holds another,
+// so that it takes more than one collection.
+//
+//go:noinline
+func forget(t *testing.T) (fds [2]int) {
+	t.Helper()
+	type holder struct {
+		file *os.File
+		held *holder
+	}
+	var last *holder
+	for i := range fds {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fds[i] = int(f.Fd())
+		last = &holder{f, last}
+		runtime.SetFinalizer(last, func(*holder) {})
+	}
+	return fds
+}
+
+func isOpen(fd int) bool {
+	var s syscall.Stat_t
+	return syscall.Fstat(fd, &s) == nil
+}
+
+func TestRun(t *testing.T) {
+	for range 20 {
+		before := Run()
+		fds := forget(t)
+		if after := Run(); after != before+4 {
+			t.Fatalf("%d tidied up, %d before", after, before)
+		}
+		for _, fd := range fds {
+			if isOpen(fd) {
+				t.Fatalf("%d is still open", fd)
+			}
+		}
+	}
+}
+
+func TestRunTwice(t *testing.T) {
+	before := Run()
+	if after := Run(); after != before {
+		t.Errorf("%d tidied up, %d before", after, before)
+	}
+}
+
+var garbage []byte
+
+func TestStop(t *testing.T) {
+	old := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(old)
+	gone := forget(t)
+	restart := Stop()
+	for _, fd := range gone {
+		if isOpen(fd) {
+			t.Errorf("%d, which was forgotten before, is still open", fd)
+		}
+	}
+	kept := forget(t)
+	Stop()()
+	for range 200 {
+		garbage = make([]byte, 100_000)
+	}
+	for _, fd := range kept {
+		if !isOpen(fd) {
+			t.Errorf("%d, which was forgotten after, is closed", fd)
+		}
+	}
+	restart()
+	if percent := debug.SetGCPercent(100); percent != 100 {
+		t.Errorf("%d %% afterwards", percent)
+	}
+	Run()
+}
