@@ -17,7 +17,8 @@
 // Threads of the worker come and go, too, and take PIDs that were those of children.
 //
 // In the end all IDs must be different, and the worker must have as many descriptors and
-// goroutines and as much memory as after the first tenth of the rounds.
+// goroutines and as much memory as after the first tenth of the rounds. A file that was forgotten, and
+// closed by the garbage collector, is found, too.
 //
 // All this is done for amd64 and 386, or for the one architecture that the tests run on; and
 // once more with open_by_handle_at(2) forbidden, where sysfd opens a process by its PID and compares

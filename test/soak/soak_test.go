@@ -60,6 +60,7 @@ func TestSabotage(t *testing.T) {
 		{"signal", "signal 14"},
 		{"id", "IDs that were seen twice"},
 		{"descriptor", "descriptors became"},
+		{"forgotten", "0 forgotten files became 1"},
 		{"goroutine", "goroutines became"},
 		{"memory", "KiB of heap became"},
 		{"zombie", "a child is left"},

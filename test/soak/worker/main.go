@@ -186,6 +186,7 @@ var sabotages = map[string]func(s *soak, pid int){
 	"signal":     func(_ *soak, pid int) { unix.Kill(pid, unix.SIGALRM) }, // as if meant for another
 	"id":         func(s *soak, _ int) { s.names[0].ID = s.names[1].ID },
 	"descriptor": func(*soak, int) { unix.Dup(0) },
+	"forgotten":  func(*soak, int) { fd, _ := unix.Dup(0); os.NewFile(uintptr(fd), "forgotten") },
 	"goroutine":  func(*soak, int) { go func() { select {} }() },
 	"memory":     func(s *soak, _ int) { s.kept = make([]byte, 2*heapMargin*1024) },
 	"zombie":     func(s *soak, _ int) { syscall.ForkExec(s.program, nil, nil) },
