@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -237,6 +238,7 @@ func noProgram(t *testing.T) string {
 // passed files: neither by the garbage collector nor by a timer.
 func TestExecListenFDsUnderLoad(t *testing.T) {
 	keepsDescriptors(t)
+	defer debug.SetGCPercent(debug.SetGCPercent(100)) // keepsDescriptors has stopped the collector
 	program := noProgram(t)
 	stop := make(chan bool)
 	var group waitGroup

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/sysfd/sysfd/internal/collector"
 	"golang.org/x/sys/unix"
 )
 
@@ -763,6 +764,7 @@ const againVar = "SYSFD_TEST_AGAIN" // the test that runs again
 func again(t *testing.T, change func(cmd *exec.Cmd)) bool {
 	t.Helper()
 	if os.Getenv(againVar) == t.Name() {
+		t.Cleanup(collector.Stop()) // for try
 		return true
 	}
 	if os.Getenv(emulatorVar) != "" {

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/sysfd/sysfd/internal/collector"
 )
 
 // children are what the test binary does when it is started as a child. They
@@ -119,12 +121,13 @@ func descriptors(t testing.TB) (open []string) {
 }
 
 // keepsDescriptors fails a test that leaves other descriptors open than it found.
-// Call it first, so that it looks last.
+// Call it first, so that it looks last. The collector closes no forgotten file meanwhile.
 func keepsDescriptors(t *testing.T) {
 	t.Helper()
 	if _, err := os.Stat("/proc/self/fd"); err != nil {
 		lacks(t, "/proc")
 	}
+	t.Cleanup(collector.Stop())
 	// The runtime opens its poller's at first use, and keeps them.
 	r, w, err := os.Pipe()
 	if err != nil {
