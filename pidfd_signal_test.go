@@ -15,13 +15,13 @@ import (
 	"unsafe"
 )
 
-// sigset64 is the kernel's, for signals up to 64.
-type sigset64 [2]uint32
+// signalSet is the kernel's. The second half is that of MIPS alone, which has 128 signals.
+type signalSet [4]uint32
 
-func (s *sigset64) add(sig syscall.Signal) {
+func (s *signalSet) add(sig syscall.Signal) {
 	word := int(sig-1) / 32
 	if bigEndian && is64bit {
-		word = 1 - word
+		word ^= 1
 	}
 	s[word] |= 1 << ((sig - 1) % 32)
 }
@@ -42,16 +42,16 @@ func init() {
 	// Prints the ID of a thread, and each signal that this thread gets with what comes along.
 	children["sigwait"] = func([]string) error {
 		runtime.LockOSThread()
-		var set sigset64
+		var set signalSet
 		set.add(realTime)
 		set.add(syscall.SIGUSR1)
-		if _, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, _SIG_SETMASK, uintptr(unsafe.Pointer(&set)), 0, unsafe.Sizeof(set), 0, 0); errno != 0 {
+		if _, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, _SIG_SETMASK, uintptr(unsafe.Pointer(&set)), 0, _SIGSET_SIZE, 0, 0); errno != 0 {
 			return errno
 		}
 		fmt.Println(syscall.Gettid())
 		for {
 			var info sigqueueInfo
-			_, _, errno := syscall.Syscall6(syscall.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&set)), uintptr(unsafe.Pointer(&info)), 0, unsafe.Sizeof(set), 0, 0)
+			_, _, errno := syscall.Syscall6(syscall.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&set)), uintptr(unsafe.Pointer(&info)), 0, _SIGSET_SIZE, 0, 0)
 			if errno == syscall.EINTR {
 				continue
 			}
