@@ -110,7 +110,7 @@ func (v vm) run(ctx context.Context) (r result) {
 		return r
 	}
 	if v.raise {
-		raiser := raiser{dir: dir, answers: keys}
+		raiser := raiser{dir: dir, answers: keys, order: v.machine.byteOrder()}
 		defer raiser.close()
 		v.host = raiser.line
 	}

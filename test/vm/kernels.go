@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -39,11 +40,23 @@ type machine struct {
 }
 
 var machines = map[string]machine{
-	"amd64":   {"amd64", "amd64", "cloud-amd64", "ttyS0", 1024, []string{"qemu-system-x86_64", "-M", "pc", "-cpu", "qemu64"}, "qemu-system-x86"},
-	"686":     {"i386", "386", "686-pae", "ttyS0", 2560, []string{"qemu-system-i386", "-M", "pc", "-cpu", "qemu32"}, "qemu-system-x86"},
-	"arm":     {"armhf", "arm", "armmp", "ttyAMA0", 2048, []string{"qemu-system-arm", "-M", "virt", "-cpu", "cortex-a15"}, "qemu-system-arm"},
-	"arm64":   {"arm64", "arm64", "cloud-arm64", "ttyAMA0", 2048, []string{"qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a57"}, "qemu-system-arm"},
-	"riscv64": {"riscv64", "riscv64", "riscv64", "ttyS0", 2048, []string{"qemu-system-riscv64", "-M", "virt"}, "qemu-system-misc, opensbi"},
+	"amd64":    {"amd64", "amd64", "cloud-amd64", "ttyS0", 1024, []string{"qemu-system-x86_64", "-M", "pc", "-cpu", "qemu64"}, "qemu-system-x86"},
+	"686":      {"i386", "386", "686-pae", "ttyS0", 2560, []string{"qemu-system-i386", "-M", "pc", "-cpu", "qemu32"}, "qemu-system-x86"},
+	"arm":      {"armhf", "arm", "armmp", "ttyAMA0", 2048, []string{"qemu-system-arm", "-M", "virt", "-cpu", "cortex-a15"}, "qemu-system-arm"},
+	"arm64":    {"arm64", "arm64", "cloud-arm64", "ttyAMA0", 2048, []string{"qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a57"}, "qemu-system-arm"},
+	"s390x":    {"s390x", "s390x", "s390x", "ttysclp0", 2048, []string{"qemu-system-s390x", "-M", "s390-ccw-virtio"}, "qemu-system-misc"},
+	"ppc64el":  {"ppc64el", "ppc64le", "powerpc64le", "hvc0", 2048, []string{"qemu-system-ppc64", "-M", "pseries"}, "qemu-system-ppc"},
+	"mips64el": {"mips64el", "mips64le", "5kc-malta", "ttyS0", 1024, []string{"qemu-system-mips64el", "-M", "malta", "-cpu", "5KEf"}, "qemu-system-mips"},
+	"mipsel":   {"mipsel", "mipsle", "4kc-malta", "ttyS0", 1024, []string{"qemu-system-mipsel", "-M", "malta", "-cpu", "24Kf"}, "qemu-system-mips"},
+	"riscv64":  {"riscv64", "riscv64", "riscv64", "ttyS0", 2048, []string{"qemu-system-riscv64", "-M", "virt"}, "qemu-system-misc, opensbi"},
+}
+
+// byteOrder is that of the kernel and of its programs.
+func (m machine) byteOrder() binary.ByteOrder {
+	if m.goarch == "s390x" {
+		return binary.BigEndian
+	}
+	return binary.LittleEndian
 }
 
 // The suites in which Debian has a kernel. Backports keep older ones for a while.
@@ -80,6 +93,11 @@ var kernels = []kernel{
 	{"arm64-7.2", "7.2", "arm64", "arm64", newest, false, false},
 	{"arm64-newest", "", "arm64", "arm64", newest, false, false},
 	{"arm-on-arm64-newest", "", "arm", "arm64", newest, false, false},
+	{"s390x-7.2", "7.2", "s390x", "s390x", unreleased, false, false},
+	{"s390x-newest", "", "s390x", "s390x", []string{"sid"}, true, true},
+	{"ppc64le-7.2", "7.2", "ppc64le", "ppc64el", unreleased, false, false},
+	{"mips64le-6.1", "6.1", "mips64le", "mips64el", bookworm, false, false},
+	{"mipsle-6.1", "6.1", "mipsle", "mipsel", bookworm, false, false},
 	{"riscv64-7.2", "7.2", "riscv64", "riscv64", []string{"sid"}, false, false},
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"net"
 	"os"
 	"path/filepath"
@@ -23,12 +24,15 @@ import (
 //
 //	@sample NAME A B   The counter NAME is A+B now. The answer is how many places there are of which
 //	                   this has been true each time.
-//	@set NAME HIGH LOW Makes it HIGH<<32 + LOW.
+//	@halves NAME A B   The same, for a counter that is two words of 32 bits, the lower half first
+//	                   in any byte order.
+//	@set NAME HIGH LOW Makes it HIGH<<32 + LOW. It must not be one of halves.
 //	@rewind NAME LOW   The counter is one of kernfs. Makes the kernel look for a free number from
 //	                   LOW on next. If it has to count up its upper half for that, it does.
 type raiser struct {
 	dir     string    // has the memory and qemu's monitor
 	answers io.Writer // the keys of the console
+	order   binary.ByteOrder
 
 	ram     []byte
 	conn    net.Conn
@@ -134,8 +138,14 @@ func (r *raiser) answer(question string) (string, error) {
 		}
 	}
 	name := words[1]
-	if words[0] == "sample" {
-		r.sample(name, n[0]+n[1])
+	switch value := n[0] + n[1]; words[0] {
+	case "halves":
+		if r.order == binary.BigEndian {
+			value = bits.RotateLeft64(value, 32)
+		}
+		fallthrough
+	case "sample":
+		r.sample(name, value)
 		return strconv.Itoa(len(r.places[name])), nil
 	}
 	if len(r.places[name]) != 1 {
@@ -144,7 +154,7 @@ func (r *raiser) answer(question string) (string, error) {
 	place := r.places[name][0]
 	switch words[0] {
 	case "set":
-		binary.LittleEndian.PutUint64(r.ram[place:], n[0]<<32+n[1])
+		r.order.PutUint64(r.ram[place:], n[0]<<32+n[1])
 		return "ok", nil
 	case "rewind":
 		return "ok", r.rewind(place, uint32(n[0]))
@@ -154,6 +164,9 @@ func (r *raiser) answer(question string) (string, error) {
 
 // sample keeps the places that have the value.
 func (r *raiser) sample(name string, value uint64) {
+	if r.order == binary.BigEndian {
+		value = bits.ReverseBytes64(value)
+	}
 	differs := func(offset int) bool { return binary.LittleEndian.Uint64(r.ram[offset:]) != value }
 	if places, ok := r.places[name]; ok {
 		r.places[name] = slices.DeleteFunc(places, differs)
@@ -171,12 +184,12 @@ func (r *raiser) sample(name string, value uint64) {
 // rewind changes the idr_next of a struct kernfs_root, given the place of its last_id_lowbits,
 // which is followed by id_highbits. The one is close to the other, and larger by one.
 func (r *raiser) rewind(last int, low uint32) error {
-	next := binary.LittleEndian.Uint32(r.ram[last:]) + 1
+	next := r.order.Uint32(r.ram[last:]) + 1
 	before := []int{4, 8, 12, 16, 20, 24, 28, 32}
-	i := slices.IndexFunc(before, func(n int) bool { return last >= n && binary.LittleEndian.Uint32(r.ram[last-n:]) == next })
+	i := slices.IndexFunc(before, func(n int) bool { return last >= n && r.order.Uint32(r.ram[last-n:]) == next })
 	if i < 0 {
 		return errors.New("there is no idr_next")
 	}
-	binary.LittleEndian.PutUint32(r.ram[last-before[i]:], low)
+	r.order.PutUint32(r.ram[last-before[i]:], low)
 	return nil
 }

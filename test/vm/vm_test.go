@@ -204,7 +204,7 @@ func TestKernelList(t *testing.T) {
 			raise++
 		}
 	}
-	if ci != 5 || raise != 2 {
+	if ci != 6 || raise != 3 {
 		t.Errorf("%d in -ci, %d in -raise", ci, raise)
 	}
 	found, err := find("arm-7.2,amd64-6.1")
@@ -296,7 +296,13 @@ func TestCPIO(t *testing.T) {
 
 // A guest with a counter, a struct kernfs_root, and what only looks like a counter.
 func TestRaiser(t *testing.T) {
-	r := raiser{ram: make([]byte, 256), places: map[string][]int{}}
+	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		t.Run(order.String(), func(t *testing.T) { testRaiser(t, order) })
+	}
+}
+
+func testRaiser(t *testing.T, order binary.ByteOrder) {
+	r := raiser{ram: make([]byte, 256), order: order, places: map[string][]int{}}
 	const counter, other, next, last = 20, 64, 128, 136
 	ask := func(question, want string) {
 		t.Helper()
@@ -304,7 +310,7 @@ func TestRaiser(t *testing.T) {
 			t.Errorf("%s: %s, %v; want %s", question, answer, err, want)
 		}
 	}
-	put := func(place int, value uint64) { binary.LittleEndian.PutUint64(r.ram[place:], value) }
+	put := func(place int, value uint64) { order.PutUint64(r.ram[place:], value) }
 	put(counter, 100)
 	put(other, 100)
 	put(len(r.ram)-8, 100)
@@ -315,14 +321,15 @@ func TestRaiser(t *testing.T) {
 	put(counter, 103)
 	ask("sample pid 103 0", "1")
 	ask("set pid 7 5", "ok")
-	if got := binary.LittleEndian.Uint64(r.ram[counter:]); got != 7<<32+5 {
+	if got := order.Uint64(r.ram[counter:]); got != 7<<32+5 {
 		t.Errorf("%#x", got)
 	}
-	put(next, 44)
-	put(last, 1<<32+43)
-	ask("sample kernfs 4294967296 43", "1")
+	order.PutUint32(r.ram[next:], 44)
+	order.PutUint32(r.ram[last:], 43)
+	order.PutUint32(r.ram[last+4:], 1)
+	ask("halves kernfs 4294967296 43", "1")
 	ask("rewind kernfs 17", "ok")
-	if got := binary.LittleEndian.Uint32(r.ram[next:]); got != 17 {
+	if got := order.Uint32(r.ram[next:]); got != 17 {
 		t.Errorf("%d", got)
 	}
 	for _, question := range []string{"rewind kernfs 17", "set none 1 1", "sample", "sample x -1", "sample x 1 2 3", "fly pid 1"} {
