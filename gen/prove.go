@@ -34,7 +34,7 @@ func prove(root, goarch string, overlay map[string][]byte, v values) (difference
 func load(root, goarch string, overlay map[string][]byte) (sysfd, unix *packages.Package, err error) {
 	pkgs, err := packages.Load(&packages.Config{
 		Mode: packages.NeedName | packages.NeedFiles | packages.NeedImports | packages.NeedDeps |
-			packages.NeedTypes | packages.NeedTypesSizes | packages.NeedSyntax,
+			packages.NeedTypes | packages.NeedTypesInfo | packages.NeedTypesSizes | packages.NeedSyntax,
 		Dir:     root,
 		Env:     append(os.Environ(), "GOOS=linux", "GOARCH="+goarch, "CGO_ENABLED=0", "GOWORK=off"),
 		Overlay: overlay,
