@@ -2,7 +2,8 @@ package main
 
 // The tables below are the one place where an architecture, a system call, a
 // constant or a kernel struct is written down. Everything else in this module
-// turns them into zsys_linux_$GOARCH.go and proves the result.
+// turns them into zsys_linux_$GOARCH.go and proves the result. What the package
+// takes from golang.org/x/sys/unix is written down, too, to be proved.
 
 // An arch is one Linux port of Go.
 type arch struct {
@@ -38,7 +39,7 @@ type group struct {
 
 // A constant is a macro or an enumerator.
 type constant struct {
-	Name     string // C spelling; with a leading _ the Go name is not exported and C knows it without
+	Name     string // C spelling; with a leading _ the Go name is not exported and C knows it without; SYS_X is C's __NR_x
 	Doc      string // the comment behind it: what it is for, and the first kernel version
 	Expr     string // C expression, where the name alone will not do
 	Internal string // for what no public header has: the kernel's source file
@@ -47,7 +48,7 @@ type constant struct {
 
 // A cstruct is a kernel struct. What is not among its fields becomes padding.
 type cstruct struct {
-	Go     string
+	Go     string // "" in takenStructs
 	C      string
 	Header string
 	Decl   string // the C declaration, where no public header has one
@@ -338,3 +339,11 @@ var structs = []cstruct{
 		Fields: []field{{C: "fd", Go: "FD"}, {C: "events"}, {C: "revents"}},
 	},
 }
+
+// taken is what the package uses of golang.org/x/sys/unix, by its names there. No Go text
+// comes of it, but C is asked, and what unix has is compared with the answer.
+var taken = []group{}
+
+// takenStructs are the structs of golang.org/x/sys/unix that raw system calls of the
+// package read or write; see type uses.
+var takenStructs = []cstruct{}

@@ -125,10 +125,35 @@ func TestTables(t *testing.T) {
 			}
 		}
 	}
+	for _, g := range taken {
+		if !headerForm.MatchString(g.Header) || g.Doc != "" || g.Dec || len(g.Consts) == 0 {
+			t.Errorf("what is taken from <%s>", g.Header)
+		}
+		for _, c := range g.Consts {
+			name(c.Name)
+			if !token.IsExported(c.Name) || c.Doc != "" || c.Libc || c.Internal != "" && (c.Expr == "" || !sourceForm.MatchString(c.Internal)) {
+				t.Errorf("what is taken: %+v", c)
+			}
+			if isOurs(c.Name) {
+				t.Errorf("%s is taken, and the package has its own", c.Name)
+			}
+		}
+	}
 	for _, s := range structs {
 		name(s.Go)
-		if token.IsExported(s.Go) || s.Doc == "" || strings.HasSuffix(s.Doc, ".") || len(s.Fields) == 0 {
+		if token.IsExported(s.Go) || s.Doc == "" || strings.HasSuffix(s.Doc, ".") {
 			t.Errorf("struct %s", s.Go)
+		}
+	}
+	for _, s := range takenStructs {
+		name(s.XSys)
+		if s.Go != "" || s.Doc != "" || s.Libc {
+			t.Errorf("struct %s", s.XSys)
+		}
+	}
+	for _, s := range slices.Concat(structs, takenStructs) {
+		if len(s.Fields) == 0 {
+			t.Errorf("%s has no fields", s.C)
 		}
 		if (s.Decl == "") != (s.Source == "") || (s.Decl == "") == (s.Header == "") {
 			t.Errorf("%s: header %q, declaration %q, source %q", s.Go, s.Header, s.Decl, s.Source)

@@ -379,7 +379,7 @@ func TestHouse(t *testing.T) {
 	genFset, genFiles := parseFolder(t, ".")
 	gen, _ := (&types.Config{Importer: noImports{}, Error: func(error) {}}).Check("main", genFset, genFiles, nil)
 	for _, goarch := range []string{"amd64", "386"} {
-		sysfd, _ := loadRoot(t, goarch)
+		sysfd := loadRoot(t, goarch).sysfd
 		for _, a := range h.arrows(sysfd) {
 			problems = append(problems, h.describe(a))
 		}
@@ -428,8 +428,10 @@ var fakes = map[string]string{
 		func AllThreadsSyscall(a, b, c, d uintptr) (x, y uintptr, err Errno)
 		func Close(fd int) error`,
 	unixPath: `package unix
-		const AT_FDCWD = -100
-		type PollFd struct{ Fd int32 }
+		const (AT_FDCWD = -100; POLLIN = 1; SYS_PPOLL = 271; SYS_SEVER = 9999)
+		type PollFd struct{ Fd int32; Events, Revents int16 }
+		type Rlimit struct{ Cur, Max uint64 }
+		func Prlimit(limit *Rlimit)
 		func (PollFd) Method() {}
 		var Stdin = 0
 		func Poll(fds []PollFd)

@@ -54,6 +54,7 @@ func main() {
 type result struct {
 	text     []byte // of its file
 	version  string // of the kernel's headers
+	uses     *uses  // nil if it did not come to that
 	problems []error
 }
 
@@ -74,8 +75,15 @@ func (c config) run() error {
 	running.Wait()
 
 	var problems []error
+	var all []*uses
 	for _, r := range results {
 		problems = append(problems, r.problems...)
+		all = append(all, r.uses)
+	}
+	if !slices.Contains(all, nil) {
+		for _, s := range stale(all) {
+			problems = append(problems, errors.New(s))
+		}
 	}
 	if err := errors.Join(problems...); err != nil {
 		return err
@@ -115,10 +123,11 @@ func (c config) do(a arch) (r result) {
 			fail(fmt.Errorf("%s is stale: run mkall.sh", filepath.Base(c.file(a))))
 		}
 	}
-	differences, err := prove(c.root, a.GOARCH, overlay, v)
+	differences, uses, err := prove(c.root, a.GOARCH, overlay, v)
 	if err != nil {
 		return fail(err)
 	}
+	r.uses = uses
 	for _, d := range differences {
 		fail(errors.New(d))
 	}

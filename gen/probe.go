@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -179,6 +180,9 @@ func (c constant) expr() string {
 	if c.Expr != "" {
 		return c.Expr
 	}
+	if name, ok := strings.CutPrefix(c.Name, "SYS_"); ok {
+		return "__NR_" + strings.ToLower(name)
+	}
 	return c.cName()
 }
 
@@ -259,7 +263,7 @@ func kernelProbe() *probe {
 	for _, c := range syscalls {
 		p.want(c.syscallExpr())
 	}
-	for _, g := range groups {
+	for _, g := range slices.Concat(groups, taken) {
 		p.include(g.Header)
 		for _, c := range g.Consts {
 			if c.Internal != "" {
@@ -268,7 +272,7 @@ func kernelProbe() *probe {
 			p.want(c.expr())
 		}
 	}
-	for _, s := range structs {
+	for _, s := range slices.Concat(structs, takenStructs) {
 		p.include(s.Header)
 		if s.Decl != "" {
 			p.decls = append(p.decls, s.Decl+" /* "+s.Source+" */")

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	_ "golang.org/x/sys/unix" // the second witness is of the version that go.mod has for it
 	"golang.org/x/tools/go/packages"
 )
 
@@ -15,74 +16,114 @@ const unixPath = "golang.org/x/sys/unix"
 
 // prove loads the root package for one architecture with overlay laid over its
 // files, and returns what is wrong with it, what differs from what C says, and
-// what golang.org/x/sys/unix has otherwise than C.
-func prove(root, goarch string, overlay map[string][]byte, v values) (differences []string, err error) {
-	sysfd, unix, err := load(root, goarch, overlay)
+// what golang.org/x/sys/unix has otherwise than C. It also returns what the package
+// uses of that.
+func prove(root, goarch string, overlay map[string][]byte, v values) (differences []string, u *uses, err error) {
+	l, err := load(root, goarch, overlay)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	for _, p := range []*packages.Package{sysfd, unix} {
+	if l.newest, err = loadNewest(goarch); err != nil {
+		return nil, nil, err
+	}
+	differences, u = l.prove(v)
+	return differences, u, nil
+}
+
+func (l loaded) prove(v values) (differences []string, u *uses) {
+	for _, p := range []*packages.Package{l.sysfd, l.unix, l.newest} {
 		for _, e := range p.Errors[:min(len(p.Errors), 10)] {
 			differences = append(differences, e.Error())
 		}
 	}
-	return append(differences, compare(sysfd, unix, v)...), nil
+	u = usesOf(l.sysfd)
+	return slices.Concat(differences, l.compare(v), l.compareTaken(v), u.unproved()), u
 }
 
-// load returns the root package and golang.org/x/sys/unix, of the version that
-// the root module requires.
-func load(root, goarch string, overlay map[string][]byte) (sysfd, unix *packages.Package, err error) {
-	pkgs, err := packages.Load(&packages.Config{
-		Mode: packages.NeedName | packages.NeedFiles | packages.NeedImports | packages.NeedDeps |
-			packages.NeedTypes | packages.NeedTypesInfo | packages.NeedTypesSizes | packages.NeedSyntax,
-		Dir:     root,
-		Env:     append(os.Environ(), "GOOS=linux", "GOARCH="+goarch, "CGO_ENABLED=0", "GOWORK=off"),
-		Overlay: overlay,
-	}, ".", unixPath)
+// loaded are the packages that have to agree with C.
+type loaded struct {
+	sysfd  *packages.Package // the root package
+	unix   *packages.Package // golang.org/x/sys/unix, of the version that the root module requires
+	newest *packages.Package // the same, of the version that this module requires: a second witness
+}
+
+// load returns all but the second witness.
+func load(root, goarch string, overlay map[string][]byte) (l loaded, err error) {
+	pkgs, err := packages.Load(loadConfig(root, goarch, overlay), ".", unixPath)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", root, err)
+		return l, fmt.Errorf("%s: %w", root, err)
 	}
 	for _, p := range pkgs {
 		if p.PkgPath == unixPath {
-			unix = p
+			l.unix = p
 		} else {
-			sysfd = p
+			l.sysfd = p
 		}
 	}
-	if sysfd == nil || unix == nil {
-		return nil, nil, fmt.Errorf("%s and %s were not both found", root, unixPath)
+	if l.sysfd == nil || l.unix == nil {
+		return l, fmt.Errorf("%s and %s were not both found", root, unixPath)
 	}
-	return sysfd, unix, nil
+	return l, nil
 }
 
-// compare returns the differences between the loaded packages and C.
-func compare(sysfd, unix *packages.Package, v values) (differences []string) {
+// loadNewest is to be called in the folder of this module.
+func loadNewest(goarch string) (*packages.Package, error) {
+	pkgs, err := packages.Load(loadConfig(".", goarch, nil), unixPath)
+	if err != nil {
+		return nil, err
+	}
+	if len(pkgs) != 1 {
+		return nil, fmt.Errorf("%d packages are %s", len(pkgs), unixPath)
+	}
+	return pkgs[0], nil
+}
+
+func loadConfig(dir, goarch string, overlay map[string][]byte) *packages.Config {
+	return &packages.Config{
+		Mode: packages.NeedName | packages.NeedFiles | packages.NeedImports | packages.NeedDeps | packages.NeedModule |
+			packages.NeedTypes | packages.NeedTypesInfo | packages.NeedTypesSizes | packages.NeedSyntax,
+		Dir:     dir,
+		Env:     append(os.Environ(), "GOOS=linux", "GOARCH="+goarch, "CGO_ENABLED=0", "GOWORK=off"),
+		Overlay: overlay,
+	}
+}
+
+// witness is how messages name a package of golang.org/x/sys/unix.
+func witness(p *packages.Package) string {
+	if p.Module == nil {
+		return unixPath
+	}
+	return unixPath + " " + p.Module.Version
+}
+
+// compare returns the differences between what the package has of its own and C, and
+// what the second witness has otherwise than C.
+func (l loaded) compare(v values) (differences []string) {
 	differ := func(format string, args ...any) {
 		differences = append(differences, fmt.Sprintf(format, args...))
 	}
-	check := func(name, cName string, want value) {
-		got, ok := constantOf(sysfd, name)
+	ours := func(name, cName string, want value) {
+		got, ok := constantOf(l.sysfd, name)
 		switch {
 		case !ok:
 			differ("%s is not in the package", name)
 		case got != want:
 			differ("%s is %s, in C it is %s", name, got, want)
 		}
-		if theirs, ok := constantOf(unix, cName); ok && theirs != want {
-			differ("%s is %s in %s, in C it is %s", cName, theirs, unixPath, want)
-		}
+		d, _ := differsXSys(l.newest, cName, want)
+		differences = append(differences, d...)
 	}
 	for _, c := range syscalls {
-		check(c.goSyscall(), strings.TrimPrefix(c.goSyscall(), "_"), v.at(c.syscallExpr()))
+		ours(c.goSyscall(), strings.TrimPrefix(c.goSyscall(), "_"), v.at(c.syscallExpr()))
 	}
 	for _, g := range groups {
 		for _, c := range g.Consts {
-			check(c.Name, c.cName(), v.at(c.expr()))
+			ours(c.Name, c.cName(), v.at(c.expr()))
 		}
 	}
 	for _, s := range structs {
 		want, wantSize := s.members(v)
-		got, gotSize, ok := structOf(sysfd, s.Go)
+		got, gotSize, ok := structOf(l.sysfd, s.Go)
 		if !ok {
 			differ("%s is not in the package", s.Go)
 			continue
@@ -98,34 +139,83 @@ func compare(sysfd, unix *packages.Package, v values) (differences []string) {
 				differ("%s.%s is %v, in C it is %v", s.Go, name, m, want[name])
 			}
 		}
-		if s.XSys == "" {
-			continue
-		}
-		theirs, theirSize, ok := structOf(unix, s.XSys)
-		if !ok {
-			differ("%s is not in %s", s.XSys, unixPath)
-			continue
-		}
-		if theirSize != wantSize {
-			differ("%s has %d bytes in %s, in C it has %d", s.XSys, theirSize, unixPath, wantSize)
-		}
-		shared := 0
-		for _, f := range s.Fields {
-			for name, m := range theirs {
-				// They spell fields as Ruid or Exit_code.
-				if !strings.EqualFold(strings.ReplaceAll(name, "_", ""), f.goName()) {
-					continue
-				}
-				if shared++; m != want[f.goName()] {
-					differ("%s.%s is %v in %s, in C it is %v", s.XSys, name, m, unixPath, want[f.goName()])
-				}
-			}
-		}
-		if shared == 0 {
-			differ("%s has no field of %s in %s", s.XSys, s.C, unixPath)
+		if s.XSys != "" {
+			differences = append(differences, s.compareXSys(l.newest, v, false)...)
 		}
 	}
 	return differences
+}
+
+// compareTaken returns what differs in what the package takes from
+// golang.org/x/sys/unix. Programs are linked with either version or one between.
+func (l loaded) compareTaken(v values) (differences []string) {
+	for _, p := range []*packages.Package{l.unix, l.newest} {
+		for _, g := range taken {
+			for _, c := range g.Consts {
+				d, ok := differsXSys(p, c.Name, v.at(c.expr()))
+				if !ok {
+					d = []string{c.Name + " is not in " + witness(p)}
+				}
+				differences = append(differences, d...)
+			}
+		}
+		for _, s := range takenStructs {
+			differences = append(differences, s.compareXSys(p, v, true)...)
+		}
+	}
+	return differences
+}
+
+// differsXSys returns how a constant differs in p, a golang.org/x/sys/unix, if it is there.
+func differsXSys(p *packages.Package, name string, want value) (differences []string, ok bool) {
+	got, ok := constantOf(p, name)
+	if ok && got != want {
+		differences = append(differences, fmt.Sprintf("%s is %s in %s, in C it is %s", name, got, witness(p), want))
+	}
+	return differences, ok
+}
+
+// compareXSys returns how s differs in p, a golang.org/x/sys/unix, from C. With all,
+// each field must be there.
+func (s cstruct) compareXSys(p *packages.Package, v values, all bool) (differences []string) {
+	differ := func(format string, args ...any) {
+		differences = append(differences, fmt.Sprintf(format, args...))
+	}
+	want, wantSize := s.members(v)
+	theirs, theirSize, ok := structOf(p, s.XSys)
+	if !ok {
+		return []string{s.XSys + " is not in " + witness(p)}
+	}
+	if theirSize != wantSize {
+		differ("%s has %d bytes in %s, in C it has %d", s.XSys, theirSize, witness(p), wantSize)
+	}
+	shared := 0
+	for _, f := range s.Fields {
+		there := false
+		for name, m := range theirs {
+			if !f.isXSys(name) {
+				continue
+			}
+			if there = true; m != want[f.goName()] {
+				differ("%s.%s is %v in %s, in C it is %v", s.XSys, name, m, witness(p), want[f.goName()])
+			}
+		}
+		if there {
+			shared++
+		} else if all {
+			differ("%s has no field %s in %s", s.XSys, f.goName(), witness(p))
+		}
+	}
+	if shared == 0 {
+		differ("%s has no field of %s in %s", s.XSys, s.C, witness(p))
+	}
+	return differences
+}
+
+// isXSys tells whether golang.org/x/sys/unix has f by that name. It spells fields as
+// Ruid or Exit_code.
+func (f field) isXSys(name string) bool {
+	return strings.EqualFold(strings.ReplaceAll(name, "_", ""), f.goName())
 }
 
 // constantOf returns the value of an integer constant.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,65 +22,81 @@ func rootFile(goarch string) string {
 	return name
 }
 
-// loaded is load of the root package as it is, once for each architecture.
-var loaded = struct {
+// roots is load of the root package as it is, once for each architecture.
+var roots = struct {
 	sync.Mutex
-	once map[string]func() ([2]*packages.Package, error)
-}{once: map[string]func() ([2]*packages.Package, error){}}
+	once map[string]func() (loaded, error)
+}{once: map[string]func() (loaded, error){}}
 
-func loadRoot(t *testing.T, goarch string) (sysfd, unix *packages.Package) {
+func loadRoot(t *testing.T, goarch string) loaded {
 	t.Helper()
-	loaded.Lock()
-	once, ok := loaded.once[goarch]
+	roots.Lock()
+	once, ok := roots.once[goarch]
 	if !ok {
-		once = sync.OnceValues(func() ([2]*packages.Package, error) {
-			sysfd, unix, err := load("..", goarch, nil)
-			return [2]*packages.Package{sysfd, unix}, err
+		once = sync.OnceValues(func() (l loaded, err error) {
+			if l, err = load("..", goarch, nil); err == nil {
+				l.newest, err = loadNewest(goarch)
+			}
+			return l, err
 		})
-		loaded.once[goarch] = once
+		roots.once[goarch] = once
 	}
-	loaded.Unlock()
-	both, err := once()
+	roots.Unlock()
+	l, err := once()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range both {
+	for _, p := range []*packages.Package{l.sysfd, l.unix, l.newest} {
 		for _, e := range p.Errors {
 			t.Fatal(e)
 		}
 	}
-	return both[0], both[1]
+	return l
 }
 
 // committedValues is what C must have said when the committed file was written.
 func committedValues(t *testing.T, goarch string) values {
 	t.Helper()
-	sysfd, _ := loadRoot(t, goarch)
+	l := loadRoot(t, goarch)
 	v := values{}
-	take := func(expr, goName string) {
-		val, ok := constantOf(sysfd, goName)
+	take := func(p *packages.Package, expr, goName string) {
+		val, ok := constantOf(p, goName)
 		if !ok {
-			t.Fatalf("%s: no constant %s", goarch, goName)
+			t.Fatalf("%s: no constant %s in %s", goarch, goName, p.PkgPath)
 		}
 		v[expr] = val
 	}
 	number := func(n int) value { return value{bits: uint64(n)} }
 	for _, c := range syscalls {
-		take(c.syscallExpr(), c.goSyscall())
+		take(l.sysfd, c.syscallExpr(), c.goSyscall())
 	}
 	for _, g := range groups {
 		for _, c := range g.Consts {
-			take(c.expr(), c.Name)
+			take(l.sysfd, c.expr(), c.Name)
 			v[c.cName()] = v[c.expr()]
 		}
 	}
-	for _, s := range structs {
-		members, size, ok := structOf(sysfd, s.Go)
+	for _, g := range taken {
+		for _, c := range g.Consts {
+			take(l.unix, c.expr(), c.Name)
+		}
+	}
+	for _, s := range slices.Concat(structs, takenStructs) {
+		p, name := l.sysfd, s.Go
+		if name == "" {
+			p, name = l.unix, s.XSys
+		}
+		members, size, ok := structOf(p, name)
 		if !ok {
-			t.Fatalf("%s: no struct %s", goarch, s.Go)
+			t.Fatalf("%s: no struct %s in %s", goarch, name, p.PkgPath)
 		}
 		for _, f := range s.Fields {
 			m := members[f.goName()]
+			for name, theirs := range members {
+				if f.isXSys(name) {
+					m = theirs
+				}
+			}
 			v[s.offsetExpr(f)], v[s.elemSizeExpr(f)], v[s.signedExpr(f)] = number(m.offset), number(m.size), value{}
 			if m.signed {
 				v[s.signedExpr(f)] = number(1)
@@ -116,7 +133,7 @@ func TestProve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := committedValues(t, goarch)
+	v, newest := committedValues(t, goarch), loadRoot(t, goarch).newest
 	type edit struct{ old, new string } // in the file; a space stands for any
 	for _, tt := range []struct {
 		name  string
@@ -173,6 +190,10 @@ func TestProve(t *testing.T) {
 			"zsys_linux_amd64.go:", "invalid argument: index 1 out of bounds",
 			"unsafe.Offsetof(pidfdInfo{}.PPID) - 28 (constant -4 of type uintptr) overflows",
 		}},
+		{name: "a constant that nothing proves", edits: []edit{
+			{"import ( \"structs\"", "import ( \"golang.org/x/sys/unix\"; \"structs\""},
+			{"type fsuuid2 struct", "const stray = unix.SYS_REBOOT; type fsuuid2 struct"},
+		}, want: []string{"unix.SYS_REBOOT is used at zsys_linux_amd64.go:"}, only: true},
 		{name: "no Go", edits: []edit{{"type fsuuid2 struct {", "type fsuuid2 strict {"}}, want: []string{"zsys_linux_amd64.go:"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -185,10 +206,12 @@ func TestProve(t *testing.T) {
 				}
 				text = re.ReplaceAllLiteral(text, []byte(e.new))
 			}
-			got, err := prove("..", goarch, map[string][]byte{rootFile(goarch): text}, v)
+			l, err := load("..", goarch, map[string][]byte{rootFile(goarch): text})
 			if err != nil {
 				t.Fatal(err)
 			}
+			l.newest = newest
+			got, _ := l.prove(v)
 			mustName(t, got, tt.want...)
 			if tt.only && len(got) != len(tt.want) {
 				t.Errorf("got %d differences, want %d:\n%s", len(got), len(tt.want), strings.Join(got, "\n"))
@@ -210,9 +233,9 @@ func mustName(t *testing.T, got []string, want ...string) {
 
 // What golang.org/x/sys/unix has is compared too, and it has a good deal.
 func TestCompareXSys(t *testing.T) {
-	sysfd, unix := loadRoot(t, "amd64")
+	l := loadRoot(t, "amd64")
 	good := committedValues(t, "amd64")
-	if d := compare(sysfd, unix, good); d != nil {
+	if d := l.compare(good); d != nil {
 		t.Fatal(d)
 	}
 	pid := structs[1]
@@ -242,20 +265,20 @@ func TestCompareXSys(t *testing.T) {
 				t.Fatalf("%s is no change", tt.expr)
 			}
 			v[tt.expr] = tt.val
-			mustName(t, compare(sysfd, unix, v), tt.want...)
+			mustName(t, l.compare(v), tt.want...)
 		})
 	}
 
 	// Where no field has the same name nothing is compared, and that is said.
 	fields := structs[1].Fields
 	structs[1].Fields = []field{{C: "mask", Go: "Unheard"}}
-	mustName(t, compare(sysfd, unix, good), "PidfdInfo has no field of struct pidfd_info in golang.org/x/sys/unix")
+	mustName(t, l.compare(good), "PidfdInfo has no field of struct pidfd_info in golang.org/x/sys/unix")
 	structs[1].Fields = fields
 
 	both := 0
 	for _, g := range groups {
 		for _, c := range g.Consts {
-			if _, ok := constantOf(unix, c.cName()); ok {
+			if _, ok := constantOf(l.newest, c.cName()); ok {
 				both++
 			}
 		}
@@ -264,7 +287,7 @@ func TestCompareXSys(t *testing.T) {
 		t.Errorf("only %d constants are in %s", both, unixPath)
 	}
 	for _, c := range syscalls {
-		if _, ok := constantOf(unix, strings.TrimPrefix(c.goSyscall(), "_")); !ok {
+		if _, ok := constantOf(l.newest, strings.TrimPrefix(c.goSyscall(), "_")); !ok {
 			t.Errorf("%s is not in %s", c.Name, unixPath)
 		}
 	}
@@ -278,13 +301,13 @@ func TestLoadErrors(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(empty, "p.go"), []byte("package sysfd\n"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	got, err := prove(empty, "amd64", nil, committedValues(t, "amd64"))
+	got, _, err := prove(empty, "amd64", nil, committedValues(t, "amd64"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	mustName(t, got, unixPath, "PIDFD_GET_INFO is not in the package", "pidfdInfo is not in the package")
 
-	if _, err := prove(filepath.Join(empty, "gone"), "amd64", nil, nil); err == nil || !strings.Contains(err.Error(), "gone") {
+	if _, _, err := prove(filepath.Join(empty, "gone"), "amd64", nil, nil); err == nil || !strings.Contains(err.Error(), "gone") {
 		t.Errorf("error %v does not name the folder", err)
 	}
 }
