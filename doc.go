@@ -24,6 +24,21 @@
 // and waits. [PidFD.Wait] and a [WaitSet] of thousands take no thread, and also tell how a
 // process ended that is not a child.
 //
+// # Names
+//
+// XOf(fd) borrows a descriptor and returns what it knows of it: [PidFDIDOf], [CgroupIDOf],
+// [FileSystemIDOf]. XAt(dirfd, path, flags) names a file by its path: [NameToHandleAt],
+// [CgroupIDAt], [FileRefAt]. Open… returns an owner, Take… takes ownership of what exists,
+// Parse… reads text, Notify… speaks to the service manager. IDs of 64 bits are types of
+// their own: [PidFDID], [CgroupID], [NamespaceID], [MountID]. Names for storing have one text each, which
+// String writes, Parse… reads, and JSON, flags and map keys use: [FileHandle],
+// [FileSystemID], [FileRef], [BootID], [ProcessRef].
+//
+// Three functions return an owner under another name. PidFDOf (Go 1.26) and [PeerPidFD] are
+// named after what they borrow, an [os.Process] and a connection; neither is opened by a
+// name of its own. [NewPidFD] wraps a descriptor, as [os.NewFile] does. [SelfRef] and
+// [ThisBootID] are about the caller.
+//
 // # Levels
 //
 // Functions that take a descriptor as an int borrow it. They are thin: the system

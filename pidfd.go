@@ -294,7 +294,7 @@ func NewPidFD(fd int) (*PidFD, error) {
 // TakePidFD takes the pidfd of the process that was started with attr: the
 // descriptor that [os.StartProcess] or [syscall.StartProcess] left in *attr.PidFD,
 // where it then puts -1. An [os.Process] of that process has a duplicate, which shares
-// the blocking mode; see [PidFDOf] for one that does not.
+// the blocking mode; PidFDOf (Go 1.26) returns one that does not.
 //
 // Errors: EINVAL if attr.PidFD is nil. One that matches [errors.ErrUnsupported] if
 // *attr.PidFD is -1, because the kernel is older than 5.2, or the pidfd was taken

@@ -11,12 +11,11 @@ import (
 
 // PidFDOf returns a pidfd of p that is independent of p: it stays open when p is
 // waited for or released, and nothing done to it, such as making it
-// non-blocking, has an effect on p.
+// non-blocking, has an effect on p. It needs Go 1.26, which has [os.Process.WithHandle].
 //
 // Errors: one that matches [os.ErrProcessDone] if the process was waited for. EINVAL
-// if p was released. One that matches [errors.ErrUnsupported] if p has no handle (see
-// [os.Process.WithHandle]), without which it is not certain that the process
-// with its PID is p.
+// if p was released. One that matches [errors.ErrUnsupported] if p has no handle, without
+// which it is not certain that the process with its PID is p.
 func PidFDOf(p *os.Process) (*PidFD, error) {
 	if p == nil {
 		return nil, os.ErrInvalid
