@@ -137,24 +137,6 @@ func TestNameToHandleAtErrors(t *testing.T) {
 
 // The kernel reads 32 bits of a descriptor. A number that is equal to an open one
 // but for what lies above these is not that one.
-func TestDescriptorsAreNotTruncated(t *testing.T) {
-	if !is64bit {
-		return
-	}
-	f, err := os.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	fd := int(f.Fd()) + beyond32bits
-	_, _, err = NameToHandleAt(fd, "", AT_EMPTY_PATH)
-	matches(t, err, syscall.EBADF)
-	_, err = OpenByHandleAt(fd, PidFDHandle(1), 0)
-	matches(t, err, syscall.EBADF)
-	_, err = PidFDIDOf(fd)
-	matches(t, err, syscall.EBADF)
-}
-
 func TestHandleFlags(t *testing.T) {
 	keepsDescriptors(t)
 	name := tempFile(t)
