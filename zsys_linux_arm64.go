@@ -7,37 +7,9 @@ import (
 	"unsafe"
 )
 
-// System call numbers: <asm/unistd.h>.
-const (
-	_SYS_CLOSE_RANGE       = 436 // Linux 5.9
-	_SYS_FCNTL             = 25
-	_SYS_FGETXATTR         = 10
-	_SYS_FLISTXATTR        = 13
-	_SYS_FREMOVEXATTR      = 16
-	_SYS_FSETXATTR         = 7
-	_SYS_IOCTL             = 29
-	_SYS_LISTMOUNT         = 458 // Linux 6.8
-	_SYS_NAME_TO_HANDLE_AT = 264 // Linux 2.6.39
-	_SYS_OPEN_BY_HANDLE_AT = 265 // Linux 2.6.39
-	_SYS_PIDFD_GETFD       = 438 // Linux 5.6
-	_SYS_PIDFD_OPEN        = 434 // Linux 5.3
-	_SYS_PIDFD_SEND_SIGNAL = 424 // Linux 5.1
-	_SYS_PPOLL             = 73
-	_SYS_PROCESS_MADVISE   = 440 // Linux 5.10
-	_SYS_PROCESS_MRELEASE  = 448 // Linux 5.15
-	_SYS_SETNS             = 268 // with a pidfd since Linux 5.8
-	_SYS_STATMOUNT         = 457 // Linux 6.8
-	_SYS_WAITID            = 95
-)
-
 // The system call that tells the time in 64 bits everywhere: <asm/unistd.h>.
 const (
 	_SYS_CLOCK_GETTIME64 = 113 // clock_gettime where a C long has 64 bits, elsewhere since Linux 5.1
-)
-
-// Clocks: <linux/time.h>.
-const (
-	_CLOCK_MONOTONIC = 1
 )
 
 // Flags of name_to_handle_at(2): <linux/fcntl.h>.
@@ -56,11 +28,9 @@ const (
 
 // Numbers that stand where a descriptor is expected: <linux/fcntl.h>.
 const (
-	AT_FDCWD                = -100   // the current working directory
-	FD_PIDFS_ROOT           = -10002 // the root of pidfs, for open_by_handle_at(2); Linux 6.17
-	FD_NSFS_ROOT            = -10003 // the root of nsfs, for open_by_handle_at(2); Linux 6.18
-	PIDFD_SELF_THREAD       = -10000 // the calling thread, for pidfd_send_signal(2) and the like; Linux 6.15
-	PIDFD_SELF_THREAD_GROUP = -10001 // the calling process, likewise; Linux 6.17 (6.15 and 6.16 had -20000)
+	AT_FDCWD      = -100   // the current working directory
+	FD_PIDFS_ROOT = -10002 // the root of pidfs, for open_by_handle_at(2); Linux 6.17
+	FD_NSFS_ROOT  = -10003 // the root of nsfs, for open_by_handle_at(2); Linux 6.18
 )
 
 // The size of the largest file handle: the kernel's include/linux/exportfs.h.
@@ -107,15 +77,9 @@ const (
 	PIDFD_SIGNAL_PROCESS_GROUP = 0x4 // Linux 6.9
 )
 
-// Numbers that stand for a pidfd of the caller's own: <linux/pidfd.h>.
-const (
-	PIDFD_SELF         = -10000 // PIDFD_SELF_THREAD; Linux 6.15
-	PIDFD_SELF_PROCESS = -10001 // PIDFD_SELF_THREAD_GROUP; Linux 6.17
-)
-
 // The ioctl(2) that asks a pidfd about its process, and its masks: <linux/pidfd.h>.
 const (
-	_PIDFD_GET_INFO             = 0xc058ff0b // with a struct of PIDFD_INFO_SIZE_VER3 bytes; Linux 6.13
+	_PIDFD_GET_INFO            = 0xc058ff0b // with a struct of PIDFD_INFO_SIZE_VER3 bytes; Linux 6.13
 	PIDFD_INFO_PID             = 0x1        // Linux 6.13
 	PIDFD_INFO_CREDS           = 0x2        // Linux 6.13
 	PIDFD_INFO_CGROUPID        = 0x4        // Linux 6.13
@@ -128,14 +92,6 @@ const (
 	PIDFD_COREDUMP_SKIP        = 0x2        // no core was written; Linux 6.16
 	PIDFD_COREDUMP_USER        = 0x4        // the core was written as the user; Linux 6.16
 	PIDFD_COREDUMP_ROOT        = 0x8        // the core was written as root; Linux 6.16
-)
-
-// The sizes that struct pidfd_info has had: <linux/pidfd.h>.
-const (
-	PIDFD_INFO_SIZE_VER0 = 64 // Linux 6.13
-	PIDFD_INFO_SIZE_VER1 = 72 // Linux 6.16
-	PIDFD_INFO_SIZE_VER2 = 80 // Linux 6.19
-	PIDFD_INFO_SIZE_VER3 = 88 // Linux 7.1
 )
 
 // The ioctl(2)s that open a namespace of a pidfd's process; the third argument must be 0: <linux/pidfd.h>.
@@ -160,34 +116,15 @@ const (
 	MADV_COLLAPSE = 25 // make huge pages of it; Linux 6.1
 )
 
-// File system types as statfs(2) tells them: <linux/magic.h>.
+// An ioctl(2) on any file: <linux/fs.h>.
 const (
-	CGROUP2_SUPER_MAGIC    = 0x63677270
-	NSFS_MAGIC             = 0x6e736673
-	PID_FS_MAGIC           = 0x50494446 // Linux 6.9
-	_BTRFS_SUPER_MAGIC     = 0x9123683e
-	_EXT4_SUPER_MAGIC      = 0xef53 // ext2 and ext3, too
-	_OVERLAYFS_SUPER_MAGIC = 0x794c7630
-	_ANON_INODE_FS_MAGIC   = 0x9041934 // where a pidfd was before Linux 6.9
-)
-
-// ioctl(2)s on any file: <linux/fs.h>.
-const (
-	FS_IOC_GETVERSION   = 0x80087601 // the inode's generation, with the size of a C long
-	FS_IOC32_GETVERSION = 0x80047601 // the same with 32 bits
-	FS_IOC64_GETVERSION = 0x80087601 // the same with 64 bits
-	_FS_IOC_GETFSUUID    = 0x80111500 // the UUID of the file system; Linux 6.9
+	_FS_IOC_GETFSUUID = 0x80111500 // the UUID of the file system; Linux 6.9
 )
 
 // ioctl(2)s on files of btrfs: <linux/btrfs.h>.
 const (
 	_BTRFS_IOC_FS_INFO                = 0x8400941f // about the file system; Linux 3.0
 	_BTRFS_FS_INFO_FLAG_METADATA_UUID = 0x4        // asks for one member of it; Linux 5.10
-)
-
-// ID types of waitid(2): <linux/wait.h>.
-const (
-	P_PIDFD = 3 // Linux 5.4
 )
 
 // What waitid(2) tells of a process that has ended: <asm/siginfo.h>.
@@ -197,27 +134,8 @@ const (
 	_CLD_DUMPED = 3 // by a signal, and dumped core
 )
 
-// What ppoll(2) tells of a pidfd: <asm/poll.h>.
-const (
-	_POLLIN  = 0x1  // it has ended
-	_POLLHUP = 0x10 // and was reaped; Linux 6.9
-)
-
-// Socket options and control messages about the peer's pidfd: <asm/socket.h>, the kernel's include/linux/socket.h.
-const (
-	SO_PASSPIDFD = 76 // Linux 6.5
-	SO_PEERPIDFD = 77 // Linux 6.5
-	SCM_PIDFD    = 4  // Linux 6.5
-)
-
-// The size of struct mnt_id_req: <linux/mount.h>.
-const (
-	_MNT_ID_REQ_SIZE_VER0 = 24 // Linux 6.8
-)
-
 // For rt_sigprocmask(2): <asm/signal.h>.
 const (
-	_SIG_SETMASK = 2
 	_SIGSET_SIZE = 8 // bytes
 )
 
@@ -237,18 +155,9 @@ const (
 	XATTR_REPLACE = 0x2 // fail if there is none
 )
 
-// For statmount(2) and listmount(2): <linux/mount.h>.
+// What statmount(2) is asked for: <linux/mount.h>.
 const (
-	_STATMOUNT_SB_BASIC  = 0x1                // Linux 6.8
-	_STATMOUNT_MNT_BASIC = 0x2                // Linux 6.8
-	_STATMOUNT_MNT_ROOT  = 0x8                // Linux 6.8
-	_STATMOUNT_MNT_POINT = 0x10               // Linux 6.8
-	_LSMT_ROOT           = 0xffffffffffffffff // Linux 6.8
-)
-
-// Flags of close_range(2): <linux/close_range.h>.
-const (
-	_CLOSE_RANGE_UNSHARE = 0x2 // Linux 5.9
+	_STATMOUNT_MNT_POINT = 0x10 // Linux 6.8
 )
 
 // fileHandle is struct file_handle, with room for the largest handle: the kernel's include/linux/fs.h.
@@ -291,7 +200,7 @@ type nsfsFileHandle struct {
 	NSInum uint32
 }
 
-// mntIDReq is struct mnt_id_req, the argument of statmount(2) and listmount(2); Linux 6.8: <linux/mount.h>.
+// mntIDReq is struct mnt_id_req, the argument of statmount(2); Linux 6.8: <linux/mount.h>.
 type mntIDReq struct {
 	_     structs.HostLayout
 	Size  uint32
@@ -302,24 +211,15 @@ type mntIDReq struct {
 
 // statmount is struct statmount, what statmount(2) writes before its strings; Linux 6.8: <linux/mount.h>.
 type statmount struct {
-	_           structs.HostLayout
-	Size        uint32
-	_           [4]byte
-	Mask        uint64
-	SbDevMajor  uint32
-	SbDevMinor  uint32
-	SbMagic     uint64
-	_           [8]byte
-	MntID       uint64
-	MntParentID uint64
-	MntIDOld    uint32
-	_           [44]byte
-	MntRoot     uint32
-	MntPoint    uint32
-	_           [400]byte
+	_        structs.HostLayout
+	_        [8]byte
+	Mask     uint64
+	_        [92]byte
+	MntPoint uint32
+	_        [400]byte
 }
 
-// fsuuid2 is struct fsuuid2, the argument of _FS_IOC_GETFSUUID; Linux 6.9: <linux/fs.h>.
+// fsuuid2 is struct fsuuid2, the argument of FS_IOC_GETFSUUID; Linux 6.9: <linux/fs.h>.
 type fsuuid2 struct {
 	_    structs.HostLayout
 	Len  uint8
@@ -342,11 +242,9 @@ type btrfsFSInfo struct {
 type siginfo struct {
 	_      structs.HostLayout
 	Signo  int32
-	Errno  int32
-	Code   int32
 	_      [4]byte
-	PID    int32
-	UID    uint32
+	Code   int32
+	_      [12]byte
 	Status int32
 	_      [100]byte
 }
@@ -355,21 +253,13 @@ type siginfo struct {
 type sigqueueInfo struct {
 	_     structs.HostLayout
 	Signo int32
-	Errno int32
+	_     [4]byte
 	Code  int32
 	_     [4]byte
 	PID   int32
 	UID   uint32
 	Value int32
 	_     [100]byte
-}
-
-// pollFD is struct pollfd, what ppoll(2) reads and writes: <asm/poll.h>.
-type pollFD struct {
-	_       structs.HostLayout
-	FD      int32
-	Events  int16
-	Revents int16
 }
 
 // A line that does not compile is a struct that Go and C do not see alike.
@@ -408,15 +298,7 @@ func _() {
 	_ = x[unsafe.Offsetof(mntIDReq{}.MntID)-8]
 	_ = x[unsafe.Offsetof(mntIDReq{}.Param)-16]
 	_ = x[unsafe.Sizeof(statmount{})-512]
-	_ = x[unsafe.Offsetof(statmount{}.Size)-0]
 	_ = x[unsafe.Offsetof(statmount{}.Mask)-8]
-	_ = x[unsafe.Offsetof(statmount{}.SbDevMajor)-16]
-	_ = x[unsafe.Offsetof(statmount{}.SbDevMinor)-20]
-	_ = x[unsafe.Offsetof(statmount{}.SbMagic)-24]
-	_ = x[unsafe.Offsetof(statmount{}.MntID)-40]
-	_ = x[unsafe.Offsetof(statmount{}.MntParentID)-48]
-	_ = x[unsafe.Offsetof(statmount{}.MntIDOld)-56]
-	_ = x[unsafe.Offsetof(statmount{}.MntRoot)-104]
 	_ = x[unsafe.Offsetof(statmount{}.MntPoint)-108]
 	_ = x[unsafe.Sizeof(fsuuid2{})-17]
 	_ = x[unsafe.Offsetof(fsuuid2{}.Len)-0]
@@ -427,20 +309,12 @@ func _() {
 	_ = x[unsafe.Offsetof(btrfsFSInfo{}.MetadataUUID)-64]
 	_ = x[unsafe.Sizeof(siginfo{})-128]
 	_ = x[unsafe.Offsetof(siginfo{}.Signo)-0]
-	_ = x[unsafe.Offsetof(siginfo{}.Errno)-4]
 	_ = x[unsafe.Offsetof(siginfo{}.Code)-8]
-	_ = x[unsafe.Offsetof(siginfo{}.PID)-16]
-	_ = x[unsafe.Offsetof(siginfo{}.UID)-20]
 	_ = x[unsafe.Offsetof(siginfo{}.Status)-24]
 	_ = x[unsafe.Sizeof(sigqueueInfo{})-128]
 	_ = x[unsafe.Offsetof(sigqueueInfo{}.Signo)-0]
-	_ = x[unsafe.Offsetof(sigqueueInfo{}.Errno)-4]
 	_ = x[unsafe.Offsetof(sigqueueInfo{}.Code)-8]
 	_ = x[unsafe.Offsetof(sigqueueInfo{}.PID)-16]
 	_ = x[unsafe.Offsetof(sigqueueInfo{}.UID)-20]
 	_ = x[unsafe.Offsetof(sigqueueInfo{}.Value)-24]
-	_ = x[unsafe.Sizeof(pollFD{})-8]
-	_ = x[unsafe.Offsetof(pollFD{}.FD)-0]
-	_ = x[unsafe.Offsetof(pollFD{}.Events)-4]
-	_ = x[unsafe.Offsetof(pollFD{}.Revents)-6]
 }

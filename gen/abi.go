@@ -68,37 +68,11 @@ type field struct {
 	Flex  string // C expression: the number of elements for a flexible array member
 }
 
-// syscalls are in <asm/unistd.h> as __NR_name and become _SYS_NAME.
-var syscalls = []constant{
-	{Name: "close_range", Doc: "Linux 5.9"},
-	{Name: "fcntl"},
-	{Name: "fgetxattr"},
-	{Name: "flistxattr"},
-	{Name: "fremovexattr"},
-	{Name: "fsetxattr"},
-	{Name: "ioctl"},
-	{Name: "listmount", Doc: "Linux 6.8"},
-	{Name: "name_to_handle_at", Doc: "Linux 2.6.39"},
-	{Name: "open_by_handle_at", Doc: "Linux 2.6.39"},
-	{Name: "pidfd_getfd", Doc: "Linux 5.6"},
-	{Name: "pidfd_open", Doc: "Linux 5.3"},
-	{Name: "pidfd_send_signal", Doc: "Linux 5.1"},
-	{Name: "ppoll"},
-	{Name: "process_madvise", Doc: "Linux 5.10"},
-	{Name: "process_mrelease", Doc: "Linux 5.15"},
-	{Name: "setns", Doc: "with a pidfd since Linux 5.8"},
-	{Name: "statmount", Doc: "Linux 6.8"},
-	{Name: "waitid"},
-}
-
 var groups = []group{
 	{Header: "asm/unistd.h", Doc: "The system call that tells the time in 64 bits everywhere", Dec: true, Consts: []constant{
 		// From 403 on the numbers are in the same order everywhere.
 		{Name: "_SYS_CLOCK_GETTIME64", Doc: "clock_gettime where a C long has 64 bits, elsewhere since Linux 5.1",
 			Expr: "sizeof(long) == 8 ? __NR_clock_gettime : __NR_pidfd_send_signal - 424 + 403"},
-	}},
-	{Header: "linux/time.h", Doc: "Clocks", Dec: true, Consts: []constant{
-		{Name: "_CLOCK_MONOTONIC"},
 	}},
 	{Header: "linux/fcntl.h", Doc: "Flags of name_to_handle_at(2)", Consts: []constant{
 		{Name: "AT_EMPTY_PATH", Doc: "an empty path means dirfd itself; Linux 2.6.39", Libc: true},
@@ -108,14 +82,12 @@ var groups = []group{
 		{Name: "AT_HANDLE_CONNECTABLE", Doc: "a handle that knows its parent directory; Linux 6.13", Libc: true},
 	}},
 	{Header: "asm/fcntl.h", Doc: "Flags of open(2) that package syscall does not have everywhere", Consts: []constant{
-		{Name: "_O_PATH", Doc: "a descriptor that names a file and does not open it; Linux 2.6.39"},
+		{Name: "O_PATH", Doc: "a descriptor that names a file and does not open it; Linux 2.6.39"},
 	}},
 	{Header: "linux/fcntl.h", Doc: "Numbers that stand where a descriptor is expected", Consts: []constant{
 		{Name: "AT_FDCWD", Doc: "the current working directory", Libc: true},
 		{Name: "FD_PIDFS_ROOT", Doc: "the root of pidfs, for open_by_handle_at(2); Linux 6.17"},
 		{Name: "FD_NSFS_ROOT", Doc: "the root of nsfs, for open_by_handle_at(2); Linux 6.18"},
-		{Name: "PIDFD_SELF_THREAD", Doc: "the calling thread, for pidfd_send_signal(2) and the like; Linux 6.15"},
-		{Name: "PIDFD_SELF_THREAD_GROUP", Doc: "the calling process, likewise; Linux 6.17 (6.15 and 6.16 had -20000)"},
 	}},
 	{Doc: "The size of the largest file handle", Dec: true, Consts: []constant{
 		{Name: "MAX_HANDLE_SZ", Doc: "bytes", Expr: "128", Internal: "include/linux/exportfs.h", Libc: true},
@@ -153,13 +125,9 @@ var groups = []group{
 		{Name: "PIDFD_SIGNAL_THREAD_GROUP", Doc: "Linux 6.9"},
 		{Name: "PIDFD_SIGNAL_PROCESS_GROUP", Doc: "Linux 6.9"},
 	}},
-	{Header: "linux/pidfd.h", Doc: "Numbers that stand for a pidfd of the caller's own", Consts: []constant{
-		{Name: "PIDFD_SELF", Doc: "PIDFD_SELF_THREAD; Linux 6.15"},
-		{Name: "PIDFD_SELF_PROCESS", Doc: "PIDFD_SELF_THREAD_GROUP; Linux 6.17"},
-	}},
 	{Header: "linux/pidfd.h", Doc: "The ioctl(2) that asks a pidfd about its process, and its masks", Consts: []constant{
 		// Spelled out, or the number would change with the headers' struct pidfd_info.
-		{Name: "PIDFD_GET_INFO", Doc: "with a struct of PIDFD_INFO_SIZE_VER3 bytes; Linux 6.13",
+		{Name: "_PIDFD_GET_INFO", Doc: "with a struct of PIDFD_INFO_SIZE_VER3 bytes; Linux 6.13",
 			Expr: "_IOC(_IOC_READ|_IOC_WRITE, PIDFS_IOCTL_MAGIC, 11, PIDFD_INFO_SIZE_VER3)"},
 		{Name: "PIDFD_INFO_PID", Doc: "Linux 6.13"},
 		{Name: "PIDFD_INFO_CREDS", Doc: "Linux 6.13"},
@@ -174,23 +142,17 @@ var groups = []group{
 		{Name: "PIDFD_COREDUMP_USER", Doc: "the core was written as the user; Linux 6.16"},
 		{Name: "PIDFD_COREDUMP_ROOT", Doc: "the core was written as root; Linux 6.16"},
 	}},
-	{Header: "linux/pidfd.h", Doc: "The sizes that struct pidfd_info has had", Dec: true, Consts: []constant{
-		{Name: "PIDFD_INFO_SIZE_VER0", Doc: "Linux 6.13"},
-		{Name: "PIDFD_INFO_SIZE_VER1", Doc: "Linux 6.16"},
-		{Name: "PIDFD_INFO_SIZE_VER2", Doc: "Linux 6.19"},
-		{Name: "PIDFD_INFO_SIZE_VER3", Doc: "Linux 7.1"},
-	}},
 	{Header: "linux/pidfd.h", Doc: "The ioctl(2)s that open a namespace of a pidfd's process; the third argument must be 0", Consts: []constant{
-		{Name: "PIDFD_GET_CGROUP_NAMESPACE", Doc: "Linux 6.11"},
-		{Name: "PIDFD_GET_IPC_NAMESPACE", Doc: "Linux 6.11"},
-		{Name: "PIDFD_GET_MNT_NAMESPACE", Doc: "Linux 6.11"},
-		{Name: "PIDFD_GET_NET_NAMESPACE", Doc: "Linux 6.11"},
-		{Name: "PIDFD_GET_PID_NAMESPACE", Doc: "Linux 6.11"},
-		{Name: "PIDFD_GET_PID_FOR_CHILDREN_NAMESPACE", Doc: "Linux 6.11"},
-		{Name: "PIDFD_GET_TIME_NAMESPACE", Doc: "Linux 6.11"},
-		{Name: "PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE", Doc: "Linux 6.11"},
-		{Name: "PIDFD_GET_USER_NAMESPACE", Doc: "Linux 6.11"},
-		{Name: "PIDFD_GET_UTS_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "_PIDFD_GET_CGROUP_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "_PIDFD_GET_IPC_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "_PIDFD_GET_MNT_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "_PIDFD_GET_NET_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "_PIDFD_GET_PID_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "_PIDFD_GET_PID_FOR_CHILDREN_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "_PIDFD_GET_TIME_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "_PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "_PIDFD_GET_USER_NAMESPACE", Doc: "Linux 6.11"},
+		{Name: "_PIDFD_GET_UTS_NAMESPACE", Doc: "Linux 6.11"},
 	}},
 	{Header: "asm/mman.h", Doc: "What process_madvise(2) can advise to another process", Dec: true, Consts: []constant{
 		{Name: "MADV_WILLNEED", Doc: "read it in"},
@@ -198,47 +160,19 @@ var groups = []group{
 		{Name: "MADV_PAGEOUT", Doc: "reclaim it now; Linux 5.10"},
 		{Name: "MADV_COLLAPSE", Doc: "make huge pages of it; Linux 6.1"},
 	}},
-	{Header: "linux/magic.h", Doc: "File system types as statfs(2) tells them", Consts: []constant{
-		{Name: "CGROUP2_SUPER_MAGIC"},
-		{Name: "NSFS_MAGIC"},
-		{Name: "PID_FS_MAGIC", Doc: "Linux 6.9"},
-		{Name: "_BTRFS_SUPER_MAGIC"},
-		{Name: "_EXT4_SUPER_MAGIC", Doc: "ext2 and ext3, too"},
-		{Name: "_OVERLAYFS_SUPER_MAGIC"},
-		{Name: "_ANON_INODE_FS_MAGIC", Doc: "where a pidfd was before Linux 6.9"},
-	}},
-	{Header: "linux/fs.h", Doc: "ioctl(2)s on any file", Consts: []constant{
-		{Name: "FS_IOC_GETVERSION", Doc: "the inode's generation, with the size of a C long"},
-		{Name: "FS_IOC32_GETVERSION", Doc: "the same with 32 bits"},
-		{Name: "FS_IOC64_GETVERSION", Doc: "the same with 64 bits", Expr: "_IOR('v', 1, __u64)"},
-		{Name: "FS_IOC_GETFSUUID", Doc: "the UUID of the file system; Linux 6.9"},
+	{Header: "linux/fs.h", Doc: "An ioctl(2) on any file", Consts: []constant{
+		{Name: "_FS_IOC_GETFSUUID", Doc: "the UUID of the file system; Linux 6.9"},
 	}},
 	{Header: "linux/btrfs.h", Doc: "ioctl(2)s on files of btrfs", Consts: []constant{
 		{Name: "_BTRFS_IOC_FS_INFO", Doc: "about the file system; Linux 3.0"},
 		{Name: "_BTRFS_FS_INFO_FLAG_METADATA_UUID", Doc: "asks for one member of it; Linux 5.10"},
-	}},
-	{Header: "linux/wait.h", Doc: "ID types of waitid(2)", Dec: true, Consts: []constant{
-		{Name: "P_PIDFD", Doc: "Linux 5.4"},
 	}},
 	{Header: "asm/siginfo.h", Doc: "What waitid(2) tells of a process that has ended", Dec: true, Consts: []constant{
 		{Name: "_CLD_EXITED"},
 		{Name: "_CLD_KILLED", Doc: "by a signal"},
 		{Name: "_CLD_DUMPED", Doc: "by a signal, and dumped core"},
 	}},
-	{Header: "asm/poll.h", Doc: "What ppoll(2) tells of a pidfd", Consts: []constant{
-		{Name: "_POLLIN", Doc: "it has ended"},
-		{Name: "_POLLHUP", Doc: "and was reaped; Linux 6.9"},
-	}},
-	{Header: "asm/socket.h", Doc: "Socket options and control messages about the peer's pidfd", Dec: true, Consts: []constant{
-		{Name: "SO_PASSPIDFD", Doc: "Linux 6.5"},
-		{Name: "SO_PEERPIDFD", Doc: "Linux 6.5"},
-		{Name: "SCM_PIDFD", Doc: "Linux 6.5", Expr: "0x04", Internal: "include/linux/socket.h"},
-	}},
-	{Header: "linux/mount.h", Doc: "The size of struct mnt_id_req", Dec: true, Consts: []constant{
-		{Name: "_MNT_ID_REQ_SIZE_VER0", Doc: "Linux 6.8"},
-	}},
 	{Header: "asm/signal.h", Doc: "For rt_sigprocmask(2)", Dec: true, Consts: []constant{
-		{Name: "_SIG_SETMASK"},
 		// The header's own type is the old one, of 32 bits, on some architectures.
 		{Name: "_SIGSET_SIZE", Doc: "bytes", Expr: "sizeof(sigset_t) < 8 ? 8 : sizeof(sigset_t)"},
 	}},
@@ -252,15 +186,8 @@ var groups = []group{
 		{Name: "XATTR_CREATE", Doc: "fail if there is such an attribute"},
 		{Name: "XATTR_REPLACE", Doc: "fail if there is none"},
 	}},
-	{Header: "linux/mount.h", Doc: "For statmount(2) and listmount(2)", Consts: []constant{
-		{Name: "_STATMOUNT_SB_BASIC", Doc: "Linux 6.8"},
-		{Name: "_STATMOUNT_MNT_BASIC", Doc: "Linux 6.8"},
-		{Name: "_STATMOUNT_MNT_ROOT", Doc: "Linux 6.8"},
+	{Header: "linux/mount.h", Doc: "What statmount(2) is asked for", Consts: []constant{
 		{Name: "_STATMOUNT_MNT_POINT", Doc: "Linux 6.8"},
-		{Name: "_LSMT_ROOT", Doc: "Linux 6.8"},
-	}},
-	{Header: "linux/close_range.h", Doc: "Flags of close_range(2)", Consts: []constant{
-		{Name: "_CLOSE_RANGE_UNSHARE", Doc: "Linux 5.9"},
 	}},
 }
 
@@ -293,17 +220,13 @@ var structs = []cstruct{
 	{
 		Go: "mntIDReq", C: "struct mnt_id_req", Header: "linux/mount.h",
 		Size:   "MNT_ID_REQ_SIZE_VER0",
-		Doc:    "the argument of statmount(2) and listmount(2); Linux 6.8",
+		Doc:    "the argument of statmount(2); Linux 6.8",
 		Fields: []field{{C: "size"}, {C: "mnt_id", Go: "MntID"}, {C: "param"}},
 	},
 	{
 		Go: "statmount", C: "struct statmount", Header: "linux/mount.h",
-		Doc: "what statmount(2) writes before its strings; Linux 6.8",
-		Fields: []field{
-			{C: "size"}, {C: "mask"}, {C: "sb_dev_major"}, {C: "sb_dev_minor"}, {C: "sb_magic"},
-			{C: "mnt_id", Go: "MntID"}, {C: "mnt_parent_id", Go: "MntParentID"}, {C: "mnt_id_old", Go: "MntIDOld"},
-			{C: "mnt_root"}, {C: "mnt_point"},
-		},
+		Doc:    "what statmount(2) writes before its strings; Linux 6.8",
+		Fields: []field{{C: "mask"}, {C: "mnt_point"}},
 	},
 	{
 		Go: "fsuuid2", C: "struct fsuuid2", Header: "linux/fs.h",
@@ -319,31 +242,58 @@ var structs = []cstruct{
 		Go: "siginfo", C: "siginfo_t", Header: "asm/siginfo.h", XSys: "Siginfo",
 		Doc: "what waitid(2) writes",
 		Fields: []field{
-			{C: "si_signo", Go: "Signo"}, {C: "si_errno", Go: "Errno"}, {C: "si_code", Go: "Code"},
-			{C: "_sifields._sigchld._pid", Go: "PID"}, {C: "_sifields._sigchld._uid", Go: "UID"},
-			{C: "_sifields._sigchld._status", Go: "Status"},
+			{C: "si_signo", Go: "Signo"}, {C: "si_code", Go: "Code"}, {C: "_sifields._sigchld._status", Go: "Status"},
 		},
 	},
 	{
 		Go: "sigqueueInfo", C: "siginfo_t", Header: "asm/siginfo.h",
 		Doc: "what pidfd_send_signal(2) reads for SI_QUEUE",
 		Fields: []field{
-			{C: "si_signo", Go: "Signo"}, {C: "si_errno", Go: "Errno"}, {C: "si_code", Go: "Code"},
+			{C: "si_signo", Go: "Signo"}, {C: "si_code", Go: "Code"},
 			{C: "_sifields._rt._pid", Go: "PID"}, {C: "_sifields._rt._uid", Go: "UID"},
 			{C: "_sifields._rt._sigval.sival_int", Go: "Value"},
 		},
-	},
-	{
-		Go: "pollFD", C: "struct pollfd", Header: "asm/poll.h", XSys: "PollFd",
-		Doc:    "what ppoll(2) reads and writes",
-		Fields: []field{{C: "fd", Go: "FD"}, {C: "events"}, {C: "revents"}},
 	},
 }
 
 // taken is what the package uses of golang.org/x/sys/unix, by its names there. No Go text
 // comes of it, but C is asked, and what unix has is compared with the answer.
-var taken = []group{}
+var taken = []group{
+	{Header: "asm/poll.h", Consts: []constant{{Name: "POLLIN"}, {Name: "POLLHUP"}}},
+	{Header: "asm/signal.h", Consts: []constant{{Name: "SIG_SETMASK"}}},
+	{Header: "asm/socket.h", Consts: []constant{
+		{Name: "SO_PASSPIDFD"},
+		{Name: "SO_PEERPIDFD"},
+		{Name: "SCM_PIDFD", Expr: "0x04", Internal: "include/linux/socket.h"},
+	}},
+	{Header: "asm/unistd.h", Consts: []constant{
+		{Name: "SYS_IOCTL"},
+		{Name: "SYS_NAME_TO_HANDLE_AT"},
+		{Name: "SYS_OPEN_BY_HANDLE_AT"},
+		{Name: "SYS_PIDFD_SEND_SIGNAL"},
+		{Name: "SYS_PPOLL"},
+		{Name: "SYS_PROCESS_MADVISE"},
+		{Name: "SYS_PROCESS_MRELEASE"},
+		{Name: "SYS_STATMOUNT"},
+		{Name: "SYS_WAITID"},
+	}},
+	{Header: "linux/close_range.h", Consts: []constant{{Name: "CLOSE_RANGE_UNSHARE"}}},
+	{Header: "linux/magic.h", Consts: []constant{
+		{Name: "ANON_INODE_FS_MAGIC"},
+		{Name: "BTRFS_SUPER_MAGIC"},
+		{Name: "CGROUP2_SUPER_MAGIC"},
+		{Name: "EXT4_SUPER_MAGIC"},
+		{Name: "OVERLAYFS_SUPER_MAGIC"},
+		{Name: "PID_FS_MAGIC"},
+	}},
+	{Header: "linux/mount.h", Consts: []constant{{Name: "MNT_ID_REQ_SIZE_VER0"}}},
+	{Header: "linux/prctl.h", Consts: []constant{{Name: "PR_SET_PDEATHSIG"}}},
+	{Header: "linux/time.h", Consts: []constant{{Name: "CLOCK_MONOTONIC"}}},
+	{Header: "linux/wait.h", Consts: []constant{{Name: "P_PIDFD"}}},
+}
 
 // takenStructs are the structs of golang.org/x/sys/unix that raw system calls of the
 // package read or write; see type uses.
-var takenStructs = []cstruct{}
+var takenStructs = []cstruct{
+	{C: "struct pollfd", Header: "asm/poll.h", XSys: "PollFd", Fields: []field{{C: "fd"}, {C: "events"}, {C: "revents"}}},
+}

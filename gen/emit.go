@@ -104,11 +104,6 @@ func emit(goarch string, v values) ([]byte, error) {
 		}
 		p("%s = %s%s\n", name, val, doc)
 	}
-	p("\n// System call numbers: <asm/unistd.h>.\nconst (\n")
-	for _, c := range syscalls {
-		line(c.goSyscall(), v.at(c.syscallExpr()).decimal(), c.Doc)
-	}
-	p(")\n")
 	for _, g := range groups {
 		p("\n// %s: %s.\nconst (\n", g.Doc, strings.Join(g.sources(), ", "))
 		for _, c := range g.Consts {

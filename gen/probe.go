@@ -188,11 +188,6 @@ func (c constant) expr() string {
 
 func (c constant) cName() string { return strings.TrimPrefix(c.Name, "_") }
 
-// goSyscall is the Go name of a system call's number.
-func (c constant) goSyscall() string { return "_SYS_" + strings.ToUpper(c.Name) }
-
-func (c constant) syscallExpr() string { return "__NR_" + c.Name }
-
 func (s cstruct) sizeExpr() string {
 	if s.Size != "" {
 		return s.Size
@@ -259,9 +254,6 @@ func kernelProbe() *probe {
 	}
 	for _, v := range []string{versionMajor, versionMinor, versionPatch} {
 		p.want(v)
-	}
-	for _, c := range syscalls {
-		p.want(c.syscallExpr())
 	}
 	for _, g := range slices.Concat(groups, taken) {
 		p.include(g.Header)

@@ -102,23 +102,18 @@ func (l loaded) compare(v values) (differences []string) {
 	differ := func(format string, args ...any) {
 		differences = append(differences, fmt.Sprintf(format, args...))
 	}
-	ours := func(name, cName string, want value) {
-		got, ok := constantOf(l.sysfd, name)
-		switch {
-		case !ok:
-			differ("%s is not in the package", name)
-		case got != want:
-			differ("%s is %s, in C it is %s", name, got, want)
-		}
-		d, _ := differsXSys(l.newest, cName, want)
-		differences = append(differences, d...)
-	}
-	for _, c := range syscalls {
-		ours(c.goSyscall(), strings.TrimPrefix(c.goSyscall(), "_"), v.at(c.syscallExpr()))
-	}
 	for _, g := range groups {
 		for _, c := range g.Consts {
-			ours(c.Name, c.cName(), v.at(c.expr()))
+			want := v.at(c.expr())
+			got, ok := constantOf(l.sysfd, c.Name)
+			switch {
+			case !ok:
+				differ("%s is not in the package", c.Name)
+			case got != want:
+				differ("%s is %s, in C it is %s", c.Name, got, want)
+			}
+			d, _ := differsXSys(l.newest, c.cName(), want)
+			differences = append(differences, d...)
 		}
 	}
 	for _, s := range structs {

@@ -149,10 +149,9 @@ func isTaken(name string) bool {
 }
 
 func isOurs(name string) bool {
-	return slices.ContainsFunc(syscalls, func(c constant) bool { return c.goSyscall() == "_"+name }) ||
-		slices.ContainsFunc(groups, func(g group) bool {
-			return slices.ContainsFunc(g.Consts, func(c constant) bool { return c.cName() == name })
-		})
+	return slices.ContainsFunc(groups, func(g group) bool {
+		return slices.ContainsFunc(g.Consts, func(c constant) bool { return c.cName() == name })
+	})
 }
 
 // stale returns what is in the tables of what is taken, and used on no architecture.
