@@ -39,14 +39,18 @@ func init() {
 		}
 		return nil
 	}
-	// Prints the ID of a thread, and each signal that this thread gets with what comes along.
-	children["sigwait"] = func([]string) error {
+	// Prints the ID of a thread, and each signal that this thread gets with what comes along;
+	// with an argument, those that the process gets.
+	children["sigwait"] = func(args []string) error {
 		runtime.LockOSThread()
 		var set signalSet
 		set.add(realTime)
 		set.add(syscall.SIGUSR1)
 		if _, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, _SIG_SETMASK, uintptr(unsafe.Pointer(&set)), 0, _SIGSET_SIZE, 0, 0); errno != 0 {
 			return errno
+		}
+		if len(args) > 0 { // all threads of the next program have that mask
+			return syscall.Exec("/proc/self/exe", os.Args[:1], os.Environ())
 		}
 		fmt.Println(syscall.Gettid())
 		for {
@@ -127,8 +131,17 @@ func threadOf(t *testing.T, tid string) *PidFD {
 
 func TestQueueSignal(t *testing.T) {
 	keepsDescriptors(t)
-	tid, more := lineOf(t, child("sigwait"))
-	p := threadOf(t, tid)
+	var p *PidFD
+	var more *bufio.Reader
+	if os.Getenv(emulatorVar) == "" && lacksFeature(t, FeatureThread) {
+		cmd := child("sigwait", "process")
+		_, more = lineOf(t, cmd)
+		p = openPidFD(t, cmd.Process.Pid)
+	} else {
+		var tid string
+		tid, more = lineOf(t, child("sigwait"))
+		p = threadOf(t, tid)
+	}
 	signals := []syscall.Signal{syscall.SIGUSR1, realTime}
 	if os.Getenv(emulatorVar) != "" {
 		signals = signals[:1] // it gives real-time signals other numbers, and forgets the one in the siginfo
