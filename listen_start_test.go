@@ -338,7 +338,7 @@ func TestStartListenFDsFails(t *testing.T) {
 		"no files":         {argv0: program, want: syscall.ENOEXEC, text: program},
 		"relative":         {argv0: "x", attr: &os.ProcAttr{Dir: "/"}, want: syscall.ENOENT, text: "execve x"},
 		"no directory":     {argv0: program, attr: &os.ProcAttr{Dir: program + "x"}, want: syscall.ENOENT, text: "chdir " + program + "x"},
-		"too long":         {argv0: program, argv: []string{strings.Repeat("x", 1<<18)}, want: syscall.E2BIG, text: program},
+		"too long":         {argv0: program, argv: []string{strings.Repeat("x", 32*os.Getpagesize())}, want: syscall.E2BIG, text: program},
 		"NUL":              {argv0: program, argv: []string{"a\x00b"}, want: syscall.EINVAL, text: `"a\x00b"`},
 		"NUL in env":       {argv0: program, attr: &os.ProcAttr{Env: []string{"A=\x00"}}, want: syscall.EINVAL, text: `"A=\x00"`},
 		"closed":           {argv0: program, files: []*os.File{null, closed}, want: os.ErrClosed, text: "closed"},

@@ -687,8 +687,10 @@ func TestPidFDOutOfDescriptors(t *testing.T) {
 func TestPidFDAllocates(t *testing.T) {
 	needs(t, FeaturePidFDID)
 	p := openPidFD(t, os.Getpid())
-	doesNotAllocate(t, func() { PidFDIDOf(p.fd) })
-	doesNotAllocate(t, func() { p.ID() })
+	if runtime.GOARCH != "loong64" { // where Go's fstat is a statx(2) with a path, which it copies
+		doesNotAllocate(t, func() { PidFDIDOf(p.fd) })
+		doesNotAllocate(t, func() { p.ID() })
+	}
 	t.Run("PID", func(t *testing.T) {
 		needs(t, FeatureInfo)
 		doesNotAllocate(t, func() { p.PID() })
