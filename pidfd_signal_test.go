@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // signalSet is the kernel's. The second half is that of MIPS alone, which has 128 signals.
@@ -46,7 +48,7 @@ func init() {
 		var set signalSet
 		set.add(realTime)
 		set.add(syscall.SIGUSR1)
-		if _, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, _SIG_SETMASK, uintptr(unsafe.Pointer(&set)), 0, _SIGSET_SIZE, 0, 0); errno != 0 {
+		if _, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&set)), 0, _SIGSET_SIZE, 0, 0); errno != 0 {
 			return errno
 		}
 		if len(args) > 0 { // all threads of the next program have that mask

@@ -4,10 +4,12 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -229,6 +231,8 @@ func TestPattern(t *testing.T) {
 		"amd64-newest": {"linux-binary-7.2.13+deb14-cloud-amd64", "linux-image-6.1.0-50-cloud-amd64"},
 		"386-6.1":      {"linux-image-6.1.0-50-686-pae", "linux-image-6.1.0-0.deb12.4-686-pae"},
 		"arm-7.2":      {"linux-binary-7.2.13+deb14-armmp"},
+		"ppc64le-7.2":  {"linux-binary-7.2.13+deb14-powerpc64le"},
+		"mipsle-6.1":   {"linux-image-6.1.0-50-4kc-malta"},
 	} {
 		k, err := find(name)
 		if err != nil {
@@ -243,10 +247,53 @@ func TestPattern(t *testing.T) {
 		for _, p := range []string{
 			"linux-image-6.12.1-cloud-amd64", "linux-image-6.1.0-50-cloud-amd64-unsigned", "linux-image-6.1.0-50-amd64", "linux-image-cloud-amd64",
 			"linux-headers-7.2.13+deb14-cloud-amd64", "linux-image-6.1.0-50-rt-686-pae", "linux-binary-7.2.13+deb14-armmp-lpae", "linux-binary-7.2.13+deb14-rt-armmp",
+			"linux-binary-7.2.13+deb14-powerpc64le-64k", "linux-image-6.1.0-50-5kc-malta",
 		} {
 			if name != "amd64-newest" && re.MatchString(p) {
 				t.Errorf("%s: %s", name, p)
 			}
+		}
+	}
+}
+
+// A kernel for firmware has another one inside.
+func TestUnpackImage(t *testing.T) {
+	const kernel = "a kernel of 27 MiB"
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	io.WriteString(w, kernel)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	header := make([]byte, 100)
+	copy(header, "MZ\x00\x00zimg")
+	copy(header[24:], "gzip")
+	binary.LittleEndian.PutUint32(header[8:], uint32(len(header)))
+	binary.LittleEndian.PutUint32(header[12:], uint32(packed.Len()))
+	image := append(slices.Clone(header), packed.String()+"what follows"...)
+	unknown := slices.Clone(image)
+	copy(unknown[24:], "sh\x00")
+	damaged := slices.Clone(image)
+	damaged[len(header)]++
+	for name, test := range map[string]struct {
+		image []byte
+		want  string // "" = an error
+	}{
+		"packed":    {image, kernel},
+		"unpacked":  {[]byte(strings.Repeat(kernel, 4)), strings.Repeat(kernel, 4)},
+		"short":     {image[:50], string(image[:50])},
+		"truncated": {image[:len(header)+5], ""},
+		"unknown":   {unknown, ""},
+		"damaged":   {damaged, ""},
+	} {
+		file := filepath.Join(t.TempDir(), "vmlinuz")
+		if err := os.WriteFile(file, test.image, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := unpackImage(t.Context(), file)
+		got, _ := os.ReadFile(file)
+		if test.want == "" && err == nil || test.want != "" && (err != nil || string(got) != test.want) {
+			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
 }
