@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -127,6 +128,7 @@ func runProgram(args []string) {
 	}
 	fmt.Println("runs", name, self, "stays")
 	<-end
+	runtime.KeepAlive(f) // the collector would close it
 	os.Exit(7)
 }
 
