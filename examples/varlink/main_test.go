@@ -558,6 +558,7 @@ func TestWatch(t *testing.T) {
 	d := tt.start("varlink", []*os.File{socket})
 	socket.Close()
 	c := tt.caller(here)
+	pidfds := func() int { return strings.Count(fmt.Sprint(descriptors(d.Process.Pid)), "pidfd") }
 	for how, want := range map[string]string{
 		"exit 0":   `{"state":"exited","exitStatus":0}`,
 		"exit 200": `{"state":"exited","exitStatus":200}`,
@@ -576,7 +577,9 @@ func TestWatch(t *testing.T) {
 		// Without "more" there is one reply, and a call without a reply holds nothing up.
 		w = tt.watched()
 		c.watch(w.processID, varlink.Oneway)
+		open := pidfds()
 		next = c.watch(w.processID, 0)
+		tt.eventually(func() (bool, string) { return pidfds() > open, "the service does not watch" })
 		w.end(how)
 		c.ended(next(), want)
 		tt.equal("caller", c.whoAmI(), tt.self())
