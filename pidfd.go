@@ -408,7 +408,7 @@ func (p *PidFD) ID() (PidFDID, error) {
 
 // PID returns the PID of the process (of the thread, for one opened with
 // [PIDFD_THREAD]) in the pid namespace of the caller. It is the ioctl
-// [PIDFD_GET_INFO] (Linux 6.13), or else what /proc/self/fdinfo tells.
+// PIDFD_GET_INFO (Linux 6.13), or else what /proc/self/fdinfo tells.
 //
 // Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped,
 // and so has no PID. EREMOTE if it has none in the caller's pid namespace. One

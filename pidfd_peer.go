@@ -12,7 +12,7 @@ import (
 )
 
 // PeerPidFD returns a pidfd of the process at the other end of a connected Unix
-// socket, such as a *net.UnixConn. It is the socket option [SO_PEERPIDFD] of
+// socket, such as a *net.UnixConn. It is the socket option SO_PEERPIDFD of
 // unix(7), Linux 6.5.
 //
 // That is the process that called connect(2), or for the side that did, the one
@@ -41,7 +41,7 @@ func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 
 // SetPassPidFD sets whether a pidfd of the sender comes with each message that is
 // received from a Unix socket; see [TakePeerPidFD]. It is the socket option
-// [SO_PASSPIDFD], Linux 6.5.
+// SO_PASSPIDFD, Linux 6.5.
 //
 // Errors: one that matches [errors.ErrUnsupported] where the kernel lacks the
 // option, or if the socket is of a family that has no use for it (some take it before

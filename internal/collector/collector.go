@@ -6,7 +6,6 @@ package collector
 import (
 	"runtime"
 	"runtime/debug"
-	"runtime/metrics"
 	"time"
 )
 
@@ -38,17 +37,4 @@ func Run() (tidied uint64) {
 		}
 	}
 	return tidied
-}
-
-// counts returns how many finalizers and cleanups were queued, and how many of them are done.
-func counts() (queued, done uint64) {
-	samples := []metrics.Sample{
-		{Name: "/gc/finalizers/queued:finalizers"},
-		{Name: "/gc/cleanups/queued:cleanups"},
-		{Name: "/gc/finalizers/executed:finalizers"},
-		{Name: "/gc/cleanups/executed:cleanups"},
-	}
-	metrics.Read(samples)
-	n := func(i int) uint64 { return samples[i].Value.Uint64() }
-	return n(0) + n(1), n(2) + n(3)
 }

@@ -42,7 +42,7 @@ func TestRun(t *testing.T) {
 	for range 20 {
 		before := Run()
 		fds := forget(t)
-		if after := Run(); after != before+4 {
+		if after := Run(); after != before+4 && after != 0 { // 0 before Go 1.26
 			t.Fatalf("%d tidied up, %d before", after, before)
 		}
 		for _, fd := range fds {
