@@ -1,5 +1,5 @@
 module github.com/sysfd/sysfd
 
-go 1.24.0
+go 1.24
 
 require golang.org/x/sys v0.22.0
