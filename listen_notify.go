@@ -196,16 +196,14 @@ func sendmsg(socket int, address string, state []byte, fds []int) error {
 	if len(fds) > 0 {
 		control = syscall.UnixRights(fds...)
 	}
-	for {
+	errno := uninterrupted(func() syscall.Errno {
 		_, err := syscall.SendmsgN(socket, state, control, nil, syscall.MSG_NOSIGNAL)
-		switch err {
-		case nil:
-			return nil
-		case syscall.EINTR:
-		default:
-			return failed("sendmsg", "to "+address, err.(syscall.Errno))
-		}
+		return errnoOf(err)
+	})
+	if errno != 0 {
+		return failed("sendmsg", "to "+address, errno)
 	}
+	return nil
 }
 
 // NotifyReloading is [Notify] with RELOADING=1 and MONOTONIC_USEC=, the time, ahead
