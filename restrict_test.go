@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sysfd/sysfd/internal/collector"
 	"golang.org/x/sys/unix"
@@ -145,7 +146,8 @@ func except(err error, errno syscall.Errno) error {
 	return err
 }
 
-// A givingUp is a context that is done as soon as somebody is about to wait.
+// A givingUp is a context that is done soon after somebody has begun to wait: not before
+// the kernel was asked for the first time.
 type givingUp struct {
 	context.Context
 	cancel func()
@@ -160,7 +162,7 @@ func (g givingUp) Value(any) any { return nil } // or else package context finds
 
 func (g givingUp) AfterFunc(f func()) (stop func() bool) {
 	stop = context.AfterFunc(g.Context, f)
-	g.cancel()
+	time.AfterFunc(20*time.Millisecond, g.cancel)
 	return stop
 }
 
