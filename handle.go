@@ -96,10 +96,7 @@ func (h FileHandle) AppendText(b []byte) ([]byte, error) {
 	}
 	b = strconv.AppendUint(b, uint64(uint32(h.h.HandleType)), 16)
 	b = append(b, ':')
-	for _, c := range h.h.FHandle[:h.h.HandleBytes] {
-		b = appendHex(b, c)
-	}
-	return b, nil
+	return appendHex(b, h.h.FHandle[:h.h.HandleBytes]...), nil
 }
 
 // MarshalText implements [encoding.TextMarshaler].
@@ -208,15 +205,28 @@ func NameToHandleAt(dirfd int, path string, flags int) (FileHandle, MountID, err
 	return FileHandle{}, 0, err
 }
 
+// A label is how errors name a file: by the path where it was found, or else by its descriptor.
+type label struct {
+	fd   int
+	path string
+}
+
+func (l label) String() string {
+	if l.path != "" {
+		return strconv.Quote(l.path)
+	}
+	return "descriptor " + strconv.Itoa(l.fd)
+}
+
 // holdAt opens the file of dirfd, path and flags, which are those of NameToHandleAt, for no more
 // than O_PATH. If it is dirfd itself it is not opened again. what is how errors name it.
-func holdAt(dirfd int, path string, flags int) (fd int, what string, opened bool, err error) {
+func holdAt(dirfd int, path string, flags int) (fd int, what label, opened bool, err error) {
 	if flags&^(AT_EMPTY_PATH|AT_SYMLINK_FOLLOW) != 0 {
-		return -1, "", false, refused(syscall.EINVAL, "flags 0x"+strconv.FormatUint(uint64(uint(flags)), 16)+": only AT_EMPTY_PATH and AT_SYMLINK_FOLLOW are possible")
+		return -1, label{}, false, refused(syscall.EINVAL, "flags 0x"+strconv.FormatUint(uint64(uint(flags)), 16)+": only AT_EMPTY_PATH and AT_SYMLINK_FOLLOW are possible")
 	}
 	if path == "" && flags&AT_EMPTY_PATH != 0 {
 		if dirfd != AT_FDCWD {
-			return dirfd, "descriptor " + strconv.Itoa(dirfd), false, nil
+			return dirfd, label{fd: dirfd}, false, nil
 		}
 		path = "."
 	}
@@ -225,7 +235,7 @@ func holdAt(dirfd int, path string, flags int) (fd int, what string, opened bool
 		open |= syscall.O_NOFOLLOW
 	}
 	fd, err = openat(dirfd, path, open)
-	return fd, strconv.Quote(path), err == nil, err
+	return fd, label{fd, path}, err == nil, err
 }
 
 // newHandleFlag tells whether flags make sense and one of them is younger than

@@ -24,7 +24,7 @@ func (id CgroupID) String() string { return strconv.FormatUint(uint64(id), 10) }
 // (fs/kernfs/mount.c).
 //
 // Errors: EINVAL if the file is not on cgroup2. EBADF if fd is not open.
-func CgroupIDOf(fd int) (CgroupID, error) { return cgroupID(fd, "descriptor "+strconv.Itoa(fd)) }
+func CgroupIDOf(fd int) (CgroupID, error) { return cgroupID(fd, label{fd: fd}) }
 
 // CgroupIDAt is [CgroupIDOf] for the directory at path. dirfd, path and flags are those of
 // [NameToHandleAt]; the flags are [AT_EMPTY_PATH] and [AT_SYMLINK_FOLLOW]. The file handle
@@ -43,7 +43,7 @@ func CgroupIDAt(dirfd int, path string, flags int) (CgroupID, error) {
 }
 
 // cgroupID is CgroupIDOf with what errors are to name.
-func cgroupID(fd int, what string) (CgroupID, error) {
+func cgroupID(fd int, what label) (CgroupID, error) {
 	if err := proveCgroup2(fd, what); err != nil {
 		return 0, err
 	}
@@ -53,7 +53,7 @@ func cgroupID(fd int, what string) (CgroupID, error) {
 	}
 	id, ok := h.KernfsID()
 	if !ok {
-		return 0, failed("name_to_handle_at", "of "+what, syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
+		return 0, failed("name_to_handle_at", "of "+what.String(), syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
 	}
 	return CgroupID(id), nil
 }
@@ -67,7 +67,7 @@ func cgroupID(fd int, what string) (CgroupID, error) {
 // that of a file. EINVAL if cgroup2FD is not on cgroup2: on another file system
 // the same number would open another file. EPERM.
 func OpenCgroup(cgroup2FD int, id CgroupID) (*os.File, error) {
-	if err := proveCgroup2(cgroup2FD, "descriptor "+strconv.Itoa(cgroup2FD)); err != nil {
+	if err := proveCgroup2(cgroup2FD, label{fd: cgroup2FD}); err != nil {
 		return nil, err
 	}
 	h := KernfsHandle(uint64(id))
@@ -93,13 +93,13 @@ func OpenCgroup(cgroup2FD int, id CgroupID) (*os.File, error) {
 
 // proveCgroup2 returns nil if fd is on cgroup2. The shape of a handle would prove
 // nothing: pidfs and kernfs have the same.
-func proveCgroup2(fd int, what string) error {
+func proveCgroup2(fd int, what label) error {
 	magic, errno := fsMagic(fd)
 	switch {
 	case errno != 0:
-		return failed("fstatfs", "of "+what, errno)
+		return failed("fstatfs", "of "+what.String(), errno)
 	case magic != unix.CGROUP2_SUPER_MAGIC:
-		return refused(syscall.EINVAL, what+" is not on a cgroup2 file system")
+		return refused(syscall.EINVAL, what.String()+" is not on a cgroup2 file system")
 	}
 	return nil
 }

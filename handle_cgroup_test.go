@@ -37,6 +37,7 @@ func TestCgroup(t *testing.T) {
 	if again, err := CgroupIDOf(int(f.Fd())); err != nil || again != id {
 		t.Errorf("%d, %v; want %d", again, err, id)
 	}
+	doesNotAllocate(t, func() { CgroupIDOf(int(root.Fd())) })
 	f.Close()
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(filepath.Join(dir, group), link); err != nil {

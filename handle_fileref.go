@@ -43,41 +43,41 @@ type FileSystemID struct {
 // EPERM instead if a seccomp filter forbids to ask for the UUID.
 // EBADF if fd is open for O_PATH only. EINVAL if it is of another kind of file.
 func FileSystemIDOf(fd int) (FileSystemID, error) {
-	return fileSystemID(fd, "descriptor "+strconv.Itoa(fd))
+	return fileSystemID(fd, label{fd: fd})
 }
 
 // fileSystemID is FileSystemIDOf with what errors are to name.
-func fileSystemID(fd int, what string) (FileSystemID, error) {
+func fileSystemID(fd int, what label) (FileSystemID, error) {
 	st, errno := fstatAll(fd)
 	if errno != 0 {
-		return FileSystemID{}, failed("fstat", "of "+what, errno)
+		return FileSystemID{}, failed("fstat", "of "+what.String(), errno)
 	}
 	// An ioctl that the kernel does not know goes to the driver of a device.
 	if kind := st.Mode & syscall.S_IFMT; kind != syscall.S_IFDIR && kind != syscall.S_IFREG {
-		return FileSystemID{}, refused(syscall.EINVAL, what+" is neither a directory nor a regular file")
+		return FileSystemID{}, refused(syscall.EINVAL, what.String()+" is neither a directory nor a regular file")
 	}
 	uuid, n, errno := fsUUID(fd)
 	switch {
 	case errno == syscall.EBADF:
-		return FileSystemID{}, failed("ioctl", "of "+what, errno)
+		return FileSystemID{}, failed("ioctl", "of "+what.String(), errno)
 	case errno == 0 && uuid != [16]byte{}: // some tools that make images leave it at zero
 		return FileSystemID{uuid: uuid, n: uint8(n)}, nil
 	}
 	id, err := statfsID(fd, what)
 	if errors.Is(err, errors.ErrUnsupported) && (errno == syscall.EPERM || errno == syscall.EACCES) {
-		err = failed("ioctl", "of "+what, errno) // there may be a UUID
+		err = failed("ioctl", "of "+what.String(), errno) // there may be a UUID
 	}
 	return id, err
 }
 
 // statfsID returns the second best, also for a descriptor that is open for O_PATH only.
-func statfsID(fd int, what string) (FileSystemID, error) {
+func statfsID(fd int, what label) (FileSystemID, error) {
 	magic, fsid, errno := fstatfs(fd)
 	if errno != 0 {
-		return FileSystemID{}, failed("fstatfs", "of "+what, errno)
+		return FileSystemID{}, failed("fstatfs", "of "+what.String(), errno)
 	}
 	if magic != unix.EXT4_SUPER_MAGIC || fsid == 0 {
-		return FileSystemID{}, refused(syscall.EOPNOTSUPP, "the file system of "+what+" has no identity that lasts")
+		return FileSystemID{}, refused(syscall.EOPNOTSUPP, "the file system of "+what.String()+" has no identity that lasts")
 	}
 	return FileSystemID{magic: magic, fsid: fsid}, nil
 }
@@ -131,10 +131,7 @@ func (id FileSystemID) AppendText(b []byte) ([]byte, error) {
 	if int(id.n) == len(id.uuid) {
 		return appendUUID(b, id.uuid[:]), nil
 	}
-	for _, c := range id.uuid[:id.n] {
-		b = appendHex(b, c)
-	}
-	return b, nil
+	return appendHex(b, id.uuid[:id.n]...), nil
 }
 
 // MarshalText implements [encoding.TextMarshaler].
@@ -223,9 +220,9 @@ func OpenFileSystem(id FileSystemID) (*os.File, error) {
 			continue // covered, or not for the caller: perhaps it is mounted elsewhere, too
 		}
 		asked[m.device] = true
-		is, err := fileSystemID(int(f.Fd()), m.point)
+		is, err := fileSystemID(int(f.Fd()), label{path: m.point})
 		if id.n == 0 {
-			is, err = statfsID(int(f.Fd()), m.point) // the UUID may not have been to be had at the time
+			is, err = statfsID(int(f.Fd()), label{path: m.point}) // the UUID may not have been to be had at the time
 		}
 		switch {
 		case err != nil || is != id:
@@ -312,7 +309,7 @@ func FileRefAt(dirfd int, path string, flags int) (FileRef, error) {
 	}
 	var r FileRef
 	if _, errno := nameToHandleAt(fd, "", &r.Handle.h, AT_EMPTY_PATH); errno != 0 {
-		return FileRef{}, failed("name_to_handle_at", "of "+what, errno)
+		return FileRef{}, failed("name_to_handle_at", "of "+what.String(), errno)
 	}
 	if r.FS, err = fileSystemIDOfAny(fd, what); err != nil {
 		return FileRef{}, err
@@ -322,14 +319,14 @@ func FileRefAt(dirfd int, path string, flags int) (FileRef, error) {
 
 // fileSystemIDOfAny returns the identity of the file system that any descriptor is
 // on, even if it is open for O_PATH only.
-func fileSystemIDOfAny(fd int, what string) (FileSystemID, error) {
+func fileSystemIDOfAny(fd int, what label) (FileSystemID, error) {
 	for _, open := range []func() (*os.File, error){
 		func() (*os.File, error) {
 			dir, err := openat(fd, ".", syscall.O_DIRECTORY)
 			if e, ok := err.(*callError); ok {
-				e.subject = what
+				e.subject = what.String()
 			}
-			return os.NewFile(uintptr(dir), what), err
+			return os.NewFile(uintptr(dir), what.String()), err
 		},
 		// With a unique ID it takes no /proc. The other kind is for Linux before 6.12.
 		func() (*os.File, error) { return openMountOf(fd, true) },
@@ -391,7 +388,11 @@ func (r FileRef) AppendText(b []byte) ([]byte, error) {
 	if !r.valid() {
 		return b, notAFile(r.String())
 	}
-	return append(b, r.String()...), nil
+	if r == (FileRef{}) {
+		return b, nil
+	}
+	b, _ = r.FS.AppendText(b)
+	return r.Handle.AppendText(append(b, '/'))
 }
 
 // MarshalText implements [encoding.TextMarshaler].

@@ -53,6 +53,9 @@ func TestFileRefText(t *testing.T) {
 			t.Errorf("%v does not name %q", err, text)
 		}
 	}
+	r, buf := texts["uuid:00112233-4455-6677-8899-aabbccddeeff/fe:19"], make([]byte, 0, 100)
+	doesNotAllocate(t, func() { r.AppendText(buf) })
+	doesNotAllocate(t, func() { r.AppendBinary(buf) })
 	for _, half := range []FileRef{{FS: systems["uuid:0011aabb"]}, {Handle: KernfsHandle(1)}} {
 		_, err := half.MarshalText()
 		matches(t, err, syscall.EINVAL)

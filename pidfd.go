@@ -28,7 +28,7 @@ func (id PidFDID) String() string { return strconv.FormatUint(uint64(id), 10) }
 var ErrNotPidFD = errors.New("not a pidfd")
 
 // PidFDIDOf returns the ID of the process that the pidfd fd refers to. The
-// process may have ended and been reaped. It is one system call and no
+// process may have ended and been reaped. It is one system call and, but on loong64, no
 // allocation; fd stays the caller's.
 //
 // A 64-bit program reads the inode number with fstat(2), which takes Linux 6.9,

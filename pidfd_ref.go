@@ -19,7 +19,8 @@ import (
 // For systemd, which writes a process as the Varlink type ProcessId
 // (src/libsystemd/sd-json/json-util.c, json_variant_new_pidref), a struct with tags is
 // enough. A ProcessRef converts to it, as ProcessID(ref), and back; numbers need no more than
-// encoding/json, and [BootID] reads systemd's form of a boot ID:
+// encoding/json, and [BootID] reads systemd's form of a boot ID. Decode into a zero value, since
+// encoding/json leaves fields alone that are missing:
 //
 //	type ProcessID struct {
 //		PID          int            `json:"pid"`
@@ -37,8 +38,9 @@ type ProcessRef struct {
 	ID PidFDID
 
 	// StartTime is the second best where there is no ID: when the process started, in clock ticks
-	// since the boot, as the starttime of proc_pid_stat(5). It is 0 where ID is not. A PID and a start
-	// time are no proof, and Open does not take them.
+	// since the boot, as the starttime of proc_pid_stat(5). It is for programs that read it
+	// there: this package does not set it, and Open does not take it, since a PID and a start time
+	// are no proof. It goes with a BootID and without an ID.
 	StartTime uint64
 
 	// BootID names the boot in which the ID is good: with each boot IDs start anew, from small
@@ -48,13 +50,14 @@ type ProcessRef struct {
 	BootID BootID
 
 	// PIDNamespace is the pid namespace of the process that made the ProcessRef: the inode number
-	// of /proc/self/ns/pid there, as in pid:[4026531836], which is that of the first one. 0 is not
-	// known. The kernel gives the number to another namespace when this one has no processes left.
+	// of /proc/self/ns/pid there, as in pid:[4026531836], which is that of the initial one. The
+	// kernel gives the number to another namespace when this one has no processes left.
+	// A ProcessRef with a PIDNamespace of 0 is taken for one of the caller's.
 	PIDNamespace uint32
 }
 
-// SelfRef returns the name of this process. Where /proc is not mounted it has neither
-// BootID nor PIDNamespace.
+// SelfRef returns the name of this process. It has no BootID where that is not known (see
+// [ThisBootID]), and no PIDNamespace where /proc does not show this process.
 //
 // Errors: those of [PidFDIDOf].
 func SelfRef() (ProcessRef, error) {
@@ -73,8 +76,8 @@ func newProcessRef(pid int, id PidFDID) (ProcessRef, error) {
 	return ProcessRef{PID: pid, ID: id, BootID: boot, PIDNamespace: ownPIDNamespace()}, nil
 }
 
-// Ref returns the name of the process. Where /proc is not mounted it has neither BootID
-// nor PIDNamespace.
+// Ref returns the name of the process. It has no BootID where that is not known (see
+// [ThisBootID]), and no PIDNamespace where /proc does not show the caller.
 //
 // Errors: those of [PidFD.ID] and [PidFD.PID]. So there is no name for a process that
 // was reaped or that has no PID in the pid namespace of the caller, nor could it be
@@ -98,14 +101,18 @@ func (p *PidFD) Ref() (ProcessRef, error) {
 // process by its PID, which must then be that of the caller's pid namespace, and
 // compares the ID.
 //
-// Errors: one that matches [os.ErrProcessDone] if the process was reaped, if another
-// process has its PID now, if the BootID is not that of this machine (or container, see
-// [ThisBootID]), or if the process is in a pid namespace that the caller does not see. EINVAL if the ID is zero. One that
+// Errors: one that matches [os.ErrProcessDone] if the process was reaped, or if the BootID is
+// not that of this machine (or container, see [ThisBootID]). EREMOTE if the process is not in
+// sight and PIDNamespace is not the caller's: that it has ended is not proven then. The
+// initial pid namespace sees all processes, but opens them by ID alone. EINVAL if the ID is zero, or r is none that [ParseProcessRef] reads. One that
 // matches [errors.ErrUnsupported] where the kernel has no IDs to compare (see
 // [PidFDIDOf]), or where the boot ID is to be compared and cannot be known.
 func (r ProcessRef) Open() (*PidFD, error) {
 	if r.ID == 0 {
 		return nil, refused(syscall.EINVAL, "process "+strconv.Itoa(r.PID)+" cannot be opened: its pidfd ID is not known")
+	}
+	if !r.valid() {
+		return nil, notAProcess(r.String())
 	}
 	if r.BootID != (BootID{}) {
 		boot, err := ThisBootID()
@@ -119,7 +126,12 @@ func (r ProcessRef) Open() (*PidFD, error) {
 	p, err := OpenPidFDByID(r.ID)
 	switch {
 	case errors.Is(err, os.ErrProcessDone):
-		return nil, r.gone("was reaped, or is in a pid namespace out of sight")
+		// From the initial namespace all processes are in sight, and from the one in which the
+		// name was made this one was.
+		if own := ownPIDNamespace(); own != initialPIDNamespace && !r.isOf(own) {
+			return nil, r.outOfSight()
+		}
+		return nil, r.gone("was reaped")
 	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, os.ErrPermission):
 		return r.openByPID()
 	}
@@ -128,6 +140,9 @@ func (r ProcessRef) Open() (*PidFD, error) {
 
 // openByPID is for kernels before 6.14 and for seccomp filters.
 func (r ProcessRef) openByPID() (*PidFD, error) {
+	if !r.isOf(ownPIDNamespace()) {
+		return nil, r.outOfSight() // the PID would be that of another process
+	}
 	p, err := OpenPidFD(r.PID, 0)
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EINVAL) {
 		// The PID is that of a thread. As by the ID, this may be the name of one.
@@ -150,11 +165,20 @@ func (r ProcessRef) openByPID() (*PidFD, error) {
 	return p, nil
 }
 
+// isOf reports whether r was made in a pid namespace.
+func (r ProcessRef) isOf(namespace uint32) bool {
+	return r.PIDNamespace == 0 || r.PIDNamespace == namespace
+}
+
+func (r ProcessRef) outOfSight() error {
+	return refused(syscall.EREMOTE, "process "+r.Short()+" is not in sight of this pid namespace: it may live or not")
+}
+
 func (r ProcessRef) gone(why string) error {
 	return refused(syscall.ESRCH, "process "+r.Short()+" "+why).as(os.ErrProcessDone)
 }
 
-// String returns all of r. Besides PID and ID that is the BootID behind an "@" and the
+// String returns all of r, if it is one that [ParseProcessRef] reads. Besides PID and ID that is the BootID behind an "@" and the
 // PIDNamespace behind a "+", if they are known, such as
 // "4711:25@e4852dac-db69-430a-8f3f-f227f27ae0a2+4026531836". A StartTime has a "t" ahead of it and
 // stands where the ID does: "4711:t82015@e4852dac-db69-430a-8f3f-f227f27ae0a2". The zero
@@ -162,7 +186,8 @@ func (r ProcessRef) gone(why string) error {
 func (r ProcessRef) String() string { return string(r.appendText(nil)) }
 
 // Short returns PID and ID alone, as util-linux writes them: "4711:25". It is for people and for
-// tools. [ParseProcessRef] reads it, as the name of a process of this boot.
+// tools. [ParseProcessRef] reads it, as the name of a process of this boot and of the caller's
+// pid namespace; that of a StartTime it does not read.
 func (r ProcessRef) Short() string {
 	return string(ProcessRef{PID: r.PID, ID: r.ID, StartTime: r.StartTime}.appendText(nil))
 }
@@ -234,6 +259,15 @@ func (r ProcessRef) AppendText(b []byte) ([]byte, error) {
 
 // MarshalText implements [encoding.TextMarshaler]; see [ProcessRef.AppendText].
 func (r ProcessRef) MarshalText() ([]byte, error) { return r.AppendText(nil) }
+
+// AppendBinary implements [encoding.BinaryAppender]. It is the text; see [ProcessRef.AppendText].
+func (r ProcessRef) AppendBinary(b []byte) ([]byte, error) { return r.AppendText(b) }
+
+// MarshalBinary implements [encoding.BinaryMarshaler]; see [ProcessRef.AppendBinary].
+func (r ProcessRef) MarshalBinary() ([]byte, error) { return r.AppendText(nil) }
+
+// UnmarshalBinary implements [encoding.BinaryUnmarshaler]; see [ParseProcessRef].
+func (r *ProcessRef) UnmarshalBinary(data []byte) error { return r.UnmarshalText(data) }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]; see [ParseProcessRef].
 func (r *ProcessRef) UnmarshalText(text []byte) error { return unmarshalText(r, text, ParseProcessRef) }

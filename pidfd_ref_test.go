@@ -37,6 +37,11 @@ func refTexts(t testing.TB) map[string]ProcessRef {
 
 func TestProcessRefText(t *testing.T) {
 	testText(t, ParseProcessRef, refTexts(t))
+	lengths := map[ProcessRef]int{}
+	for text, r := range refTexts(t) {
+		lengths[r] = len(text)
+	}
+	testBinary(t, lengths)
 	plain := strings.ReplaceAll(someBoot, "-", "")
 	for _, bad := range []string{
 		":", "4711", "4711:", ":25", "0:25", "4711:0", "-1:25", "+1:25", "01:25", "4711:025", "4711: 25", "4711:25 ", "4711:25\n",
@@ -208,6 +213,9 @@ func TestProcessRefOpen(t *testing.T) {
 	}
 	fails(ProcessRef.Open, ProcessRef{}, "ID is not known", syscall.EINVAL)
 	fails(ProcessRef.Open, ProcessRef{PID: r.PID, BootID: r.BootID}, strconv.Itoa(r.PID), syscall.EINVAL)
+	fails(ProcessRef.Open, ProcessRef{PID: -1, ID: r.ID}, "-1:", syscall.EINVAL)
+	fails(ProcessRef.Open, ProcessRef{PID: r.PID, ID: r.ID, StartTime: 1}, "", syscall.EINVAL)
+	fails(ProcessRef.Open, ProcessRef{PID: r.PID, StartTime: 1, BootID: r.BootID}, strconv.Itoa(r.PID), syscall.EINVAL)
 	wrongBoot := r
 	wrongBoot.BootID[15] ^= 1
 	fails(ProcessRef.Open, wrongBoot, wrongBoot.BootID.String(), os.ErrProcessDone, syscall.ESRCH)
@@ -402,7 +410,58 @@ func TestProcessRefOfOtherNamespace(t *testing.T) {
 		t.Errorf("PID %d, %v; want %d", pid, err, cmd.Process.Pid)
 	}
 	_, err = r.openByPID()
-	matches(t, err, os.ErrProcessDone, syscall.ESRCH) // the first process of this namespace has another ID
+	matches(t, err, syscall.EREMOTE) // the first process of this namespace has another ID
+}
+
+func init() {
+	// Says how it is with the process named by the argument, and with a child of its own.
+	children["look-outside"] = func(args []string) error {
+		cmd := child("sleep")
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		defer reap(cmd)
+		p, err := OpenPidFD(cmd.Process.Pid, 0)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		own, err := p.Ref()
+		if err != nil {
+			return err
+		}
+		outside, err := ParseProcessRef(args[0])
+		if err != nil {
+			return err
+		}
+		say := func(_ *PidFD, err error) {
+			fmt.Println(err == nil, errors.Is(err, os.ErrProcessDone), errors.Is(err, syscall.EREMOTE))
+		}
+		say(own.Open())
+		say(own.openByPID())
+		say(outside.Open())
+		say(outside.openByPID())
+		reap(cmd)
+		say(own.Open())
+		say(own.openByPID())
+		return nil
+	}
+}
+
+// From inside a pid namespace, the end of a child is known, and what is outside is not taken for gone.
+func TestProcessRefOutOfSight(t *testing.T) {
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator has no CLONE_NEWPID")
+	}
+	needsRoot(t)
+	needs(t, FeatureOpenByID)
+	keepsDescriptors(t)
+	cmd := child("look-outside", refOf(t, sleeper(t)).String())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	const want = "true false false\ntrue false false\nfalse false true\nfalse false true\nfalse true false\nfalse true false\n"
+	if out := output(t, cmd); out != want {
+		t.Errorf("%s, want %s", out, want)
+	}
 }
 
 func init() {

@@ -77,6 +77,10 @@ func unescapeMountinfo(s string) string {
 	return b.String()
 }
 
+// initialPIDNamespace is the inode number of the pid namespace that all others are in
+// (PROC_PID_INIT_INO of the kernel's include/linux/proc_ns.h).
+const initialPIDNamespace = 0xeffffffc
+
 // ownPIDNamespace returns the inode number of the pid namespace of this process, 0 if that is
 // not known. No process changes its own.
 func ownPIDNamespace() uint32 {
@@ -173,10 +177,11 @@ type BootID [16]byte
 // /proc/sys/kernel/random/boot_id. Container managers can put another file there, so
 // that a container has a boot ID of its own.
 //
-// Errors: one that matches [errors.ErrUnsupported] if there is no such file, which is
-// so where /proc is not mounted.
-func ThisBootID() (BootID, error) {
-	const name = "/proc/sys/kernel/random/boot_id"
+// Errors: one that matches [errors.ErrUnsupported] if there is no such file, as where /proc
+// is not mounted, or if it does not hold a boot ID.
+func ThisBootID() (BootID, error) { return readBootID("/proc/sys/kernel/random/boot_id") }
+
+func readBootID(name string) (BootID, error) {
 	text, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
 		return BootID{}, refused(syscall.ENOENT, "the boot ID is not known: there is no "+name).as(errors.ErrUnsupported)
@@ -184,7 +189,11 @@ func ThisBootID() (BootID, error) {
 	if err != nil {
 		return BootID{}, err
 	}
-	return ParseBootID(strings.TrimSuffix(string(text), "\n"))
+	b, err := ParseBootID(strings.ToLower(strings.TrimSuffix(string(text), "\n")))
+	if err != nil || b == (BootID{}) {
+		return BootID{}, refused(syscall.EINVAL, "the boot ID is not known: "+name+" holds "+strconv.Quote(string(text))).as(errors.ErrUnsupported)
+	}
+	return b, nil
 }
 
 // String returns the ID as the kernel writes it, such as
@@ -197,12 +206,21 @@ func (b BootID) String() string {
 // ParseBootID reads what [BootID.String] returns, and the form that systemd writes: the
 // same 32 digits with no hyphens. What is neither is an error that matches EINVAL.
 func ParseBootID(text string) (b BootID, err error) {
-	digits := strings.ReplaceAll(text, "-", "")
-	if len(digits) == 2*len(b) {
-		parseHex(b[:], digits)
+	if text == "" {
+		return b, nil
 	}
-	// What went wrong comes out otherwise.
-	if is := b.String(); is != text && (b == BootID{} || strings.ReplaceAll(is, "-", "") != text) {
+	digits := make([]byte, 0, 2*len(b))
+	for i := 0; i < len(text) && len(digits) < cap(digits); i++ {
+		if text[i] != '-' {
+			digits = append(digits, text[i])
+		}
+	}
+	if len(digits) == cap(digits) {
+		parseHex(b[:], string(digits))
+	}
+	// What went wrong comes out otherwise, or as zeros, which name nothing.
+	is := appendUUID(make([]byte, 0, 36), b[:])
+	if b == (BootID{}) || string(is) != text && (string(digits) != text || string(appendHex(is[:0], b[:]...)) != text) {
 		return BootID{}, refused(syscall.EINVAL, strconv.Quote(text)+" is not a boot ID, which looks like e4852dac-db69-430a-8f3f-f227f27ae0a2")
 	}
 	return b, nil
@@ -222,4 +240,26 @@ func (b BootID) MarshalText() ([]byte, error) { return b.AppendText(nil) }
 // UnmarshalText implements [encoding.TextUnmarshaler]; see [ParseBootID].
 func (b *BootID) UnmarshalText(text []byte) error {
 	return unmarshalText(b, text, ParseBootID)
+}
+
+// AppendBinary implements [encoding.BinaryAppender]: the 16 bytes, or none for the zero BootID.
+func (b BootID) AppendBinary(data []byte) ([]byte, error) {
+	if b == (BootID{}) {
+		return data, nil
+	}
+	return append(data, b[:]...), nil
+}
+
+// MarshalBinary implements [encoding.BinaryMarshaler]; see [BootID.AppendBinary].
+func (b BootID) MarshalBinary() ([]byte, error) { return b.AppendBinary(nil) }
+
+// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. What AppendBinary does not
+// write is an error that matches EINVAL, and leaves b as it is.
+func (b *BootID) UnmarshalBinary(data []byte) error {
+	var is BootID
+	if n := copy(is[:], data); n != len(data) || n > 0 && (n < len(is) || is == BootID{}) {
+		return refused(syscall.EINVAL, strconv.Itoa(len(data))+" bytes that are not a boot ID")
+	}
+	*b = is
+	return nil
 }

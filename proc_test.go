@@ -3,7 +3,9 @@
 package sysfd
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -101,6 +103,10 @@ func TestBootID(t *testing.T) {
 		t.Errorf("%x, %v", b[:], b)
 	}
 	testText(t, ParseBootID, map[string]BootID{"": {}, someBoot: b, "00000000-0000-0000-0000-000000000001": {15: 1}})
+	testBinary(t, map[BootID]int{{}: 0, b: 16, {15: 1}: 16})
+	for _, n := range []int{1, 15, 16, 17, 32} { // zeros
+		matches(t, new(BootID).UnmarshalBinary(make([]byte, n)), syscall.EINVAL)
+	}
 	plain := strings.ReplaceAll(someBoot, "-", "")
 	if bootID(t, plain) != b {
 		t.Errorf("%s: %v", plain, bootID(t, plain))
@@ -113,6 +119,29 @@ func TestBootID(t *testing.T) {
 		matches(t, err, syscall.EINVAL)
 		if err != nil && !strings.Contains(err.Error(), strconv.Quote(bad)) {
 			t.Errorf("%v does not name %q", err, bad)
+		}
+	}
+}
+
+// What stands in the place of the kernel's file in a container is a boot ID, or not known.
+func TestReadBootID(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "boot_id")
+	_, err := readBootID(name)
+	matches(t, err, errors.ErrUnsupported, syscall.ENOENT, os.ErrNotExist)
+	for text, want := range map[string]string{
+		someBoot + "\n": someBoot, someBoot: someBoot, strings.ToUpper(someBoot) + "\n": someBoot,
+		strings.ReplaceAll(someBoot, "-", ""): someBoot,
+		"":                                    "", "\n": "", "00000000-0000-0000-0000-000000000000\n": "", "none\n": "", someBoot + "\n\n": "",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b, err := readBootID(name)
+		if b.String() != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %v, %v", text, b, err)
+		}
+		if err != nil {
+			matches(t, err, errors.ErrUnsupported, syscall.EINVAL)
 		}
 	}
 }

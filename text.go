@@ -13,9 +13,12 @@ func digit(c byte) uint64 {
 	return 1 << 8
 }
 
-func appendHex(b []byte, c byte) []byte {
+func appendHex(b []byte, bytes ...byte) []byte {
 	const digits = "0123456789abcdef"
-	return append(b, digits[c>>4], digits[c&15])
+	for _, c := range bytes {
+		b = append(b, digits[c>>4], digits[c&15])
+	}
+	return b
 }
 
 // unmarshalText reads a value that has a Parse function, and leaves it as it is on an error.

@@ -7,9 +7,12 @@ import (
 	"encoding"
 	"encoding/gob"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"testing"
 )
 
@@ -72,7 +75,24 @@ func testText[T named](t *testing.T, parse func(string) (T, error), values map[s
 			t.Errorf("%q became %#v in JSON", text, v)
 		}
 	}
+	// In gob a field that is zero is not there, which must not leave what was there before.
 	var stored bytes.Buffer
+	sent := slices.Collect(maps.Keys(keys))
+	encoder, decoder := gob.NewEncoder(&stored), gob.NewDecoder(&stored)
+	var got T
+	for _, v := range append(sent, sent...) {
+		if err := encoder.Encode(struct{ V T }{v}); err != nil {
+			t.Fatal(err)
+		}
+		if err := encoder.Encode(v); err != nil {
+			t.Fatal(err)
+		}
+		var in struct{ V T }
+		if err := errors.Join(decoder.Decode(&in), decoder.Decode(&got)); err != nil || in.V != v || got != v {
+			t.Errorf("%q became %q and %q in gob, %v", v, in.V, got, err)
+		}
+	}
+	stored.Reset()
 	again = nil
 	if err := gob.NewEncoder(&stored).Encode(keys); err != nil {
 		t.Fatal(err)

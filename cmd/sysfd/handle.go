@@ -144,6 +144,9 @@ func open(c *call) error {
 
 // opener returns a function that opens the file with this name.
 func opener(name, mountPath string) (func(flags int) (*os.File, error), error) {
+	if name == "" {
+		return nil, errors.New("the empty text names no file")
+	}
 	if strings.Contains(name, "/") {
 		ref, err := sysfd.ParseFileRef(name)
 		if err == nil && mountPath != "" {

@@ -84,9 +84,15 @@ func openProcess(r sysfd.ProcessRef) (*sysfd.PidFD, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The ID is what counts, but who gives a PID that does not go with it may have
+	// The ID is what counts, but whoever gives a PID that does not go with it may have
 	// mistaken the ID, or has it from before a reboot.
-	if pid, err := p.PID(); err == nil && pid != r.PID {
+	self, err := sysfd.SelfRef()
+	if err != nil {
+		p.Close()
+		return nil, err
+	}
+	comparable := r.PIDNamespace == 0 || r.PIDNamespace == self.PIDNamespace
+	if pid, err := p.PID(); comparable && err == nil && pid != r.PID {
 		p.Close()
 		return nil, fmt.Errorf("the process with pidfd ID %v has PID %d", r.ID, pid)
 	}

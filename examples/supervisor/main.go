@@ -8,13 +8,13 @@
 //
 //	[{"name": "web", "command": ["httpd", "-f"], "dir": "/srv/www"}]
 //
-// What happens is printed, a line for each event:
+// What happens is printed, a line for each event, where REF is the text of a ProcessRef:
 //
-//	started NAME PID:ID
-//	ended NAME PID:ID: HOW
+//	started NAME REF
+//	ended NAME REF: HOW
 //	restarting NAME in TIME
-//	adopted NAME PID:ID      it was started by a supervisor that is gone
-//	stopping NAME PID:ID
+//	adopted NAME REF         it was started by a supervisor that is gone
+//	stopping NAME REF
 //
 // A program is started again after MIN, then after twice as long each time, up to MAX;
 // once it has run for MAX, after MIN again. SIGTERM and SIGINT stop the programs with
@@ -50,8 +50,9 @@
 //     fcntl(2) because a child does not inherit it. One of flock(2) would, until it
 //     executes the shim: a supervisor killed in this moment could not be started again.
 //
-// The file is good in the pid namespace it was written in. From another one the
-// processes may be out of sight, and would be taken for gone.
+// The file is good in the pid namespace it was written in. In another one the processes may
+// be out of sight, and a supervisor that cannot tell does not start: whoever knows that
+// they have ended removes the file.
 package main
 
 import (
