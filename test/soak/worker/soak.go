@@ -205,8 +205,8 @@ func (s *soak) start(round int) (*child, error) {
 	return c, nil
 }
 
-// signals are some that end the child program.
-var signals = []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGVTALRM, 40}
+// signals are some that end the child program. SIGHUP and SIGINT may be ignored.
+var signals = []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGVTALRM, 40}
 
 // randomEnd returns a status that a child can end with if it is told to.
 func randomEnd() syscall.WaitStatus {
