@@ -571,7 +571,7 @@ func TestStop(t *testing.T) {
 
 	// What is not in the configuration any more is stopped.
 	s.start("")
-	for len(s.runs["a"]) < 3 || len(s.runs["b"]) < 3 {
+	for len(s.runs["a"]) < 3 || len(s.runs["b"]) < 3 || len(s.started["b"]) < 3 {
 		s.next()
 	}
 	s.kill()
