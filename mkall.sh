@@ -9,7 +9,7 @@ die() { echo "mkall.sh: $*" >&2; exit 1; }
 case "$# ${1-}" in '0 ' | '1 -check' | '1 -latest') mode=${1-} flags=${1-} ;; *) echo 'usage: mkall.sh [-check | -latest]' >&2; exit 2 ;; esac
 cache=${SYSFD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sysfd}
 mkdir -p "$cache/lists/partial" "$cache/archives/partial"; cache=$(cd "$cache"; pwd)
-exec 9>"$cache/lock"; flock 9 # one run at a time
+exec 9>"$cache/lock"; flock -w 600 9 || die "another run holds $cache/lock" # one run at a time
 cd "$(dirname "$0")"; . gen/headers.pin
 
 # apt-get with lists of its own, of Debian's newest suite: the machine's stay as they are.

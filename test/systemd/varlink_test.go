@@ -21,6 +21,15 @@ const (
 	recordSeparator  = "\x1e" // ahead of each reply that varlinkctl prints with --more
 )
 
+// A processID is a process as systemd writes it.
+type processID struct {
+	PID          int           `json:"pid"`
+	ID           sysfd.PidFDID `json:"pidfdId,omitzero"`
+	StartTime    uint64        `json:"-"`
+	BootID       sysfd.BootID  `json:"bootId,omitzero"`
+	PIDNamespace uint32        `json:"-"`
+}
+
 // testVarlink has varlinkctl be the client of the example.
 func testVarlink(t *testing.T, s system) {
 	build(t, varlinkSource, "amd64", s.path(varlinkProgram))
@@ -155,7 +164,7 @@ func (s system) answers(t testing.TB, address string, words ...string) {
 		return
 	}
 	var got struct {
-		Process sysfd.ProcessRef
+		Process processID
 		UID     *int
 	}
 	if err := json.Unmarshal([]byte(reply), &got); err != nil {
@@ -164,7 +173,8 @@ func (s system) answers(t testing.TB, address string, words ...string) {
 	if ref.BootID, err = sysfd.ThisBootID(); err != nil {
 		t.Fatal(err)
 	}
-	if got.Process != ref || got.UID == nil || *got.UID != 0 {
+	ref.PIDNamespace = 0 // is not told
+	if got.Process != processID(ref) || got.UID == nil || *got.UID != 0 {
 		t.Errorf("%q: got %s, want %+v", words, reply, ref)
 	}
 }
@@ -183,7 +193,7 @@ func (s system) refuses(t testing.TB, address string, words ...string) {
 func (s system) watches(t testing.TB, address, command, want string) {
 	t.Helper()
 	shell := s.process(t, "read go; "+command)
-	parameters, err := json.Marshal(map[string]sysfd.ProcessRef{"process": shell.ref})
+	parameters, err := json.Marshal(map[string]processID{"process": processID(shell.ref)})
 	if err != nil {
 		t.Fatal(err)
 	}
