@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -377,6 +378,19 @@ func TestStartListenFDsFails(t *testing.T) {
 	}
 }
 
+// The slice of the caller may have more behind it, which is the caller's.
+func TestStartListenFDsKeepsFiles(t *testing.T) {
+	needsShim(t)
+	keepsDescriptors(t)
+	null := openNull(t)
+	files := []*os.File{null, null, null, null}
+	_, err := StartListenFDs(noProgram(t), nil, &os.ProcAttr{Files: files[:0]}, files[3:])
+	matches(t, err, syscall.ENOEXEC)
+	if slices.Contains(files, nil) {
+		t.Errorf("%v", files)
+	}
+}
+
 // A shim ends if it is not told what to become, and that one has ended is told.
 func TestShimEnds(t *testing.T) {
 	needsShim(t)
@@ -632,6 +646,26 @@ func TestAuxvValue(t *testing.T) {
 	}
 	if auxvValue(auxv[:len(auxv)/2], 23) != 0 || auxvValue(nil, 23) != 0 {
 		t.Error("found what is not there")
+	}
+}
+
+// What adds up to the number of strings need not be numbers of strings.
+func TestParseStartRequest(t *testing.T) {
+	request := func(words ...string) string { return strings.Join(words, "\x00") + "\x00" }
+	most := strconv.Itoa(math.MaxInt)
+	for _, good := range []string{request("0", "0", "0", "0", ""), request("9", "1", "0", "1", "x", "name", "A=1")} {
+		if _, ok := parseStartRequest(good); !ok {
+			t.Errorf("%q is refused", good)
+		}
+	}
+	for _, bad := range []string{
+		"", request(), request("0", "0", "0", "0"), "0\x000\x000\x000\x00x", request("0", "0", "0", "0", "x", "a"), request("0", "1", "1", "0", "x", "a"),
+		request("-1", "0", "0", "0", "x"), request("0", "-1", "2", "0", "x", "a"), request("0", "2", "-1", "0", "x", "a"), request("0", "0", "2", "-1", "x", "a"),
+		request("0", most, most, "3", "x", "a"), request("0", "3", most, most, "x", "a"), request("0", "1", "x", "0", "x", "a"), request("", "0", "1", "0", "x", "a"),
+	} {
+		if r, ok := parseStartRequest(bad); ok {
+			t.Errorf("%q: %+v", bad, r)
+		}
 	}
 }
 

@@ -112,6 +112,9 @@ func TestPidFDInfoOfEachKernel(t *testing.T) {
 		if got := told(info); fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%s:\n%v, want\n%v", test.kernel, got, want)
 		}
+		if code, ok := info.CoredumpCode(); code != 0 && !ok {
+			t.Errorf("%s: code %d, which was not told", test.kernel, code)
+		}
 		if info.Mask() != test.k.Mask {
 			t.Errorf("%s: mask %#x", test.kernel, info.Mask())
 		}

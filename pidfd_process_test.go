@@ -119,6 +119,16 @@ func TestPidFDOfReapedElsewhere(t *testing.T) {
 	matches(t, err, os.ErrProcessDone, syscall.ESRCH)
 }
 
+// Whether what is not to be asked was reaped is not known.
+func TestReopenByPIDOfStray(t *testing.T) {
+	keepsDescriptors(t)
+	p, err := reopenByPID(int(openNull(t).Fd()), os.Getpid())
+	matches(t, err, syscall.EBADF)
+	if p != nil {
+		t.Error("opened")
+	}
+}
+
 func TestPidFDOfOthers(t *testing.T) {
 	keepsDescriptors(t)
 	cmd := sleeper(t)

@@ -842,15 +842,32 @@ func TestWaitResultString(t *testing.T) {
 	}
 }
 
+func TestWaitOptionCheck(t *testing.T) {
+	for _, good := range []WaitOption{0, WaitNoReap, WaitExited, WaitNoReap | WaitExited} {
+		if err := good.check(); err != nil {
+			t.Error(err)
+		}
+	}
+	ones := strings.Repeat("f", strconv.IntSize/4)
+	for bad, text := range map[WaitOption]string{4: "0x4 ", WaitExited | 1<<30: "0x40000002 ", -1: "0x" + ones + " ", -1 << 31: "0x" + ones[8:] + "80000000 "} {
+		err := bad.check()
+		matches(t, err, syscall.EINVAL)
+		if err != nil && !strings.HasPrefix(err.Error(), text) {
+			t.Errorf("%v, want %s", err, text)
+		}
+	}
+}
+
 func TestExitStatusErrors(t *testing.T) {
 	for errno, want := range map[syscall.Errno][]error{
-		0:               {errors.ErrUnsupported},
-		syscall.ESRCH:   {errors.ErrUnsupported},
-		syscall.EINVAL:  {errors.ErrUnsupported},
-		syscall.ENOTTY:  {errors.ErrUnsupported},
-		syscall.ENOSYS:  {errors.ErrUnsupported},
-		syscall.EPERM:   {os.ErrPermission, syscall.EPERM},
-		syscall.EREMOTE: {syscall.EREMOTE},
+		0:                  {errors.ErrUnsupported},
+		syscall.ESRCH:      {errors.ErrUnsupported},
+		syscall.EINVAL:     {errors.ErrUnsupported},
+		syscall.ENOTTY:     {errors.ErrUnsupported},
+		syscall.ENOSYS:     {errors.ErrUnsupported},
+		syscall.EOPNOTSUPP: {errors.ErrUnsupported},
+		syscall.EPERM:      {os.ErrPermission, syscall.EPERM},
+		syscall.EREMOTE:    {syscall.EREMOTE},
 	} {
 		matches(t, noExitInfo(3, errno), want...)
 	}

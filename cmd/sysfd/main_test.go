@@ -30,6 +30,12 @@ func TestMain(m *testing.M) {
 	if os.Getenv(commandVar) != "" {
 		main()
 	}
+	if os.Getenv(userVar) != "" {
+		if err := severalUsers(); err != nil {
+			panic(err)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 
@@ -84,6 +90,7 @@ func TestBadUsage(t *testing.T) {
 		{"id one", `"one"`},
 		{"info", "a PID is missing"},
 		{"info 1 x", `"x" is not a PID`},
+		{"info -json x", `"x" is not a PID`},
 		{"info 1:0", `"1:0" is not a process reference`},
 		{"wait", "a PID is missing"},
 		{"wait -timeout -1s 1", "not a time"},

@@ -4,7 +4,9 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -75,7 +77,7 @@ func TestInfo(t *testing.T) {
 		}
 	}
 	out, errs, code := status(t, sysfdCommand("info", p.pid(), p.otherID(), "self"))
-	if code != 1 || !strings.Contains(out, p.ref) || strings.Count(out, "process ") != 2 || !strings.Contains(errs, p.otherID()) || strings.Count(errs, "\n") != 1 {
+	if code != 1 || !strings.Contains(out, p.ref) || strings.Count(out, "process ") != 2 || strings.Count(errs, "process "+p.otherID()) != 1 || strings.Count(errs, "\n") != 1 {
 		t.Errorf("status %d, %q, %q", code, out, errs)
 	}
 	// A zombie is there until its parent has taken notice.
@@ -99,6 +101,55 @@ func TestInfo(t *testing.T) {
 	out, errs, code = status(t, sysfdCommand("info", "-json", p.ref))
 	if code != 1 || out != "[]\n" || !strings.Contains(errs, p.ref) {
 		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+}
+
+// userVar makes the test binary a process of several users and groups.
+const userVar = "SYSFD_TEST_USERS"
+
+func severalUsers() error {
+	if err := errors.Join(syscall.Setresgid(11, 12, 13), syscall.Setresuid(1, 2, 3)); err != nil {
+		return err
+	}
+	os.Stdout.WriteString("ready\n")
+	_, err := io.ReadAll(os.Stdin)
+	return err
+}
+
+func TestInfoUsers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root")
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), userVar+"=1")
+	stdin, errIn := cmd.StdinPipe()
+	stdout, errOut := cmd.StdoutPipe()
+	if err := errors.Join(errIn, errOut, cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer stdin.Close()
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		t.Fatal(line, err)
+	}
+	out, errs, code := status(t, sysfdCommand("info", strconv.Itoa(cmd.Process.Pid)))
+	if code != 0 || errs != "" {
+		t.Fatalf("status %d, %q", code, errs)
+	}
+	got := map[string]string{}
+	for line := range strings.Lines(out) {
+		key, value, _ := strings.Cut(line, "  ")
+		got[key] = strings.TrimSpace(value)
+	}
+	if got["user"] == "" {
+		t.Skip("this kernel does not tell: ", out)
+	}
+	for key, want := range map[string]string{
+		"user": "real 1, effective 2, saved 3, for files 2", "group": "real 11, effective 12, saved 13, for files 12",
+	} {
+		if got[key] != want {
+			t.Errorf("%s %q, want %q", key, got[key], want)
+		}
 	}
 }
 
@@ -227,5 +278,20 @@ func TestNS(t *testing.T) {
 		if want := fmt.Sprintf("%s:[%s]", strings.TrimSuffix(fields[0], "_for_children"), fields[1]); link != want {
 			t.Errorf("%s, want %s", want, link)
 		}
+	}
+}
+
+// Before Linux 6.18 a namespace has an inode number alone, as any other file has.
+func TestNamespaceWithoutID(t *testing.T) {
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st syscall.Stat_t
+	if err := syscall.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	if inode, id, err := namespace(f); err != nil || inode != st.Ino || id != "-" {
+		t.Errorf("%d, %q, %v; want %d", inode, id, err, st.Ino)
 	}
 }

@@ -6,8 +6,11 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // forget opens a file, and sees to it that no one has it any more. One holds another,
@@ -57,6 +60,39 @@ func TestRunTwice(t *testing.T) {
 	before := Run()
 	if after := Run(); after != before {
 		t.Errorf("%d tidied up, %d before", after, before)
+	}
+}
+
+// What is in a pool is forgotten too.
+func TestRunPool(t *testing.T) {
+	var pool sync.Pool
+	fds := func() [2]int {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		pool.Put(r)
+		pool.Put(w)
+		return [2]int{int(r.Fd()), int(w.Fd())}
+	}()
+	Run()
+	for _, fd := range fds {
+		if isOpen(fd) {
+			t.Errorf("%d is still open", fd)
+		}
+	}
+	runtime.KeepAlive(&pool)
+}
+
+// Run waits for the finalizers, however long they take.
+func TestRunWaits(t *testing.T) {
+	var done atomic.Bool
+	runtime.SetFinalizer(new([64]byte), func(*[64]byte) {
+		time.Sleep(50 * time.Millisecond)
+		done.Store(true)
+	})
+	if Run(); !done.Load() {
+		t.Error("a finalizer is not done")
 	}
 }
 

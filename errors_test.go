@@ -1,0 +1,36 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"os"
+	"syscall"
+	"testing"
+)
+
+func TestLacksIoctl(t *testing.T) {
+	for errno, want := range map[syscall.Errno]bool{
+		syscall.ENOTTY: true, syscall.EINVAL: true, syscall.ENOSYS: true,
+		0: false, syscall.EOPNOTSUPP: false, syscall.ESRCH: false, syscall.EBADF: false, syscall.EPERM: false,
+	} {
+		if got := lacksIoctl(errno); got != want {
+			t.Errorf("%v: %v", errno, got)
+		}
+	}
+}
+
+func TestOutOfResources(t *testing.T) {
+	for errno, want := range map[syscall.Errno]bool{
+		syscall.EMFILE: true, syscall.ENFILE: true, syscall.ENOMEM: true,
+		syscall.ENOENT: false, syscall.EACCES: false, syscall.ENODEV: false, syscall.ENOSPC: false,
+	} {
+		for _, err := range []error{errno, failed("openat", "x", errno), &os.PathError{Op: "open", Path: "x", Err: errno}} {
+			if got := outOfResources(err); got != want {
+				t.Errorf("%v: %v", err, got)
+			}
+		}
+	}
+	if outOfResources(nil) {
+		t.Error("of no error")
+	}
+}
