@@ -3,6 +3,7 @@
 package sysfd
 
 import (
+	"errors"
 	"os"
 	"syscall"
 	"testing"
@@ -15,6 +16,20 @@ func TestLacksIoctl(t *testing.T) {
 	} {
 		if got := lacksIoctl(errno); got != want {
 			t.Errorf("%v: %v", errno, got)
+		}
+	}
+}
+
+func TestCallErrorText(t *testing.T) {
+	const lacking = " (this kernel does not have it)"
+	for want, err := range map[string]error{
+		"openat x: " + syscall.ENOENT.Error():          failed("openat", "x", syscall.ENOENT),
+		"waitid: " + syscall.ENOSYS.Error() + lacking:  failed("waitid", "", syscall.ENOSYS),
+		"ioctl x: " + syscall.ENOTTY.Error() + lacking: failed("ioctl", "x", syscall.ENOTTY).as(errors.ErrUnsupported),
+		"open y: " + syscall.ESTALE.Error():            failed("open", "y", syscall.ESTALE).as(os.ErrNotExist),
+	} {
+		if err.Error() != want {
+			t.Errorf("%q, want %q", err, want)
 		}
 	}
 }

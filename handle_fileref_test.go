@@ -3,6 +3,8 @@
 package sysfd
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"os"
 	"os/exec"
@@ -12,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func fileRefTexts(t testing.TB) map[string]FileRef {
@@ -349,6 +353,41 @@ func TestFileSystemIDOf(t *testing.T) {
 	}
 }
 
+// Where the UUID may not be asked for there may be one.
+func TestFileSystemIDOfRefused(t *testing.T) {
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator has no seccomp filters")
+	}
+	keepsDescriptors(t)
+	fd := int(fileOnTmpfs(t).Fd())
+	for errno, want := range map[syscall.Errno][]error{
+		syscall.EPERM:  {syscall.EPERM, os.ErrPermission},
+		syscall.EACCES: {syscall.EACCES, os.ErrPermission},
+		syscall.ENOTTY: {syscall.EOPNOTSUPP, errors.ErrUnsupported},
+		syscall.EBADF:  {syscall.EBADF},
+	} {
+		var errFilter, err error
+		onThrowawayThread(func() {
+			errFilter = refuse(map[int]syscall.Errno{unix.SYS_IOCTL: errno})
+			_, err = FileSystemIDOf(fd)
+		})
+		if errFilter != nil {
+			lacks(t, "seccomp filters: "+errFilter.Error())
+		}
+		matches(t, err, want...)
+	}
+	// An error of the search is about the file.
+	var errFilter, err error
+	onThrowawayThread(func() {
+		errFilter = refuse(map[int]syscall.Errno{syscall.SYS_OPENAT: syscall.EMFILE})
+		_, err = FileRefAt(fd, "", AT_EMPTY_PATH)
+	})
+	matches(t, err, syscall.EMFILE)
+	if err != nil && !strings.Contains(err.Error(), "descriptor "+strconv.Itoa(fd)+":") {
+		t.Errorf("%v does not name the file, %v", err, errFilter)
+	}
+}
+
 func TestFileRefAt(t *testing.T) {
 	needsRoot(t)
 	keepsDescriptors(t)
@@ -356,7 +395,12 @@ func TestFileRefAt(t *testing.T) {
 	mounted := filepath.Join(dir, "mounted")
 	image := filepath.Join(dir, "image")
 	options := makeImage(t, "ext4", image)
-	runTool(t, "tune2fs", "-U", "00112233-4455-6677-8899-aabbccddeeff", image)
+	// f_fsid is one half of the UUID xor the other, and has the sign bit of both its halves.
+	var uuid [16]byte
+	rand.Read(uuid[:])
+	uuid[3], uuid[7] = uuid[11]^0x80, uuid[15]^0x80
+	fsid := binary.LittleEndian.Uint64(uuid[:8]) ^ binary.LittleEndian.Uint64(uuid[8:])
+	runTool(t, "tune2fs", "-U", FileSystemID{uuid: uuid, n: 16}.String()[len("uuid:"):], image)
 	mountAt(t, image, mounted, "ext4", options)
 	name, link, fifo := filepath.Join(mounted, "old"), filepath.Join(mounted, "link"), filepath.Join(mounted, "fifo")
 	if err := os.Symlink("old", link); err != nil {
@@ -419,7 +463,7 @@ func TestFileRefAt(t *testing.T) {
 	defer syscall.Close(held)
 	mountAt(t, "none", mounted, "tmpfs", "size=1m")
 	r, err := FileRefAt(held, "", AT_EMPTY_PATH)
-	if err != nil || r.Handle != file.Handle || r.FS.String() != "fsid:ef53:8888888888888888" { // one half of the UUID xor the other
+	if err != nil || r.Handle != file.Handle || r.FS != (FileSystemID{magic: 0xef53, fsid: fsid}) {
 		t.Errorf("%v, %v", r, err)
 	}
 	unmount(t, mounted)

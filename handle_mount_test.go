@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // runTool runs a program that a test needs.
@@ -94,6 +96,68 @@ func TestOpenMount(t *testing.T) {
 	}
 	_, err := OpenMount(1<<31 - 1)
 	matches(t, err, syscall.ENOENT, os.ErrNotExist)
+}
+
+// What lies on top is not opened to find out that it is something else.
+func TestOpenMountOfSpecialFile(t *testing.T) {
+	needsRoot(t)
+	needs(t, FeatureMountIDUnique)
+	keepsDescriptors(t)
+	dir := t.TempDir()
+	file, point := filepath.Join(dir, "file"), filepath.Join(dir, "point")
+	writeFile(t, file, "text")
+	writeFile(t, point, "")
+	bind := func(source string) MountID {
+		t.Helper()
+		runTool(t, "mount", "--bind", source, point)
+		t.Cleanup(func() { syscall.Unmount(point, syscall.MNT_DETACH) })
+		_, id, err := NameToHandleAt(AT_FDCWD, point, AT_HANDLE_MNT_ID_UNIQUE|AT_HANDLE_FID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	id := bind(file)
+	f, err := OpenMount(id)
+	readsAs(t, f, err, "text")
+	_, err = OpenMount(bind(os.DevNull))
+	matches(t, err, syscall.EINVAL)
+	_, err = OpenMount(id)
+	matches(t, err, syscall.ESTALE, os.ErrNotExist)
+}
+
+// Without a handle to ask for there is fdinfo, which has the reusable ID alone.
+func TestMountIDOfRefused(t *testing.T) {
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator has no seccomp filters")
+	}
+	keepsDescriptors(t)
+	fd := int(fileOnTmpfs(t).Fd())
+	want, err := mountIDOf(fd, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, errno := range []syscall.Errno{syscall.EINVAL, syscall.EOPNOTSUPP, syscall.EOVERFLOW, syscall.ENOSYS, syscall.EPERM} {
+		var id MountID
+		var errFilter, err, errUnique error
+		onThrowawayThread(func() {
+			errFilter = refuse(map[int]syscall.Errno{unix.SYS_NAME_TO_HANDLE_AT: errno})
+			id, err = mountIDOf(fd, false)
+			_, errUnique = mountIDOf(fd, true)
+		})
+		switch {
+		case errFilter != nil:
+			lacks(t, "seccomp filters: "+errFilter.Error())
+		case errno == syscall.EPERM:
+			matches(t, err, errno, os.ErrPermission)
+			matches(t, errUnique, errno, os.ErrPermission)
+		default:
+			if err != nil || id != want {
+				t.Errorf("%v: %v, %v; want %v", errno, id, err, want)
+			}
+			matches(t, errUnique, syscall.EOPNOTSUPP, errors.ErrUnsupported)
+		}
+	}
 }
 
 // needsFileSystem skips a test where the kernel does not have the file system.

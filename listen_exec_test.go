@@ -3,6 +3,7 @@
 package sysfd
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -221,6 +222,42 @@ func TestExecListenFDsFails(t *testing.T) {
 	}
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &after); limit != after {
 		t.Errorf("limit before %v, after %v", limit, after)
+	}
+}
+
+// The limit that the runtime has raised is raised again if there is no new program. The limit
+// of this process need not have been raised.
+func TestExecListenFDsRaisesLimitAgain(t *testing.T) {
+	cmd := child("exec-with-limit", noProgram(t))
+	cmd.Args = append([]string{"sh", "-c", `ulimit -Sn 128; exec "$@"`, "sh"}, cmd.Args...)
+	path, err := exec.LookPath("sh")
+	if err != nil {
+		lacks(t, "sh")
+	}
+	cmd.Path = path
+	var limits [2]syscall.Rlimit
+	decodeJSON(t, output(t, cmd), &limits)
+	if limits[0].Cur <= 128 {
+		t.Skipf("the runtime has not raised %v", limits[0])
+	}
+	if limits[0] != limits[1] {
+		t.Errorf("before %v, after %v", limits[0], limits[1])
+	}
+}
+
+func init() {
+	children["exec-with-limit"] = func(args []string) error {
+		var limits [2]syscall.Rlimit
+		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limits[0]); err != nil {
+			return err
+		}
+		if err := ExecListenFDs(args[0], nil, nil, []*os.File{os.Stdin}); !errors.Is(err, syscall.ENOEXEC) {
+			return fmt.Errorf("got %v", err)
+		}
+		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limits[1]); err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(limits)
 	}
 }
 

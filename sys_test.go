@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // The kernel reads 32 bits of a descriptor, a PID, a signal and flags. What has more of them
@@ -50,6 +52,7 @@ func TestIntegersAreNotCutOff(t *testing.T) {
 			"FileRefAt":               func(more int) error { return second(FileRefAt(root+more, ".", 0)) },
 			"NewPidFD":                func(more int) error { return wrapped(t, p.fd, more) },
 			"GetFD":                   func(more int) error { return closed(p.GetFD(p.fd + more)) },
+			"pidfdGetFD":              func(more int) error { return opened(pidfdGetFD(p.fd+more, p.fd)) },
 			"pidfdSendSignal":         func(more int) error { return errnoError(pidfdSendSignal(p.fd+more, 0, nil, 0)) },
 			"pidfdGetInfo":            func(more int) error { return errnoError(pidfdGetInfo(p.fd+more, &pidfdInfo{Mask: PIDFD_INFO_PID})) },
 			"pidfdGetNamespace":       func(more int) error { return opened(pidfdGetNamespace(p.fd+more, uint32(UTSNamespace))) },
@@ -88,7 +91,9 @@ func TestIntegersAreNotCutOff(t *testing.T) {
 			"waitPidFD": func(more int) error {
 				return errnoError(waitPidFD(p.fd, syscall.WEXITED|syscall.WNOHANG+more, &siginfo{}, nil))
 			},
-			"fcntl": func(more int) error { return errnoError(second2(fcntl(p.fd, syscall.F_GETFD+more, 0))) },
+			"fcntl":                func(more int) error { return errnoError(second2(fcntl(p.fd, syscall.F_GETFD+more, 0))) },
+			"fcntl argument":       func(more int) error { return errnoError(second2(fcntl(p.fd, syscall.F_GETFD, more))) },
+			"setParentDeathSignal": func(more int) error { return errnoError(setParentDeathSignal(syscall.Signal(more))) },
 			"openat": func(more int) error {
 				fd, err := openat(root, ".", syscall.O_DIRECTORY+more)
 				if err == nil {
@@ -105,6 +110,55 @@ func TestIntegersAreNotCutOff(t *testing.T) {
 			if err := call(beyond32bits); !errors.Is(err, errno) {
 				t.Errorf("%s: %v, want %v", name, err, errno)
 			}
+		}
+	}
+}
+
+func TestUninterrupted(t *testing.T) {
+	for _, want := range []syscall.Errno{0, syscall.EAGAIN} {
+		calls := 0
+		errno := uninterrupted(func() syscall.Errno {
+			if calls++; calls < 3 {
+				return syscall.EINTR
+			}
+			return want
+		})
+		if errno != want || calls != 3 {
+			t.Errorf("%v after %d calls, want %v", errno, calls, want)
+		}
+	}
+}
+
+func TestWithFDOfClosed(t *testing.T) {
+	f := openNull(t)
+	f.Close()
+	called := false
+	matches(t, withFD(f, func(int) { called = true }), os.ErrClosed)
+	if called {
+		t.Error("called")
+	}
+}
+
+func TestDupAboveLimit(t *testing.T) {
+	keepsDescriptors(t)
+	if _, errno := dupAbove(int(openNull(t).Fd()), 1<<31-1); errno != syscall.EMFILE {
+		t.Error(errno)
+	}
+}
+
+func TestMonotonicUsec(t *testing.T) {
+	now := func() (usec uint64) {
+		var ts unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+			t.Fatal(err)
+		}
+		return uint64(ts.Nano()) / 1e3
+	}
+	for range 10 {
+		before := now()
+		usec, errno := monotonicUsec()
+		if after := now(); errno != 0 || usec < before || usec > after {
+			t.Errorf("%d, %v, between %d and %d", usec, errno, before, after)
 		}
 	}
 }

@@ -153,6 +153,36 @@ func TestInfoUsers(t *testing.T) {
 	}
 }
 
+func TestIDsString(t *testing.T) {
+	for i, want := range map[ids]string{
+		{0, 0, 0, 0}: "0", {1<<32 - 1, 1<<32 - 1, 1<<32 - 1, 1<<32 - 1}: "4294967295",
+		{1, 1, 1, 2}: "real 1, effective 1, saved 1, for files 2",
+		{1, 1, 2, 1}: "real 1, effective 1, saved 2, for files 1",
+		{1, 2, 1, 1}: "real 1, effective 2, saved 1, for files 1",
+	} {
+		if i.String() != want {
+			t.Errorf("%q, want %q", i.String(), want)
+		}
+	}
+}
+
+func TestThreadIsNoProcess(t *testing.T) {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range threads {
+		if thread.Name() == strconv.Itoa(os.Getpid()) {
+			continue
+		}
+		_, errs, code := status(t, sysfdCommand("id", thread.Name()))
+		if code != 1 || !strings.Contains(errs, "not the PID of a process, but of a thread") {
+			t.Errorf("status %d, %q", code, errs)
+		}
+		return
+	}
+}
+
 // opened waits until cmd has opened n processes.
 func opened(t *testing.T, cmd *exec.Cmd, n int) {
 	t.Helper()
@@ -278,6 +308,21 @@ func TestNS(t *testing.T) {
 		if want := fmt.Sprintf("%s:[%s]", strings.TrimSuffix(fields[0], "_for_children"), fields[1]); link != want {
 			t.Errorf("%s, want %s", want, link)
 		}
+	}
+	if err := p.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := sysfd.OpenPidFD(p.Process.Pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+	if _, err := fd.Wait(t.Context(), sysfd.WaitNoReap); err != nil {
+		t.Fatal(err)
+	}
+	_, errs, code = status(t, sysfdCommand("ns", p.ref))
+	if code != 1 || !strings.Contains(errs, p.ref+": it has ended\n") {
+		t.Errorf("a zombie: status %d, %q", code, errs)
 	}
 }
 
