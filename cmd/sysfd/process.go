@@ -73,7 +73,7 @@ func (c *call) eachProcess(f func(arg string, p *sysfd.PidFD, err error) error) 
 }
 
 func openProcess(r sysfd.ProcessRef) (*sysfd.PidFD, error) {
-	if r.ID == 0 {
+	if r == (sysfd.ProcessRef{PID: r.PID}) {
 		p, err := sysfd.OpenPidFD(r.PID, 0)
 		if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EINVAL) {
 			err = errors.New("that is not the PID of a process, but of a thread")

@@ -274,6 +274,12 @@ func TestKill(t *testing.T) {
 	if code != 1 || out != "" || !strings.Contains(errs, p.otherID()) {
 		t.Errorf("status %d, %q, %q", code, out, errs)
 	}
+	// A start time is no proof, and less so of another boot.
+	started := sysfd.ProcessRef{PID: p.Process.Pid, StartTime: 1, BootID: sysfd.BootID{1}}
+	_, errs, code = status(t, sysfdCommand("kill", started.String()))
+	if code != 1 || !strings.Contains(errs, "ID is not known") {
+		t.Errorf("status %d, %q", code, errs)
+	}
 	for _, args := range [][]string{{"-s", "0", p.ref}, {"-s", "0", p.pid()}, {"-s", "sigusr1", p.ref}} {
 		out, errs, code := status(t, sysfdCommand(append([]string{"kill"}, args...)...))
 		if code != 0 || out != "" || errs != "" {
