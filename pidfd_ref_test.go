@@ -47,7 +47,7 @@ func TestProcessRefText(t *testing.T) {
 		":", "4711", "4711:", ":25", "0:25", "4711:0", "-1:25", "+1:25", "01:25", "4711:025", "4711: 25", "4711:25 ", "4711:25\n",
 		"0x1:25", "4711:0x19", "1_0:25", "2147483648:25", "4294967297:25", "4711:18446744073709551616", "4711:25:1",
 		"4711:25@", "4711:25@" + plain, "4711:25@" + strings.ToUpper(someBoot), "4711:25@" + someBoot + " ", "4711:25@@" + someBoot,
-		"4711:25@00000000-0000-0000-0000-000000000000", "4711@" + someBoot,
+		"4711:25@00000000-0000-0000-0000-000000000000", "4711@" + someBoot, "4711:0@" + someBoot,
 		"4711:25+", "4711:25+0", "4711:25+4294967296", "4711:25+01", "4711:25+x", "4711:25+1+1", "4711:25+1@" + someBoot, "+1", "@" + someBoot,
 		"4711:t82015", "4711:t82015+1", "4711:t0@" + someBoot, "4711:t@" + someBoot, "4711:T82015@" + someBoot, "4711:t082015@" + someBoot,
 		"4711:t18446744073709551616@" + someBoot, "0:t82015@" + someBoot, "4711:25t82015@" + someBoot,
@@ -59,7 +59,7 @@ func TestProcessRefText(t *testing.T) {
 		}
 	}
 	for _, bad := range []ProcessRef{
-		{PID: 1}, {ID: 1}, {PID: -1, ID: 1}, {PID: 1 + beyond32bits, ID: 1}, {PID: 1, StartTime: 1}, {PIDNamespace: 1}, {BootID: BootID{1}},
+		{PID: 1}, {ID: 1}, {PID: -1, ID: 1}, {PID: 1 + beyond32bits, ID: 1}, {PID: 1, StartTime: 1}, {PIDNamespace: 1}, {BootID: BootID{1}}, {PID: 1, BootID: BootID{1}},
 		{PID: 1, ID: 1, StartTime: 1, BootID: BootID{1}},
 	} {
 		if bad.PID == 1 && bad.ID == 1 && bad.StartTime == 0 {
