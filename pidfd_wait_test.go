@@ -843,6 +843,14 @@ func TestWaitResultString(t *testing.T) {
 }
 
 func TestWaitOptionCheck(t *testing.T) {
+	keepsDescriptors(t)
+	p := openPidFD(t, os.Getpid())
+	_, err := p.TryWait(4)
+	matches(t, err, syscall.EINVAL)
+	_, err = p.Wait(context.Background(), 4)
+	matches(t, err, syscall.EINVAL)
+	_, err = NewWaitSet[int](4)
+	matches(t, err, syscall.EINVAL)
 	for _, good := range []WaitOption{0, WaitNoReap, WaitExited, WaitNoReap | WaitExited} {
 		if err := good.check(); err != nil {
 			t.Error(err)
