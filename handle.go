@@ -68,16 +68,16 @@ func ParseFileHandle(text string) (FileHandle, error) {
 	if text == "" {
 		return FileHandle{}, nil
 	}
-	typ, data, ok := strings.Cut(text, ":")
-	n, err := strconv.ParseUint(typ, 16, 32)
-	if !ok || err != nil || len(data)%2 != 0 || len(data) > 2*MAX_HANDLE_SZ {
+	typ, data, _ := strings.Cut(text, ":")
+	n, _ := strconv.ParseUint(typ, 16, 32)
+	if len(data)%2 != 0 || len(data) > 2*MAX_HANDLE_SZ {
 		return FileHandle{}, notAHandle(text)
 	}
 	var h FileHandle
 	h.h.HandleType = int32(n)
 	h.h.HandleBytes = uint32(len(data) / 2)
 	parseHex(h.h.FHandle[:len(data)/2], data)
-	// Upper case, leading zeros, signs and what is no digit all come out otherwise.
+	// Upper case, leading zeros, signs, and what is no digit or too large come out otherwise.
 	if h.String() != text {
 		return FileHandle{}, notAHandle(text)
 	}

@@ -369,10 +369,10 @@ func (r FileRef) valid() bool { return r.FS.IsZero() == r.Handle.IsZero() }
 // that is an error that matches EINVAL.
 func ParseFileRef(text string) (FileRef, error) {
 	fs, handle, _ := strings.Cut(text, "/")
-	id, errFS := ParseFileSystemID(fs)
-	h, errHandle := ParseFileHandle(handle)
-	r := FileRef{id, h}
-	if errors.Join(errFS, errHandle) != nil || !r.valid() || r.String() != text {
+	var r FileRef
+	r.FS, _ = ParseFileSystemID(fs)
+	r.Handle, _ = ParseFileHandle(handle)
+	if !r.valid() || r.String() != text { // what went wrong comes out otherwise
 		return FileRef{}, notAFile(text)
 	}
 	return r, nil
