@@ -292,8 +292,8 @@ var taken = []group{
 	{Header: "linux/wait.h", Consts: []constant{{Name: "P_PIDFD"}}},
 }
 
-// takenStructs are the structs of golang.org/x/sys/unix that raw system calls of the
-// package read or write; see type uses.
+// takenStructs are the structs of golang.org/x/sys/unix that the package uses, with all
+// their fields; see type uses.
 var takenStructs = []cstruct{
 	{C: "struct pollfd", Header: "asm/poll.h", XSys: "PollFd", Fields: []field{{C: "fd"}, {C: "events"}, {C: "revents"}}},
 }

@@ -292,7 +292,7 @@ func (h house) closure(p *packages.Package) (problems []string) {
 }
 
 var (
-	fileName   = regexp.MustCompile(`^[a-z_0-9/]+(\.go|\.pin|/)$`)
+	fileName   = regexp.MustCompile(`^[a-z_0-9/]+(\.go|\.mod|\.pin|/)$`)
 	definition = regexp.MustCompile(`^[A-Za-z_]\w*(\.\w+)?$`)
 )
 
@@ -430,8 +430,10 @@ var fakes = map[string]string{
 	unixPath: `package unix
 		const (AT_FDCWD = -100; POLLIN = 1; SYS_PPOLL = 271; SYS_SEVER = 9999)
 		type PollFd struct{ Fd int32; Events, Revents int16 }
-		type Rlimit struct{ Cur, Max uint64 }
+		type Rlimit struct{ Cur, Max uint64; Both [2]uint64 }
 		func Prlimit(limit *Rlimit)
+		func Limit() *Rlimit
+		var Limits []Rlimit
 		func (PollFd) Method() {}
 		var Stdin = 0
 		func Poll(fds []PollFd)

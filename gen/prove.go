@@ -4,6 +4,7 @@ import (
 	"fmt"
 	goconstant "go/constant"
 	"go/types"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -171,7 +172,7 @@ func differsXSys(p *packages.Package, name string, want value) (differences []st
 }
 
 // compareXSys returns how s differs in p, a golang.org/x/sys/unix, from C. With all,
-// each field must be there.
+// both must have the same fields.
 func (s cstruct) compareXSys(p *packages.Package, v values, all bool) (differences []string) {
 	differ := func(format string, args ...any) {
 		differences = append(differences, fmt.Sprintf(format, args...))
@@ -183,6 +184,13 @@ func (s cstruct) compareXSys(p *packages.Package, v values, all bool) (differenc
 	}
 	if theirSize != wantSize {
 		differ("%s has %d bytes in %s, in C it has %d", s.XSys, theirSize, witness(p), wantSize)
+	}
+	if all {
+		for _, name := range slices.Sorted(maps.Keys(theirs)) {
+			if !slices.ContainsFunc(s.Fields, func(f field) bool { return f.isXSys(name) }) {
+				differ("%s.%s is in %s, and not in gen/abi.go", s.XSys, name, witness(p))
+			}
+		}
 	}
 	shared := 0
 	for _, f := range s.Fields {

@@ -7,8 +7,8 @@ import (
 	"go/types"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strings"
 
 	"golang.org/x/tools/go/packages"
 )
@@ -16,58 +16,38 @@ import (
 // uses is what the root package uses of golang.org/x/sys/unix: where it does so first,
 // by name.
 //
-// A struct is of interest where the package itself hands it to the kernel: what makes a
-// pointer to one an unsafe.Pointer, or the reverse. One that goes to a function of unix
-// and comes back is proved by that package's own tests, with both ends of the call.
+// A type counts wherever it occurs, even in the signature of a function: there are too many
+// ways from a value to an unsafe.Pointer, and from a type to its size, to tell the harmless
+// ones apart.
 type uses struct {
 	consts map[string]string
-	raw    map[string]string // structs that meet an unsafe.Pointer
-	fields map[string]string // of any struct, "PollFd.Revents"
+	types  map[string]string
 }
 
+var unixType = regexp.MustCompile(regexp.QuoteMeta(unixPath) + `\.(\w+)`)
+
 func usesOf(sysfd *packages.Package) *uses {
-	u := &uses{map[string]string{}, map[string]string{}, map[string]string{}}
-	at := func(pos token.Pos) string {
-		p := sysfd.Fset.Position(pos)
-		return fmt.Sprintf("%s:%d", filepath.Base(p.Filename), p.Line)
-	}
-	first := func(m map[string]string, name, place string) {
-		if _, ok := m[name]; !ok {
-			m[name] = place
-		}
-	}
+	u := &uses{map[string]string{}, map[string]string{}}
 	for _, file := range sysfd.Syntax {
 		ast.Inspect(file, func(n ast.Node) bool {
-			switch n := n.(type) {
-			case *ast.Ident:
-				obj := sysfd.TypesInfo.Uses[n]
-				if obj == nil || obj.Pkg() == nil || obj.Pkg().Path() != unixPath {
-					break
+			id, ok := n.(*ast.Ident)
+			if !ok {
+				return true
+			}
+			obj := sysfd.TypesInfo.Uses[id]
+			if obj == nil || obj.Pkg() == nil || obj.Pkg().Path() != unixPath {
+				return true
+			}
+			first := func(m map[string]string, name string) {
+				if m[name] == "" {
+					m[name] = place(sysfd, id.Pos())
 				}
-				switch obj := obj.(type) {
-				case *types.Const:
-					first(u.consts, obj.Name(), at(n.Pos()))
-				case *types.Var:
-					if obj.IsField() {
-						first(u.fields, owner(obj)+"."+obj.Name(), at(n.Pos()))
-					}
-				}
-			case *ast.CallExpr:
-				if !sysfd.TypesInfo.Types[n.Fun].IsType() || len(n.Args) != 1 {
-					break
-				}
-				to, from := sysfd.TypesInfo.TypeOf(n), sysfd.TypesInfo.TypeOf(n.Args[0])
-				if isUnsafePointer(from) {
-					to, from = from, to
-				}
-				if !isUnsafePointer(to) || from == nil {
-					break
-				}
-				if p, ok := from.Underlying().(*types.Pointer); ok {
-					for _, name := range unixStructs(p.Elem()) {
-						first(u.raw, name, at(n.Pos()))
-					}
-				}
+			}
+			if _, ok := obj.(*types.Const); ok {
+				first(u.consts, obj.Name())
+			}
+			for _, m := range unixType.FindAllStringSubmatch(types.TypeString(obj.Type(), nil), -1) {
+				first(u.types, m[1])
 			}
 			return true
 		})
@@ -75,44 +55,10 @@ func usesOf(sysfd *packages.Package) *uses {
 	return u
 }
 
-func isUnsafePointer(t types.Type) bool {
-	if t == nil {
-		return false // the package does not compile
-	}
-	b, ok := t.Underlying().(*types.Basic)
-	return ok && b.Kind() == types.UnsafePointer
-}
-
-// owner returns the name of the struct that has the field.
-func owner(field *types.Var) string {
-	scope := field.Pkg().Scope()
-	for _, name := range scope.Names() {
-		t, ok := scope.Lookup(name).(*types.TypeName)
-		if !ok {
-			continue
-		}
-		if s, ok := t.Type().Underlying().(*types.Struct); ok && slices.Contains(slices.Collect(s.Fields()), field) {
-			return name
-		}
-	}
-	return "struct"
-}
-
-// unixStructs returns the names of the structs of golang.org/x/sys/unix that lie in a t.
-func unixStructs(t types.Type) (names []string) {
-	named, isNamed := types.Unalias(t).(*types.Named)
-	switch under := t.Underlying().(type) {
-	case *types.Array:
-		return unixStructs(under.Elem())
-	case *types.Struct:
-		if isNamed && named.Obj().Pkg() != nil && named.Obj().Pkg().Path() == unixPath {
-			return []string{named.Obj().Name()}
-		}
-		for f := range under.Fields() {
-			names = append(names, unixStructs(f.Type())...)
-		}
-	}
-	return names
+// place is how messages name a line of a package.
+func place(p *packages.Package, pos token.Pos) string {
+	at := p.Fset.Position(pos)
+	return fmt.Sprintf("%s:%d", filepath.Base(at.Filename), at.Line)
 }
 
 // unproved returns what is used and not in the tables of what is taken.
@@ -126,17 +72,9 @@ func (u *uses) unproved() (problems []string) {
 			problems = append(problems, fmt.Sprintf("unix.%s is used at %s, and nothing proves it: add it to gen/abi.go", name, u.consts[name]))
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(u.raw)) {
-		i := slices.IndexFunc(takenStructs, func(s cstruct) bool { return s.XSys == name })
-		if i < 0 {
-			problems = append(problems, fmt.Sprintf("unix.%s is used at %s, and nothing proves it: add it to gen/abi.go", name, u.raw[name]))
-			continue
-		}
-		for _, f := range slices.Sorted(maps.Keys(u.fields)) {
-			fieldName, ok := strings.CutPrefix(f, name+".")
-			if ok && !slices.ContainsFunc(takenStructs[i].Fields, func(f field) bool { return f.isXSys(fieldName) }) {
-				problems = append(problems, fmt.Sprintf("unix.%s is used at %s, and nothing proves it: add it to gen/abi.go", f, u.fields[f]))
-			}
+	for _, name := range slices.Sorted(maps.Keys(u.types)) {
+		if !slices.ContainsFunc(takenStructs, func(s cstruct) bool { return s.XSys == name }) {
+			problems = append(problems, fmt.Sprintf("unix.%s is used at %s, and nothing proves it: add it to gen/abi.go", name, u.types[name]))
 		}
 	}
 	return problems
@@ -167,8 +105,8 @@ func stale(all []*uses) (problems []string) {
 		}
 	}
 	for _, s := range takenStructs {
-		if !used(func(u *uses) map[string]string { return u.raw }, s.XSys) {
-			problems = append(problems, "unix."+s.XSys+" is in gen/abi.go, and the package makes no raw system call with it: remove it")
+		if !used(func(u *uses) map[string]string { return u.types }, s.XSys) {
+			problems = append(problems, "unix."+s.XSys+" is in gen/abi.go, and the package does not use it: remove it")
 		}
 	}
 	return problems

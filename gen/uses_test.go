@@ -1,8 +1,8 @@
 package main
 
 import (
+	"fmt"
 	"go/types"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -20,12 +20,12 @@ func takeInstead(t *testing.T, groups []group, structs []cstruct) {
 var (
 	pollGroup = group{Header: "asm/poll.h", Consts: []constant{{Name: "POLLIN"}}}
 	numbers   = group{Header: "asm/unistd.h", Consts: []constant{{Name: "SYS_PPOLL"}}}
-	pollFD    = cstruct{C: "struct pollfd", Header: "asm/poll.h", XSys: "PollFd", Fields: []field{{C: "fd"}, {C: "revents"}}}
+	pollFD    = cstruct{C: "struct pollfd", Header: "asm/poll.h", XSys: "PollFd", Fields: []field{{C: "fd"}, {C: "events"}, {C: "revents"}}}
 )
 
 func TestUses(t *testing.T) {
 	takeInstead(t, []group{pollGroup, numbers}, []cstruct{pollFD})
-	const imports = "import (`unsafe`; `" + unixPath + "`)\nvar _ unsafe.Pointer\nvar _ unix.PollFd\n" // 4 lines
+	const imports = "import (`unsafe`; `" + unixPath + "`)\nvar _ unsafe.Pointer\nvar _ = unix.Stdin\n" // 4 lines
 	for _, tt := range []struct {
 		name  string
 		files map[string]string
@@ -38,7 +38,7 @@ func TestUses(t *testing.T) {
 		{"nothing", map[string]string{"sys.go": imports}, nil, []string{
 			"unix.POLLIN is in gen/abi.go, and the package does not use it: remove it",
 			"unix.SYS_PPOLL is in gen/abi.go, and the package does not use it: remove it",
-			"unix.PollFd is in gen/abi.go, and the package makes no raw system call with it: remove it",
+			"unix.PollFd is in gen/abi.go, and the package does not use it: remove it",
 		}},
 		{"constants", map[string]string{
 			"sys.go":            imports + "const a = unix.SYS_PPOLL + unix.SYS_SEVER\nvar p = unsafe.Pointer(&unix.PollFd{})",
@@ -48,12 +48,10 @@ func TestUses(t *testing.T) {
 			"unix.AT_FDCWD is used at zsys_linux_386.go:3, and the package has its own: use that",
 			"unix.SYS_SEVER is used at sys.go:5, and nothing proves it: add it to gen/abi.go",
 		}, nil},
-		{"another field", map[string]string{
-			"sys.go": imports + "func f(p *unix.PollFd) unsafe.Pointer {\np.Events = unix.POLLIN + unix.SYS_PPOLL\nreturn unsafe.Pointer(p) }",
-		}, []string{"unix.PollFd.Events is used at sys.go:6, and nothing proves it: add it to gen/abi.go"}, nil},
-		{"key of a literal", map[string]string{
-			"sys.go": imports + "var p = unsafe.Pointer(&unix.PollFd{Fd: 1,\nEvents: unix.POLLIN + unix.SYS_PPOLL})",
-		}, []string{"unix.PollFd.Events is used at sys.go:6, and nothing proves it: add it to gen/abi.go"}, nil},
+		{"struct", map[string]string{
+			"sys.go": imports + "var a, b = unix.POLLIN, unix.SYS_PPOLL\nvar c unix.PollFd\nvar d *unix.Rlimit",
+			"zzz.go": "import `" + unixPath + "`\nvar e unix.Rlimit",
+		}, []string{"unix.Rlimit is used at sys.go:7, and nothing proves it: add it to gen/abi.go"}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			u := usesOf(fake(t, tt.files))
@@ -74,39 +72,40 @@ func TestUses(t *testing.T) {
 	}
 }
 
-// However a struct gets to the kernel, it is seen.
-func TestUsesRaw(t *testing.T) {
-	const imports = "import (`unsafe`; `" + unixPath + "`)\nvar _ unsafe.Pointer\nvar _ unix.PollFd\n"
-	for text, raw := range map[string]bool{
-		"func f(p *unix.Rlimit) unsafe.Pointer { return unsafe.Pointer(p) }":                             true,
-		"func f(p *unix.Rlimit) unsafe.Pointer { return unsafe.Pointer(&*p) }":                           true,
-		"func f() uintptr { var p unix.Rlimit; return uintptr(unsafe.Pointer(&p)) }":                     true,
-		"func f() unsafe.Pointer { var p [2]unix.Rlimit; return unsafe.Pointer(&p) }":                    true,
-		"func f() unsafe.Pointer { var p [2]unix.Rlimit; return unsafe.Pointer(&p[0]) }":                 true,
-		"func f(p []unix.Rlimit) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(p)) }":          true,
-		"func f() unsafe.Pointer { var p struct{ a int; b [1]unix.Rlimit }; return unsafe.Pointer(&p) }": true,
-		"type own struct{ unix.Rlimit }; func f(p *own) unsafe.Pointer { return unsafe.Pointer(p) }":     true,
-		"type own = unix.Rlimit; func f(p *own) unsafe.Pointer { return unsafe.Pointer(p) }":             true,
-		"type ptr *unix.Rlimit; func f(p ptr) unsafe.Pointer { return unsafe.Pointer(p) }":               true,
-		"func f(b []byte) uint64 { return (*unix.Rlimit)(unsafe.Pointer(&b[0])).Max }":                   true,
-		"func f(p unsafe.Pointer) *[2]unix.Rlimit { return (*[2]unix.Rlimit)(p) }":                       true,
-
-		"func f() uint64 { var p unix.Rlimit; unix.Prlimit(&p); return p.Cur }":                                  false,
-		"func f(p *unix.Rlimit) unsafe.Pointer { x := p.Cur; return unsafe.Pointer(&x) }":                        false,
-		"func f() unsafe.Pointer { var p struct{ a *unix.Rlimit }; return unsafe.Pointer(&p) }":                  false,
-		"func f(p *unix.Rlimit) interface{} { return interface{}(p) }":                                           false,
-		"func g(p *unix.Rlimit) unsafe.Pointer { return nil }; func f(p *unix.Rlimit) { g(p); unix.Prlimit(p) }": false,
+// However a struct gets to the kernel, and whatever else is made of it, it is seen.
+func TestUsesTypes(t *testing.T) {
+	takeInstead(t, nil, nil)
+	const imports = "import (`unsafe`; `" + unixPath + "`)\nvar _ unsafe.Pointer\nvar _ = unix.Stdin\n"
+	const toPtr = "func toPtr[T any](p *T) unsafe.Pointer { return unsafe.Pointer(p) }; "
+	for text, used := range map[string]bool{
+		"func f(p *unix.Rlimit) unsafe.Pointer { return unsafe.Pointer(p) }":                         true,
+		"func f() unsafe.Pointer { var p [2]unix.Rlimit; return unsafe.Pointer(&p[0]) }":             true,
+		"type own struct{ unix.Rlimit }; func f(p *own) unsafe.Pointer { return unsafe.Pointer(p) }": true,
+		"type own = unix.Rlimit; func f(p *own) unsafe.Pointer { return unsafe.Pointer(p) }":         true,
+		"type own unix.Rlimit; func f(p *own) unsafe.Pointer { return unsafe.Pointer(p) }":           true,
+		"func f(b []byte) uint64 { return (*unix.Rlimit)(unsafe.Pointer(&b[0])).Max }":               true,
+		toPtr + "func f(p *unix.Rlimit) unsafe.Pointer { return toPtr(p) }":                          true,
+		toPtr + "func f() unsafe.Pointer { return toPtr(unix.Limit()) }":                             true,
+		toPtr + "func f() unsafe.Pointer { return toPtr(&unix.Limits) }":                             true,
+		toPtr + "func g[T any](func(*T)) unsafe.Pointer { var t T; return toPtr(&t) }\n" +
+			"func f() unsafe.Pointer { return g(unix.Prlimit) }": true,
+		"const size = unsafe.Sizeof(unix.Rlimit{})":       true,
+		"const align = unsafe.Alignof(unix.Rlimit{})":     true,
+		"const at = unsafe.Offsetof(unix.Rlimit{}.Max)":   true,
+		"const size = len(unix.Rlimit{}.Both)":            true,
+		"var size = unsafe.Sizeof(*unix.Limit())":         true,
+		"var size = len(unix.Limits[0].Both)":             true,
+		"func f() { unix.Prlimit(nil) }":                  true,
+		"var x interface{} = unix.Limits":                 true,
+		"func f() { unix.RawSyscallNoError(1, 2, 3, 4) }": false,
+		"type Rlimit struct{ Cur, Max uint64 }; func f(p *Rlimit) unsafe.Pointer { return unsafe.Pointer(p) }": false,
 	} {
 		u := usesOf(fake(t, map[string]string{"sys.go": imports + text}))
-		want := map[string]string{}
-		if raw {
-			want["Rlimit"] = "sys.go:5"
+		var want []string
+		if used {
+			want = []string{fmt.Sprintf("unix.Rlimit is used at sys.go:%d, and nothing proves it: add it to gen/abi.go", 5+strings.Count(text, "\n"))}
 		}
-		if !maps.Equal(u.raw, want) {
-			t.Errorf("%s: got %q", text, u.raw)
-		}
-		takeInstead(t, nil, nil)
-		if got := u.unproved(); len(got) != len(want) || raw && got[0] != "unix.Rlimit is used at sys.go:5, and nothing proves it: add it to gen/abi.go" {
+		if got := u.unproved(); !slices.Equal(got, want) {
 			t.Errorf("%s: got %q", text, got)
 		}
 	}
@@ -115,7 +114,7 @@ func TestUsesRaw(t *testing.T) {
 // What is taken is compared with C in both versions of golang.org/x/sys/unix.
 func TestCompareTaken(t *testing.T) {
 	takeInstead(t, []group{pollGroup, numbers}, []cstruct{pollFD})
-	v := answer(pollFD, 8, at{0, 4, 1, true}, at{6, 2, 1, true})
+	v := answer(pollFD, 8, at{0, 4, 1, true}, at{4, 2, 1, true}, at{6, 2, 1, true})
 	v["POLLIN"], v["__NR_ppoll"] = value{bits: 1}, value{bits: 271}
 	const good = "const POLLIN, SYS_PPOLL = 1, 271\ntype PollFd struct { Fd int32; Events, Revents int16 }"
 	version := func(version, text string) *packages.Package {
@@ -133,16 +132,22 @@ func TestCompareTaken(t *testing.T) {
 		{"POLLIN, SYS_PPOLL = 1", "POLLIN, SYS_PPOLL = -1", []string{"POLLIN is -1 in @, in C it is 0x1"}},
 		{"const POLLIN", "const POLLING", []string{"POLLIN is not in @"}},
 		{"type PollFd", "type PollFD", []string{"PollFd is not in @"}},
-		{"Revents", "Returned", []string{"PollFd has no field Revents in @"}},
-		{"Events, Revents", "Revents, Events", []string{"PollFd.Revents is 1 of 2 bytes signed at 4 in @, in C it is 1 of 2 bytes signed at 6"}},
-		{"Revents int16", "Revents uint16", []string{"PollFd.Revents is 1 of 2 bytes unsigned at 6 in @, in C it is 1 of 2 bytes signed at 6"}},
+		{"Revents", "Returned", []string{"PollFd.Returned is in @, and not in gen/abi.go", "PollFd has no field Revents in @"}},
+		{"Fd int32", "More [0]byte; Fd int32", []string{"PollFd.More is in @, and not in gen/abi.go"}},
+		{"Events, Revents", "Revents, Events", []string{
+			"PollFd.Events is 1 of 2 bytes signed at 6 in @, in C it is 1 of 2 bytes signed at 4",
+			"PollFd.Revents is 1 of 2 bytes signed at 4 in @, in C it is 1 of 2 bytes signed at 6",
+		}},
+		{"Events, Revents int16", "Events int16; Revents uint16", []string{"PollFd.Revents is 1 of 2 bytes unsigned at 6 in @, in C it is 1 of 2 bytes signed at 6"}},
 		{"Fd int32", "Fd int64", []string{
 			"PollFd has 16 bytes in @, in C it has 8",
 			"PollFd.Fd is 1 of 8 bytes signed at 0 in @, in C it is 1 of 4 bytes signed at 0",
+			"PollFd.Events is 1 of 2 bytes signed at 8 in @, in C it is 1 of 2 bytes signed at 4",
 			"PollFd.Revents is 1 of 2 bytes signed at 10 in @, in C it is 1 of 2 bytes signed at 6",
 		}},
 		{"Fd int32; Events, Revents int16", "X int64", []string{
-			"PollFd has no field Fd in @", "PollFd has no field Revents in @", "PollFd has no field of struct pollfd in @",
+			"PollFd.X is in @, and not in gen/abi.go", "PollFd has no field Fd in @", "PollFd has no field Events in @",
+			"PollFd has no field Revents in @", "PollFd has no field of struct pollfd in @",
 		}},
 	} {
 		bad := strings.Replace(good, tt.old, tt.new, 1)
