@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"golang.org/x/tools/go/packages"
+	"golang.org/x/tools/go/types/typeutil"
 )
 
 // A house is what ARCHITECTURE.md says of the root package.
@@ -143,6 +144,22 @@ func (h house) files(names []string) (problems []string) {
 	return problems
 }
 
+// unread returns the files that no load has: nothing has looked at them.
+func unread(names []string, loads []*packages.Package) (problems []string) {
+	read := map[string]bool{}
+	for _, p := range loads {
+		for _, f := range p.Syntax {
+			read[filepath.Base(p.Fset.Position(f.Package).Filename)] = true
+		}
+	}
+	for _, name := range names {
+		if isFile(name) && !strings.HasSuffix(name, "_test.go") && !read[name] {
+			problems = append(problems, name+" is in no build that is tested")
+		}
+	}
+	return problems
+}
+
 // An arrow is the use of a definition in another file.
 type arrow struct {
 	from token.Position
@@ -211,7 +228,7 @@ func objectName(obj types.Object) string {
 	return obj.Name()
 }
 
-var rawCall = regexp.MustCompile(`^(Raw|AllThreads)?Syscall\d*(NoError)?$`)
+var rawCall = regexp.MustCompile(`^((Raw|AllThreads)?Syscall(\d*|N)(NoError)?|Call)$`) // SyscallN and Proc.Call are for Windows
 
 // lowlevel returns the raw system calls outside sys* and zsys*, and what is taken from
 // golang.org/x/sys/unix outside sys* that is no constant, type or field.
@@ -220,8 +237,7 @@ func (h house) lowlevel(p *packages.Package) (problems []string) {
 		if obj.Pkg() == nil {
 			continue
 		}
-		at := p.Fset.Position(id.Pos())
-		from, path := wing(at.Filename), obj.Pkg().Path()
+		from, path := wing(p.Fset.Position(id.Pos()).Filename), obj.Pkg().Path()
 		_, isFunc := obj.(*types.Func)
 		v, isVar := obj.(*types.Var)
 		raw := isFunc && rawCall.MatchString(obj.Name())
@@ -234,36 +250,73 @@ func (h house) lowlevel(p *packages.Package) (problems []string) {
 		default:
 			continue
 		}
-		problems = append(problems, fmt.Sprintf("%s:%d: %s.%s %s", filepath.Base(at.Filename), at.Line, obj.Pkg().Name(), obj.Name(), what))
+		problems = append(problems, fmt.Sprintf("%s: %s.%s %s", place(p, id.Pos()), obj.Pkg().Name(), obj.Name(), what))
 	}
-	for _, name := range p.OtherFiles {
-		problems = append(problems, filepath.Base(name)+" is not Go")
+	for _, name := range slices.Concat(p.OtherFiles, p.IgnoredFiles) {
+		if !isFile(name) {
+			problems = append(problems, filepath.Base(name)+" is not Go")
+		}
 	}
 	slices.Sort(problems)
 	return problems
 }
 
-// header looks at what needs no types, so also in files for other systems.
-func (h house) header(fset *token.FileSet, f *ast.File) (problems []string) {
-	complain := func(pos token.Pos, text string) {
-		at := fset.Position(pos)
-		problems = append(problems, fmt.Sprintf("%s:%d: %s", filepath.Base(at.Filename), at.Line, text))
-	}
-	w := wing(fset.Position(f.Package).Filename)
-	low := w == "sys" || w == "zsys"
-	for _, spec := range f.Imports {
-		path, _ := strconv.Unquote(spec.Path.Value)
-		switch {
-		case path == "unsafe" && !low:
-			complain(spec.Pos(), "imports unsafe outside sys* and zsys*")
-		case path == "C":
-			complain(spec.Pos(), "imports C")
+// header returns what the imports and comments of p have that they may not.
+func (h house) header(p *packages.Package) (problems []string) {
+	complain := func(n ast.Node, text string) { problems = append(problems, place(p, n.Pos())+": "+text) }
+	for _, f := range p.Syntax {
+		w := wing(p.Fset.Position(f.Package).Filename)
+		low := w == "sys" || w == "zsys"
+		for _, spec := range f.Imports {
+			path, _ := strconv.Unquote(spec.Path.Value)
+			switch {
+			case path == "unsafe" && !low:
+				complain(spec, "imports unsafe outside sys* and zsys*")
+			case strings.HasPrefix(path, p.PkgPath+"/"):
+				complain(spec, "imports "+path+", where no rule holds")
+			}
+		}
+		for _, group := range f.Comments {
+			for _, c := range group.List {
+				switch {
+				case strings.HasPrefix(c.Text, "//go:linkname") && !low:
+					complain(c, "has a linkname outside sys* and zsys*")
+				case strings.HasPrefix(c.Text, "//line ") || strings.HasPrefix(c.Text, "/*line "):
+					complain(c, "claims to be another file")
+				}
+			}
 		}
 	}
-	for _, group := range f.Comments {
-		for _, c := range group.List {
-			if strings.HasPrefix(c.Text, "//go:linkname") && !low {
-				complain(c.Pos(), "has a linkname outside sys* and zsys*")
+	return problems
+}
+
+// startup returns what would run when p is imported.
+func startup(p *packages.Package) (problems []string) {
+	complain := func(n ast.Node, text string) { problems = append(problems, place(p, n.Pos())+": "+text) }
+	look := func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			_, later := n.(*ast.FuncLit)
+			return !later
+		}
+		if p.TypesInfo.Types[call].Value != nil || p.TypesInfo.Types[call.Fun].IsType() {
+			return true
+		}
+		f, ok := typeutil.Callee(p.TypesInfo, call).(*types.Func)
+		if !ok || f.FullName() != "errors.New" && f != p.Types.Scope().Lookup("refused") {
+			complain(call, "is called at package level")
+		}
+		return true
+	}
+	for _, f := range p.Syntax {
+		for _, decl := range f.Decls {
+			switch decl := decl.(type) {
+			case *ast.FuncDecl:
+				if decl.Recv == nil && decl.Name.Name == "init" {
+					complain(decl, "is an init function")
+				}
+			case *ast.GenDecl:
+				ast.Inspect(decl, look)
 			}
 		}
 	}
@@ -369,28 +422,45 @@ func TestHouse(t *testing.T) {
 	}
 	problems = append(problems, h.files(names)...)
 
-	fset, files := parseFolder(t, "..")
-	for _, f := range files {
-		if !strings.HasSuffix(fset.Position(f.Package).Filename, "_test.go") {
-			problems = append(problems, h.header(fset, f)...)
-		}
-	}
-
 	genFset, genFiles := parseFolder(t, ".")
 	gen, _ := (&types.Config{Importer: noImports{}, Error: func(error) {}}).Check("main", genFset, genFiles, nil)
-	for _, goarch := range []string{"amd64", "386"} {
-		sysfd := loadRoot(t, goarch).sysfd
-		for _, a := range h.arrows(sysfd) {
+	sysfd := loadRoot(t, "amd64").sysfd
+	exists := func(name string) bool { _, err := os.Stat(filepath.Join("..", name)); return err == nil }
+	declared := func(name string) bool { return declaredIn(sysfd.Types, name) || declaredIn(gen, name) }
+	problems = append(problems, h.names(page, exists, declared)...)
+
+	loads := []*packages.Package{sysfd, loadRoot(t, "386").sysfd}
+	for _, goos := range []string{"darwin", "windows"} {
+		c := loadConfig("..", "amd64", nil)
+		c.Env = append(c.Env, "GOOS="+goos)
+		pkgs, err := packages.Load(c, ".")
+		if err != nil || len(pkgs) != 1 || len(pkgs[0].Errors) > 0 {
+			t.Fatal(goos, err, pkgs)
+		}
+		loads = append(loads, pkgs[0])
+	}
+	// The file of another port must do without the rest of the package.
+	for _, a := range arches {
+		p := untyped(sysfd.PkgPath)
+		f, err := parser.ParseFile(p.Fset, rootFile(a.GOARCH), nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Syntax = []*ast.File{f}
+		if p.Types, err = (&types.Config{Importer: importsOf{sysfd}, Sizes: types.SizesFor("gc", a.GOARCH)}).Check(p.PkgPath, p.Fset, p.Syntax, p.TypesInfo); err != nil {
+			t.Fatal(err)
+		}
+		loads = append(loads, p)
+	}
+	problems = append(problems, unread(names, loads)...)
+	for _, p := range loads {
+		for _, a := range h.arrows(p) {
 			problems = append(problems, h.describe(a))
 		}
-		problems = append(problems, h.lowlevel(sysfd)...)
-		if goarch == "amd64" {
-			exists := func(name string) bool { _, err := os.Stat(filepath.Join("..", name)); return err == nil }
-			declared := func(name string) bool { return declaredIn(sysfd.Types, name) || declaredIn(gen, name) }
-			problems = append(problems, h.names(page, exists, declared)...)
-		}
+		problems = slices.Concat(problems, h.lowlevel(p), h.header(p), startup(p), h.closure(p))
 	}
 
+	// With cgo, some packages import more.
 	for _, port := range []string{"linux/amd64", "linux/386", "linux/arm64", "darwin/arm64", "windows/amd64"} {
 		goos, goarch, _ := strings.Cut(port, "/")
 		pkgs, err := packages.Load(&packages.Config{
@@ -404,7 +474,7 @@ func TestHouse(t *testing.T) {
 		problems = append(problems, h.closure(pkgs[0])...)
 	}
 
-	// In both loads alike, most of them.
+	// In all loads alike, most of them.
 	seen := map[string]bool{}
 	for _, p := range problems {
 		if !seen[p] {
@@ -412,6 +482,16 @@ func TestHouse(t *testing.T) {
 		}
 		seen[p] = true
 	}
+}
+
+// importsOf imports what another package imports, too.
+type importsOf struct{ p *packages.Package }
+
+func (i importsOf) Import(path string) (*types.Package, error) {
+	if p := i.p.Imports[path]; p != nil {
+		return p.Types, nil
+	}
+	return nil, errors.New(path + " is not imported")
 }
 
 type noImports struct{}
@@ -426,7 +506,13 @@ var fakes = map[string]string{
 		func Syscall(a, b, c, d uintptr) (x, y uintptr, err Errno)
 		func RawSyscall6(a, b, c, d, e, f, g uintptr) (x, y uintptr, err Errno)
 		func AllThreadsSyscall(a, b, c, d uintptr) (x, y uintptr, err Errno)
+		func SyscallN(a uintptr, b ...uintptr) (x, y uintptr, err Errno)
+		type Proc struct{}
+		func (*Proc) Call(a ...uintptr) (x, y uintptr, err error)
 		func Close(fd int) error`,
+	"errors":              "package errors; func New(string) error; func Join(...error) error",
+	"example.org/p/low":   "package low",
+	"example.org/plainer": "package plainer",
 	unixPath: `package unix
 		const (AT_FDCWD = -100; POLLIN = 1; SYS_PPOLL = 271; SYS_SEVER = 9999)
 		type PollFd struct{ Fd int32; Events, Revents int16 }
@@ -457,12 +543,17 @@ func (i fakeImporter) Import(path string) (*types.Package, error) {
 	return (&types.Config{IgnoreFuncBodies: true}).Check(path, i.fset, []*ast.File{f}, nil)
 }
 
+// untyped returns a package that lacks Syntax and Types.
+func untyped(path string) *packages.Package {
+	return &packages.Package{PkgPath: path, Fset: token.NewFileSet(), TypesInfo: &types.Info{
+		Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{}, Selections: map[*ast.SelectorExpr]*types.Selection{},
+	}}
+}
+
 // fake type-checks a package of files, which lack only the package clause.
 func fake(t *testing.T, files map[string]string) *packages.Package {
 	t.Helper()
-	p := &packages.Package{Fset: token.NewFileSet(), TypesInfo: &types.Info{
-		Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{}, Selections: map[*ast.SelectorExpr]*types.Selection{},
-	}}
+	p := untyped("example.org/p")
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		f, err := parser.ParseFile(p.Fset, "/src/"+name, "package p\n"+files[name], parser.ParseComments)
 		if err != nil {
@@ -471,7 +562,7 @@ func fake(t *testing.T, files map[string]string) *packages.Package {
 		p.Syntax = append(p.Syntax, f)
 	}
 	var err error
-	p.Types, err = (&types.Config{Importer: fakeImporter{p.Fset}}).Check("example.org/p", p.Fset, p.Syntax, p.TypesInfo)
+	p.Types, err = (&types.Config{Importer: fakeImporter{p.Fset}}).Check(p.PkgPath, p.Fset, p.Syntax, p.TypesInfo)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -549,6 +640,14 @@ func TestHouseFiles(t *testing.T) {
 		if got := h.files(tt.files); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
+	}
+}
+
+func TestHouseUnread(t *testing.T) {
+	linux, other := fake(t, map[string]string{"sys.go": "", "text.go": ""}), fake(t, map[string]string{"listen_other.go": ""})
+	names := []string{"cmd/", "go.mod", "hidden.go", "listen_other.go", "sys.go", "sys_test.go", "text.go"}
+	if got := unread(names, []*packages.Package{linux, other}); !slices.Equal(got, []string{"hidden.go is in no build that is tested"}) {
+		t.Errorf("got %q", got)
 	}
 }
 
@@ -691,6 +790,24 @@ func TestHouseLowlevel(t *testing.T) {
 			"handle.go:4: unix.Stdin uses a function or a variable of golang.org/x/sys/unix outside sys*",
 			"zsys_linux_386.go:3: unix.Poll uses a function or a variable of golang.org/x/sys/unix outside sys*",
 		}},
+		{"raw calls of Windows", map[string]string{
+			"listen.go": "import `syscall`\nfunc call(p *syscall.Proc) {\nsyscall.SyscallN(1)\np.Call() }",
+		}, []string{
+			"listen.go:4: syscall.SyscallN makes a raw system call outside sys* and zsys*",
+			"listen.go:5: syscall.Call makes a raw system call outside sys* and zsys*",
+		}},
+		{"packages of the module", map[string]string{
+			"sys.go":  "import _ `example.org/p/low`",
+			"text.go": "import _ `example.org/plainer`",
+		}, []string{"sys.go:2: imports example.org/p/low, where no rule holds"}},
+		{"another name", map[string]string{
+			"pidfd.go": "import `unsafe`\n/*line sys.go:8*/ var x unsafe.Pointer",
+			"text.go":  "// a line\n//line sys.go:8",
+		}, []string{
+			"pidfd.go:2: imports unsafe outside sys* and zsys*",
+			"pidfd.go:3: claims to be another file",
+			"text.go:3: claims to be another file",
+		}},
 		{"unsafe", map[string]string{
 			"pidfd.go":  "import `unsafe`\nvar x unsafe.Pointer",
 			"listen.go": "import _ `unsafe`\n//go:linkname now runtime.now\nfunc now()",
@@ -705,11 +822,7 @@ func TestHouseLowlevel(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			h := fakeHouse(t)
 			p := fake(t, tt.files)
-			var got []string
-			for _, f := range p.Syntax {
-				got = append(got, h.header(p.Fset, f)...)
-			}
-			got = append(got, h.lowlevel(p)...)
+			got := slices.Concat(h.header(p), h.lowlevel(p))
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
 			}
@@ -717,17 +830,25 @@ func TestHouseLowlevel(t *testing.T) {
 	}
 	h := fakeHouse(t)
 	p := fake(t, nil)
-	p.OtherFiles = []string{"/src/call_amd64.s"}
-	if got := h.lowlevel(p); !slices.Equal(got, []string{"call_amd64.s is not Go"}) {
+	p.OtherFiles, p.IgnoredFiles = []string{"/src/call_amd64.s"}, []string{"/src/call_arm.s", "/src/listen_other.go"}
+	if got := h.lowlevel(p); !slices.Equal(got, []string{"call_amd64.s is not Go", "call_arm.s is not Go"}) {
 		t.Errorf("assembly: got %q", got)
 	}
-	fset := token.NewFileSet()
-	f, err := parser.ParseFile(fset, "sys.go", "package p\nimport \"C\"", parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := h.header(fset, f); !slices.Equal(got, []string{"sys.go:2: imports C"}) {
-		t.Errorf("cgo: got %q", got)
+}
+
+func TestHouseStartup(t *testing.T) {
+	p := fake(t, map[string]string{
+		"errors.go": "import `errors`\nfunc refused() error { return errors.Join() }\ntype T struct{}; func (T) init() {}; func (T) refused() int { return 1 }\n" +
+			"var a, b = errors.New(``), refused()\nvar c = T(struct{}{})\nconst d = len(`d`)\nvar e = func() error { return errors.Join(a) }\n" +
+			"func f() { var g = errors.Join(e()); _ = g }",
+		"sys.go": "import `errors`\nfunc init() {}\nvar x = errors.Join(\na)\nvar y = []int{\nT{}.refused()}\nvar z = func() int { return 1 }()\nvar m = make(chan int)\n" +
+			"var n = errors.New(\nname())\nfunc name() string { return `` }\nvar o = e()",
+	})
+	const calls = "is called at package level"
+	want := []string{"sys.go:3: is an init function", "sys.go:4: " + calls, "sys.go:7: " + calls, "sys.go:8: " + calls, "sys.go:9: " + calls,
+		"sys.go:11: " + calls, "sys.go:13: " + calls}
+	if got := startup(p); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
