@@ -3,7 +3,7 @@ module github.com/sysfd/sysfd/gen
 go 1.26.0
 
 require (
-	golang.org/x/sys v0.49.0
+	golang.org/x/sys v0.50.0
 	golang.org/x/tools v0.52.0
 )
 
