@@ -24,7 +24,7 @@ const (
 
 	// WaitExited does not wait for the status: it is enough that the process has ended,
 	// even if its parent has not reaped it yet. The status of a child is told nevertheless,
-	// unless someone else is about to reap it.
+	// unless someone else is about to reap it, or traces it and has not let it go.
 	WaitExited
 )
 
@@ -53,7 +53,8 @@ type WaitResult struct {
 	//   - EREMOTE for a process that is not in the caller's pid namespace.
 	Unknown error
 
-	// Reaped tells that this very call has reaped the process, a child.
+	// Reaped tells that this very call has reaped the process, a child. It is false for a process
+	// that is traced here and is another's child, which is left to its parent.
 	Reaped bool
 
 	// Rusage is what a child and those of its children that it has waited for have
@@ -91,7 +92,7 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 //
 // A child (of any thread of this program, whatever signal it was to send) is waited
 // for with waitid(2), Linux 5.4, and reaped, unless [WaitNoReap] says otherwise. That it
-// was stopped or continued does not count. Another process, and a child that someone else
+// was stopped or continued does not count, nor does a stop for a tracer, which is left to that. Another process, and a child that someone else
 // reaps or that is reaped without anybody waiting because SIGCHLD is ignored, has ended
 // for Wait when it was reaped: only then the kernel tells its status, with
 // [PIDFD_INFO_EXIT] (Linux 6.15). On Linux 6.9 to 6.14 the status is then unknown. Before
@@ -184,13 +185,12 @@ func (p *PidFD) look(options WaitOption) (r WaitResult, err error) {
 		r.Reaped = false
 		return r, nil
 	}
-	how := syscall.WEXITED | syscall.WNOHANG | syscall.WALL
-	if options&WaitNoReap != 0 {
-		how |= syscall.WNOWAIT
-	}
+	// First a look that takes nothing away: it may be a stop of a process that is traced, which
+	// the kernel reports whatever the options (kernel/exit.c, wait_task_stopped).
+	const how = syscall.WEXITED | syscall.WNOHANG | syscall.WALL
 	var info siginfo
 	var rusage syscall.Rusage
-	switch errno := waitPidFD(p.fd, how, &info, &rusage); {
+	switch errno := waitPidFD(p.fd, how|syscall.WNOWAIT, &info, &rusage); {
 	case errno == syscall.ECHILD && p.ended != nil:
 		r = *p.ended // someone else has reaped it since
 		return r, nil
@@ -202,13 +202,68 @@ func (p *PidFD) look(options WaitOption) (r WaitResult, err error) {
 			err.means = errors.ErrUnsupported // before Linux 5.4
 		}
 		return r, err
-	case info.Signo == 0:
-		return r, nil
+	case !info.isEnd():
+		return p.lookAtHeld(options)
 	}
 	used := rusage // on the heap, now that it is worth it
-	r = WaitResult{Ended: true, Status: info.waitStatus(), Reaped: options&WaitNoReap == 0, Rusage: &used}
+	r = WaitResult{Ended: true, Status: info.waitStatus(), Rusage: &used}
+	if options&WaitNoReap == 0 {
+		info = siginfo{}
+		errno := waitPidFD(p.fd, how, &info, nil)
+		if errno != 0 && errno != syscall.ECHILD { // if someone else was faster, the status is known
+			return WaitResult{}, failed("waitid", fdSubject(p.fd), errno)
+		}
+		r.Reaped = errno == 0 && info.isEnd() && !p.isLeft()
+	}
 	p.keep(r, r.Reaped)
 	return r, nil
+}
+
+// isLeft reports whether a process that was waited for is still a zombie: that of a tracer, which
+// its parent has not reaped. Before Linux 6.9 that is not known.
+func (p *PidFD) isLeft() bool {
+	revents, errno := pollNow(p.fd)
+	if errno != 0 || revents&unix.POLLHUP != 0 {
+		return false
+	}
+	magic, errno := fsMagic(p.fd)
+	return errno == 0 && magic == unix.PID_FS_MAGIC
+}
+
+// lookAtHeld is for a child that waitid(2) does not call ended. It can be a zombie all the
+// same, which another tracer has not let go yet.
+func (p *PidFD) lookAtHeld(options WaitOption) (r WaitResult, err error) {
+	if options&WaitExited == 0 && p.parking.Load() == nil {
+		return r, nil
+	}
+	switch revents, errno := pollNow(p.fd); {
+	case errno != 0:
+		return r, failed("ppoll", fdSubject(p.fd), errno)
+	case revents == 0:
+		return r, nil
+	}
+	return p.zombie(options), nil
+}
+
+// zombie is for a process that has ended and is not to be reaped here, or not yet.
+func (p *PidFD) zombie(options WaitOption) WaitResult {
+	if options&WaitExited != 0 {
+		return WaitResult{Ended: true, Status: statusUnknown, Unknown: errNotReaped}
+	}
+	// Whoever is parked has got the event, but others may be content with a zombie.
+	if w := p.parking.Load(); w != nil {
+		w.sawZombie.Do(func() { close(w.zombie) })
+	}
+	return WaitResult{}
+}
+
+// isEnd reports whether waitid(2) has told the end of a process, and not a stop, or nothing.
+func (info *siginfo) isEnd() bool {
+	switch info.Code {
+	case _CLD_EXITED, _CLD_KILLED, _CLD_DUMPED:
+		return info.Signo != 0
+	}
+	return false
 }
 
 func (p *PidFD) keep(r WaitResult, reaped bool) {
@@ -249,14 +304,8 @@ func (p *PidFD) lookAtOther(options WaitOption) (r WaitResult, err error) {
 	case magic != unix.PID_FS_MAGIC:
 		// Before Linux 6.9 there is no POLLHUP to wait for.
 		return WaitResult{Ended: true, Status: statusUnknown, Unknown: noExitInfo(p.fd, syscall.EOPNOTSUPP)}, nil
-	case options&WaitExited != 0:
-		return WaitResult{Ended: true, Status: statusUnknown, Unknown: errNotReaped}, nil
 	}
-	// Whoever is parked has got the event, but others may be content with a zombie.
-	if w := p.parking.Load(); w != nil {
-		w.sawZombie.Do(func() { close(w.zombie) })
-	}
-	return r, nil
+	return p.zombie(options), nil
 }
 
 // exitStatus returns the status of a process that was reaped.

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A kid is a child of the test that is no one's business but the test's: os/exec
@@ -654,6 +656,130 @@ func TestWaitStopped(t *testing.T) {
 		}
 		k.exit()
 		r, err := w.result()
+		isEnd(t, r, err, exitCode(2), true)
+	})
+}
+
+func init() {
+	// Traces a process until it is told to end, without waiting for it.
+	children["tracer"] = func(args []string) error {
+		pid, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		runtime.LockOSThread()
+		if err := unix.PtraceSeize(pid); err != nil {
+			return err
+		}
+		fmt.Println("traces")
+		io.Copy(io.Discard, os.Stdin)
+		return nil
+	}
+}
+
+func needsPtrace(t *testing.T) {
+	t.Helper()
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator has no ptrace(2)")
+	}
+	needsRoot(t) // kernel.yama.ptrace_scope
+}
+
+// A stop of a process that is traced is no end, and is left to the tracer.
+func TestWaitTraced(t *testing.T) {
+	needsPtrace(t)
+	bothFlags(t, func(t *testing.T, flags int) {
+		runtime.LockOSThread() // is the tracer
+		defer runtime.UnlockOSThread()
+		cmd := child("exit", "2")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+		k := startKid(t, cmd)
+		p := k.open(flags)
+		set := newWaitSet[int](t, 0)
+		if err := set.Add(p, 1); err != nil {
+			t.Fatal(err)
+		}
+		var info unix.Siginfo
+		if err := unix.Waitid(unix.P_PID, k.pid, &info, unix.WSTOPPED|unix.WNOWAIT, nil); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			isRunning(t, p, 0)
+			isRunning(t, p, WaitNoReap|WaitExited)
+		}
+		hasNoneEnded(t, set)
+		set.Remove(p)
+		var status syscall.WaitStatus
+		if pid, err := syscall.Wait4(k.pid, &status, syscall.WNOHANG, nil); pid != k.pid || !status.Stopped() || status.StopSignal() != syscall.SIGTRAP {
+			t.Fatalf("the tracer sees %d, %#x, %v", pid, uint32(status), err)
+		}
+		if err := syscall.PtraceDetach(k.pid); err != nil {
+			t.Fatal(err)
+		}
+		w := startWait(context.Background(), p, 0)
+		awaitParked(p)
+		k.exit()
+		r, err := w.result()
+		isEnd(t, r, err, exitCode(2), true)
+	})
+}
+
+// The end of a process that is traced here and is another's child is told once, and it is its
+// parent that reaps it.
+func TestWaitTracedOfOther(t *testing.T) {
+	needsPtrace(t)
+	needs(t, FeatureThread) // as old as POLLHUP of a pidfd
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	parent, pid := grandchild(t)
+	p := openFlags(t, pid, 0)
+	if err := unix.PtraceSeize(pid); err != nil {
+		t.Fatal(err)
+	}
+	isRunning(t, p, 0)
+	p.SendSignal(syscall.SIGKILL)
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r, err := p.TryWait(0)
+		isEnd(t, r, err, killedBy(syscall.SIGKILL), false)
+	}
+	if err := p.SendSignal(0); err != nil {
+		t.Errorf("its parent has not reaped it: %v", err)
+	}
+	parent.exit()
+	parent.guard.Wait(context.Background(), 0)
+}
+
+// A child that has ended is a zombie for as long as another tracer holds it.
+func TestWaitHeldByTracer(t *testing.T) {
+	needsPtrace(t)
+	bothFlags(t, func(t *testing.T, flags int) {
+		cmd := child("exit", "2")
+		cmd.Env = append(cmd.Env, "GODEBUG=asyncpreemptoff=1") // a signal would stop it
+		k := startKid(t, cmd)
+		p := k.open(flags)
+		tracer := startKid(t, child("tracer", strconv.Itoa(k.pid)))
+		if line := tracer.line(); line != "traces" {
+			t.Fatal(line)
+		}
+		reaped, exited := startWait(context.Background(), p, 0), startWait(context.Background(), p, WaitExited)
+		awaitParked(p)
+		k.exit()
+		r, err := exited.result()
+		for range 2 {
+			if err != nil || !r.Ended || !errors.Is(r.Unknown, syscall.EAGAIN) {
+				t.Errorf("%+v, %v", r, err)
+			}
+			isUnknown(t, r)
+			r, err = p.TryWait(WaitExited)
+		}
+		isRunning(t, p, 0)
+		reaped.isWaiting(t)
+		tracer.exit()
+		r, err = reaped.result()
 		isEnd(t, r, err, exitCode(2), true)
 	})
 }
