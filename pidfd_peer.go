@@ -113,7 +113,8 @@ const PidFDControlSize = int(^uint(0)>>63)*8 + 16
 // and the like if the kernel could make none; the message itself is not lost. EINVAL
 // if control is not a list of control messages or has two pidfds: then it is not as
 // the kernel wrote it, and nothing is taken. One that matches [ErrNotPidFD] and EBADF
-// if the descriptor is not a pidfd; it stays the caller's.
+// if the descriptor is not a pidfd; it stays the caller's. EPERM or ENOSYS if a seccomp filter
+// forbids to look at it; then it is closed.
 func TakePeerPidFD(control []byte) (*PidFD, error) {
 	fd, err := findPidFD(control)
 	if err != nil {
@@ -123,7 +124,11 @@ func TakePeerPidFD(control []byte) (*PidFD, error) {
 		// The kernel's answer to its own question (net/core/scm.c, scm_pidfd_recv).
 		return nil, orReaped(failed("recvmsg", "SCM_PIDFD", syscall.Errno(-fd)))
 	}
-	return NewPidFD(fd)
+	p, err := NewPidFD(fd)
+	if err != nil && !errors.Is(err, syscall.EBADF) {
+		syscall.Close(fd) // the caller does not know its number
+	}
+	return p, err
 }
 
 // findPidFD returns the number in SCM_PIDFD.

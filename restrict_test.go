@@ -503,11 +503,7 @@ var operations = []operation{
 			if _, _, _, _, err := b.ReadMsgUnix(make([]byte, 1), control); err != nil {
 				return err
 			}
-			err := closed(TakePeerPidFD(control))
-			if fd, errFind := findPidFD(control); err != nil && errFind == nil && fd >= 0 {
-				syscall.Close(fd) // it stays the caller's
-			}
-			return err
+			return closed(TakePeerPidFD(control))
 		}
 	}},
 
