@@ -30,8 +30,8 @@
 // [FileSystemIDOf]. XAt(dirfd, path, flags) names a file by its path: [NameToHandleAt],
 // [CgroupIDAt], [FileRefAt]. Open… returns an owner, Take… takes ownership of what exists,
 // Parse… reads text, Notify… speaks to the service manager. IDs of 64 bits are types of
-// their own: [PidFDID], [CgroupID], [NamespaceID], [MountID]. Names for storing have one text each, which
-// String writes, Parse… reads, and JSON, flags and map keys use: [FileHandle],
+// their own: [PidFDID], [CgroupID], [NamespaceID], [MountID]. Names for storing have one text
+// each, which String writes, Parse… reads, and JSON, flags and map keys use: [FileHandle],
 // [FileSystemID], [FileRef], [BootID], [ProcessRef].
 //
 // Three functions return an owner under another name. PidFDOf (Go 1.26) and [PeerPidFD] are

@@ -104,9 +104,10 @@ func (p *PidFD) Ref() (ProcessRef, error) {
 // Errors: one that matches [os.ErrProcessDone] if the process was reaped, or if the BootID is
 // not that of this machine (or container, see [ThisBootID]). EREMOTE if the process is not in
 // sight and PIDNamespace is not the caller's: that it has ended is not proven then. The
-// initial pid namespace sees all processes, but opens them by ID alone. EINVAL if the ID is zero, or r is none that [ParseProcessRef] reads. One that
-// matches [errors.ErrUnsupported] where the kernel has no IDs to compare (see
-// [PidFDIDOf]), or where the boot ID is to be compared and cannot be known.
+// initial pid namespace sees all processes, but opens them by ID alone. EINVAL if the ID is
+// zero, or r is none that [ParseProcessRef] reads. One that matches [errors.ErrUnsupported]
+// where the kernel has no IDs to compare (see [PidFDIDOf]), or where the boot ID is to be
+// compared and cannot be known.
 func (r ProcessRef) Open() (*PidFD, error) {
 	if r.ID == 0 {
 		return nil, refused(syscall.EINVAL, "process "+strconv.Itoa(r.PID)+" cannot be opened: its pidfd ID is not known")
@@ -178,10 +179,10 @@ func (r ProcessRef) gone(why string) error {
 	return refused(syscall.ESRCH, "process "+r.Short()+" "+why).as(os.ErrProcessDone)
 }
 
-// String returns all of r, if it is one that [ParseProcessRef] reads. Besides PID and ID that is the BootID behind an "@" and the
-// PIDNamespace behind a "+", if they are known, such as
-// "4711:25@e4852dac-db69-430a-8f3f-f227f27ae0a2+4026531836". A StartTime has a "t" ahead of it and
-// stands where the ID does: "4711:t82015@e4852dac-db69-430a-8f3f-f227f27ae0a2". The zero
+// String returns all of r, if it is one that [ParseProcessRef] reads. Besides PID and ID that
+// is the BootID behind an "@" and the PIDNamespace behind a "+", if they are known, such as
+// "4711:25@e4852dac-db69-430a-8f3f-f227f27ae0a2+4026531836". A StartTime has a "t" ahead of it
+// and stands where the ID does: "4711:t82015@e4852dac-db69-430a-8f3f-f227f27ae0a2". The zero
 // ProcessRef is "". [ParseProcessRef] is the reverse.
 func (r ProcessRef) String() string { return string(r.appendText(nil)) }
 
