@@ -161,8 +161,8 @@ func (p *PidFD) Wait(ctx context.Context, options WaitOption) (r WaitResult, err
 
 // TryWait tells what [PidFD.Wait] would without waiting. Ended is false if Wait would
 // block: while the process runs and, for one that is not a child, until its parent has
-// reaped it; see [WaitExited]. For a process that runs it is one system call if it
-// is a child and two if it is not, and no allocation.
+// reaped it; see [WaitExited]. For a process that runs it is one system call, or two if it is
+// not a child, with WaitExited, or once a Wait has parked; and no allocation.
 //
 // Errors: those of Wait that are not about waiting.
 func (p *PidFD) TryWait(options WaitOption) (WaitResult, error) {
