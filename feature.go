@@ -260,7 +260,7 @@ func probeSetns() error {
 		// Before Linux 6.9 there is but the namespace of the main thread.
 		its, errno1 := stat("/proc/self/ns/uts")
 		own, errno2 := stat("/proc/thread-self/ns/uts")
-		if errno1 != 0 || errno2 != 0 || its.Dev != own.Dev || its.Ino != own.Ino {
+		if errno1 != 0 || errno2 != 0 || its != own {
 			return undecided("it is not certain that this thread is in the namespace of the main thread")
 		}
 		p, err = OpenPidFD(syscall.Getpid(), 0)

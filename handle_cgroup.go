@@ -44,10 +44,7 @@ func CgroupIDAt(dirfd int, path string, flags int) (CgroupID, error) {
 
 // cgroupID is CgroupIDOf with what errors are to name.
 func cgroupID(fd int, what label) (CgroupID, error) {
-	if err := proveCgroup2(fd, what); err != nil {
-		return 0, err
-	}
-	h, _, err := NameToHandleAt(fd, "", AT_EMPTY_PATH)
+	h, err := handleOnCgroup2(fd, what)
 	if err != nil {
 		return 0, err
 	}
@@ -67,7 +64,7 @@ func cgroupID(fd int, what label) (CgroupID, error) {
 // that of a file. EINVAL if cgroup2FD is not on cgroup2: on another file system
 // the same number would open another file. EPERM.
 func OpenCgroup(cgroup2FD int, id CgroupID) (*os.File, error) {
-	if err := proveCgroup2(cgroup2FD, label{fd: cgroup2FD}); err != nil {
+	if _, err := handleOnCgroup2(cgroup2FD, label{fd: cgroup2FD}); err != nil {
 		return nil, err
 	}
 	h := KernfsHandle(uint64(id))
@@ -91,15 +88,23 @@ func OpenCgroup(cgroup2FD int, id CgroupID) (*os.File, error) {
 	return nil, err
 }
 
-// proveCgroup2 returns nil if fd is on cgroup2. The shape of a handle would prove
-// nothing: pidfs and kernfs have the same.
-func proveCgroup2(fd int, what label) error {
-	magic, errno := fsMagic(fd)
-	switch {
-	case errno != 0:
-		return failed("fstatfs", "of "+what.String(), errno)
-	case magic != unix.CGROUP2_SUPER_MAGIC:
-		return refused(syscall.EINVAL, what.String()+" is not on a cgroup2 file system")
+// handleOnCgroup2 returns the handle of a file, if that is on cgroup2. The shape of a handle
+// proves nothing, for pidfs and kernfs have the same, but leaves out file systems whose server
+// may not answer when they are asked for their type.
+func handleOnCgroup2(fd int, what label) (FileHandle, error) {
+	h, _, err := NameToHandleAt(fd, "", AT_EMPTY_PATH)
+	if err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
+		return h, err
 	}
-	return nil
+	switch h.Type() {
+	case FILEID_KERNFS, FILEID_INO32_GEN: // the second before Linux 5.5
+		magic, errno := fsMagic(fd)
+		if errno != 0 {
+			return h, failed("fstatfs", "of "+what.String(), errno)
+		}
+		if magic == unix.CGROUP2_SUPER_MAGIC {
+			return h, nil
+		}
+	}
+	return h, refused(syscall.EINVAL, what.String()+" is not on a cgroup2 file system")
 }

@@ -30,7 +30,8 @@ type FileSystemID struct {
 }
 
 // FileSystemIDOf returns the identity of the file system that fd is on. fd is that of
-// a directory or of a regular file, and open for more than O_PATH.
+// a directory or of a regular file, and open for more than O_PATH. It asks the file system, so
+// it waits for a server (NFS, FUSE) that does not answer.
 //
 // The UUID comes from the ioctl FS_IOC_GETFSUUID, Linux 6.9, and on btrfs from
 // BTRFS_IOC_FS_INFO, Linux 3.0. File systems in memory (tmpfs, cgroup2, sysfs) have
@@ -48,12 +49,12 @@ func FileSystemIDOf(fd int) (FileSystemID, error) {
 
 // fileSystemID is FileSystemIDOf with what errors are to name.
 func fileSystemID(fd int, what label) (FileSystemID, error) {
-	st, errno := fstatAll(fd)
+	file, errno := statFD(fd)
 	if errno != 0 {
-		return FileSystemID{}, failed("fstat", "of "+what.String(), errno)
+		return FileSystemID{}, failed("statx", "of "+what.String(), errno)
 	}
 	// An ioctl that the kernel does not know goes to the driver of a device.
-	if kind := st.Mode & syscall.S_IFMT; kind != syscall.S_IFDIR && kind != syscall.S_IFREG {
+	if kind := file.kind(); kind != syscall.S_IFDIR && kind != syscall.S_IFREG {
 		return FileSystemID{}, refused(syscall.EINVAL, what.String()+" is neither a directory nor a regular file")
 	}
 	uuid, n, errno := fsUUID(fd)

@@ -43,12 +43,12 @@ func (id MountID) openAt(path string) (*os.File, error) {
 	if err := id.verify(place, path); err != nil {
 		return nil, err
 	}
-	st, errno := fstatAll(place)
+	what, errno := statFD(place)
 	if errno != 0 {
-		return nil, failed("fstat", path, errno)
+		return nil, failed("statx", path, errno)
 	}
 	var fd int
-	switch st.Mode & syscall.S_IFMT {
+	switch what.kind() {
 	case syscall.S_IFDIR:
 		fd, err = openat(place, ".", syscall.O_DIRECTORY)
 	case syscall.S_IFREG:

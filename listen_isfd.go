@@ -117,11 +117,10 @@ func isSocket(f *os.File, domain, typ, listening int, named func(fd, domain int)
 // IsFIFO tells whether f is a pipe, and if path is not "", whether it is the FIFO of
 // that path, where symbolic links are followed. If there is nothing, it is not.
 //
-// Errors: [os.ErrClosed], those of fstat(2), and of stat(2) for path, except ENOENT
-// and ENOTDIR.
+// Errors: [os.ErrClosed], those of statx(2), except ENOENT and ENOTDIR for path.
 func IsFIFO(f *os.File, path string) (bool, error) {
-	return isFile(f, path, func(has, at *syscall.Stat_t) bool {
-		return has.Mode&syscall.S_IFMT == syscall.S_IFIFO && (at == nil || sameInode(has, at))
+	return isFile(f, path, func(has, at *inode) bool {
+		return has.kind() == syscall.S_IFIFO && (at == nil || sameInode(has, at))
 	})
 }
 
@@ -133,29 +132,29 @@ func IsFIFO(f *os.File, path string) (bool, error) {
 //
 // Errors: those of [IsFIFO].
 func IsSpecial(f *os.File, path string) (bool, error) {
-	return isFile(f, path, func(has, at *syscall.Stat_t) bool {
-		kind := has.Mode & syscall.S_IFMT
+	return isFile(f, path, func(has, at *inode) bool {
+		kind := has.kind()
 		switch {
 		case kind != syscall.S_IFREG && kind != syscall.S_IFCHR:
 			return false
 		case at == nil:
 			return true
-		case kind != at.Mode&syscall.S_IFMT:
+		case kind != at.kind():
 			return false
 		case kind == syscall.S_IFCHR:
-			return has.Rdev == at.Rdev
+			return has.rdev == at.rdev
 		}
 		return sameInode(has, at)
 	})
 }
 
 // isFile asks is of f, and if path is not "", again of f and what is at path.
-func isFile(f *os.File, path string, is func(has, at *syscall.Stat_t) bool) (bool, error) {
+func isFile(f *os.File, path string, is func(has, at *inode) bool) (bool, error) {
 	return askFD(f, func(fd int) (bool, error) {
-		has, errno := fstatAll(fd)
+		has, errno := statFD(fd)
 		switch {
 		case errno != 0:
-			return false, failed("fstat", fdSubject(fd), errno)
+			return false, failed("statx", fdSubject(fd), errno)
 		case path == "" || !is(&has, nil):
 			return is(&has, nil), nil
 		}
@@ -166,11 +165,11 @@ func isFile(f *os.File, path string, is func(has, at *syscall.Stat_t) bool) (boo
 		case syscall.ENOENT, syscall.ENOTDIR:
 			return false, nil
 		}
-		return false, failed("stat", path, errno)
+		return false, failed("statx", path, errno)
 	})
 }
 
-func sameInode(a, b *syscall.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
+func sameInode(a, b *inode) bool { return a.dev == b.dev && a.ino == b.ino }
 
 // IsMessageQueue tells whether f is a POSIX message queue, see mq_overview(7), and if
 // name is not "", whether it is the one of that name, such as "/queue".
@@ -180,7 +179,7 @@ func sameInode(a, b *syscall.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.
 //
 // Errors: EINVAL for a name that does not begin with a slash; [os.ErrClosed]; those
 // of mq_getattr(3), of which ENOSYS is that of a kernel without message queues; those
-// of stat(2) for the name.
+// of statx(2) for the name.
 func IsMessageQueue(f *os.File, name string) (bool, error) {
 	if name != "" && name[0] != '/' {
 		return false, refused(syscall.EINVAL, "message queue "+strconv.Quote(name)+": the name does not begin with a slash")
@@ -196,14 +195,14 @@ func IsMessageQueue(f *os.File, name string) (bool, error) {
 		if name == "" {
 			return true, nil
 		}
-		has, errno := fstatAll(fd)
+		has, errno := statFD(fd)
 		if errno != 0 {
-			return false, failed("fstat", fdSubject(fd), errno)
+			return false, failed("statx", fdSubject(fd), errno)
 		}
 		path := "/dev/mqueue" + name
 		at, errno := stat(path)
 		if errno != 0 {
-			return false, failed("stat", path, errno)
+			return false, failed("statx", path, errno)
 		}
 		return sameInode(&has, &at), nil
 	})

@@ -543,11 +543,11 @@ func init() {
 		var sockets []string
 		for _, f := range files {
 			_, err := askFD(f, func(fd int) (bool, error) {
-				_, ino, errno := fstat(fd)
+				file, errno := statFD(fd)
 				if errno != 0 {
 					return false, errno
 				}
-				sockets = append(sockets, fmt.Sprint(fd, " ", f.Name(), " ", ino))
+				sockets = append(sockets, fmt.Sprint(fd, " ", f.Name(), " ", file.ino))
 				return true, nil
 			})
 			if err != nil {
@@ -594,8 +594,8 @@ func TestListenAcrossExec(t *testing.T) {
 		}
 		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
 		_, err := askFD(f, func(fd int) (bool, error) {
-			_, ino, errno := fstat(fd)
-			want = append(want, fmt.Sprint(listenFDsStart+i, " ", name, " ", ino))
+			file, errno := statFD(fd)
+			want = append(want, fmt.Sprint(listenFDsStart+i, " ", name, " ", file.ino))
 			return errno == 0, nil
 		})
 		if err != nil {

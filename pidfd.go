@@ -28,14 +28,14 @@ func (id PidFDID) String() string { return strconv.FormatUint(uint64(id), 10) }
 var ErrNotPidFD = errors.New("not a pidfd")
 
 // PidFDIDOf returns the ID of the process that the pidfd fd refers to. The
-// process may have ended and been reaped. It is one system call and, but on loong64, no
-// allocation; fd stays the caller's.
+// process may have ended and been reaped. It is one system call and no allocation; fd stays the
+// caller's. It does not wait, whatever fd is.
 //
-// A 64-bit program reads the inode number with fstat(2), which takes Linux 6.9,
-// and makes sure that the file system it belongs to is pidfs. A 32-bit program
-// cannot: if its kernel is a 32-bit one too, the inode number of fstat is the low
+// A 64-bit program reads the inode number with statx(2), and makes sure that the file system
+// it belongs to is pidfs, which exists since Linux 6.9. A 32-bit program
+// cannot: if its kernel is a 32-bit one too, the inode number of statx is the low
 // half of the ID. It takes the ID from the file handle, with
-// name_to_handle_at(2), which takes Linux 6.14 (fs/pidfs.c, pidfs_encode_fh).
+// name_to_handle_at(2), which needs Linux 6.14 (fs/pidfs.c, pidfs_encode_fh).
 //
 // Errors: one that matches [ErrNotPidFD] and EBADF if fd is something else; one
 // that matches [errors.ErrUnsupported] where the kernel is too old; EBADF if fd
@@ -47,8 +47,8 @@ func PidFDIDOf(fd int) (PidFDID, error) {
 	return pidfdIDByHandle(fd)
 }
 
-// What proves that a descriptor is on pidfs in the very call that gives its ID:
-// the device of fstat, the mount ID of name_to_handle_at. There is one pidfs, it
+// What tells whether a descriptor is on pidfs in the very call that gives its ID:
+// the device of statx, the mount ID of name_to_handle_at. There is one pidfs, it
 // is never unmounted. Both are kept plus one; 0 = not known yet.
 var pidfsDev, pidfsMount atomic.Uint64
 
@@ -76,20 +76,8 @@ func learnPidfs(known *atomic.Uint64, read func(fd int) (mark uint64, errno sysc
 }
 
 func pidfdIDByInode(fd int) (PidFDID, error) {
-	dev, ino, errno := fstat(fd)
-	if errno != 0 {
-		return 0, failed("fstat", fdSubject(fd), errno)
-	}
-	known := learnPidfs(&pidfsDev, func(fd int) (uint64, syscall.Errno) {
-		dev, _, errno := fstat(fd)
-		return dev, errno
-	})
-	if dev+1 != known {
-		if err := provePidfs(fd); err != nil {
-			return 0, err
-		}
-	}
-	return PidFDID(ino), nil
+	file, err := provePidfs(fd)
+	return PidFDID(file.ino), err
 }
 
 func pidfdIDByHandle(fd int) (PidFDID, error) {
@@ -98,11 +86,10 @@ func pidfdIDByHandle(fd int) (PidFDID, error) {
 	if errno == 0 {
 		known := learnPidfs(&pidfsMount, func(fd int) (uint64, syscall.Errno) {
 			var h fileHandle
-			mount, errno := nameToHandleAt(fd, "", &h, AT_EMPTY_PATH)
-			return uint64(mount), errno
+			return nameToHandleAt(fd, "", &h, AT_EMPTY_PATH)
 		})
-		if uint64(mount)+1 != known {
-			if err := provePidfs(fd); err != nil {
+		if mount+1 != known {
+			if _, err := provePidfs(fd); err != nil {
 				return 0, err
 			}
 		}
@@ -112,46 +99,63 @@ func pidfdIDByHandle(fd int) (PidFDID, error) {
 		errno = syscall.EOPNOTSUPP
 	} else if errno == syscall.EOPNOTSUPP {
 		// Before Linux 6.14, and from much that is not a pidfd.
-		if err := provePidfs(fd); err != nil {
+		if _, err := provePidfs(fd); err != nil {
 			return 0, err
 		}
 	}
 	return 0, failed("name_to_handle_at", fdSubject(fd), errno)
 }
 
-// provePidfs tells why a descriptor is not one on pidfs, or returns nil.
-func provePidfs(fd int) error {
-	magic, errno := fsMagic(fd)
-	switch {
-	case errno != 0:
-		return failed("fstatfs", fdSubject(fd), errno)
-	case magic == unix.PID_FS_MAGIC:
-		return nil
-	case magic == unix.ANON_INODE_FS_MAGIC && isAnonPidFD(fd):
-		return failed("fstatfs", fdSubject(fd), syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
+// provePidfs tells why a descriptor is not one on pidfs, or returns no error.
+func provePidfs(fd int) (inode, error) {
+	file, errno := statFD(fd)
+	if errno != 0 {
+		return inode{}, failed("statx", fdSubject(fd), errno)
 	}
-	return notAPidFD(fd)
+	known := learnPidfs(&pidfsDev, func(fd int) (uint64, syscall.Errno) {
+		file, errno := statFD(fd)
+		return file.dev, errno
+	})
+	switch {
+	case file.dev+1 == known:
+		return file, nil
+	case known != 0:
+		return inode{}, notAPidFD(fd)
+	}
+	// Before Linux 6.9, or where this process cannot open a pidfd to compare with. What is no
+	// pidfd is not asked for its file system, whose server may not answer.
+	is, sure := isPidFD(fd)
+	if sure && !is {
+		return inode{}, notAPidFD(fd)
+	}
+	switch magic, errno := fsMagic(fd); {
+	case errno != 0:
+		return inode{}, failed("fstatfs", fdSubject(fd), errno)
+	case magic == unix.PID_FS_MAGIC:
+		return file, nil
+	case magic == unix.ANON_INODE_FS_MAGIC && is: // one inode for all pidfds and much else
+		return inode{}, failed("fstatfs", fdSubject(fd), syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
+	}
+	return inode{}, notAPidFD(fd)
 }
 
-// isAnon tells whether provePidfs has found a pidfd from before Linux 6.9, one without an
+// isPidFD reports whether fd is a pidfd of any kernel, and whether that is sure: where a filter
+// forbids pidfd_send_signal(2) and there is no /proc, it is not.
+func isPidFD(fd int) (is, sure bool) {
+	switch reaped(fd) {
+	case 0, syscall.ESRCH, syscall.EREMOTE:
+		return true, true
+	}
+	// EBADF is also the answer of a pidfd that is open for O_PATH alone.
+	name, err := os.Readlink("/proc/thread-self/fd/" + strconv.Itoa(fd))
+	return name == "anon_inode:[pidfd]", err == nil
+}
+
+// isAnon reports whether provePidfs has found a pidfd from before Linux 6.9, one without an
 // ID. What a seccomp filter answers can match errors.ErrUnsupported too.
 func isAnon(err error) bool {
 	e, ok := err.(*callError)
 	return ok && e.means == errors.ErrUnsupported
-}
-
-// isAnonPidFD tells whether fd is a pidfd from before Linux 6.9, when all of them shared
-// one inode with much else. Where a seccomp filter forbids to ask, it takes /proc, and
-// without that says no.
-func isAnonPidFD(fd int) bool {
-	switch reaped(fd) {
-	case 0, syscall.ESRCH, syscall.EREMOTE:
-		return true
-	case syscall.EBADF:
-		return false
-	}
-	name, err := os.Readlink("/proc/thread-self/fd/" + strconv.Itoa(fd))
-	return err == nil && name == "anon_inode:[pidfd]"
 }
 
 func notAPidFD(fd int) error {
@@ -275,7 +279,7 @@ func (p *PidFD) SyscallConn() (syscall.RawConn, error) {
 // if fd is something else. EBADF if it is not open. No IDs are needed: it works with
 // pidfds of any kernel.
 func NewPidFD(fd int) (*PidFD, error) {
-	if err := provePidfs(fd); err != nil && !isAnon(err) {
+	if _, err := provePidfs(fd); err != nil && !isAnon(err) {
 		return nil, err
 	}
 	flags, errno := fcntl(fd, syscall.F_GETFL, 0)

@@ -13,7 +13,7 @@ func init() {
 	pidFDOf = PidFDOf
 	operations = append(operations, operation{name: "PidFDOf", needs: FeatureWait, takes: true, refused: []refusal{
 		{calls: "open_by_handle_at", eperm: works, enosys: works}, {calls: "open_by_handle_at pidfd_open"},
-		{calls: byFstat, enosys: works}, {calls: byFstat + " pidfd_open"},
+		{calls: byInode, enosys: works}, {calls: byInode + " pidfd_open"},
 	}, do: func(s *scene) error { return closed(PidFDOf(s.process)) }})
 }
 

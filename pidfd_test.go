@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestHandlePidFDID(t *testing.T) {
@@ -235,6 +236,83 @@ func TestNotAPidFD(t *testing.T) {
 	}
 }
 
+// A file on FUSE whose server does not answer can be any descriptor that someone has passed. To
+// say that it is no pidfd, nor what systemd passes, does not take the server.
+func TestSilentFileSystem(t *testing.T) {
+	keepsDescriptors(t)
+	f, abort := silentFile(t)
+	fd := int(f.Fd())
+	for _, known := range []bool{true, false} {
+		if known {
+			PidFDIDOf(fd)
+		} else {
+			forgetPidfs()
+		}
+		for name, ask := range map[string]func() error{
+			"PidFDIDOf":       func() error { return second(PidFDIDOf(fd)) },
+			"pidfdIDByInode":  func() error { return second(pidfdIDByInode(fd)) },
+			"pidfdIDByHandle": func() error { return second(pidfdIDByHandle(fd)) },
+			"NewPidFD":        func() error { return closed(NewPidFD(fd)) },
+			"TakePidFD":       func() error { return closed(TakePidFD(&syscall.SysProcAttr{PidFD: &fd})) },
+			"CgroupIDOf":      func() error { return second(CgroupIDOf(fd)) },
+			"OpenCgroup":      func() error { return closed(OpenCgroup(fd, 1)) },
+			"IsFIFO":          func() error { return second(IsFIFO(f, "")) },
+			"IsSpecial":       func() error { return second(IsSpecial(f, "/dev/null")) },
+			"IsSocket":        func() error { return second(IsSocket(f, 0, 0, -1)) },
+			"IsMessageQueue":  func() error { return second(IsMessageQueue(f, "")) },
+		} {
+			answer := make(chan error, 1)
+			go func() { answer <- ask() }()
+			select {
+			case err := <-answer:
+				switch {
+				case strings.Contains(strings.ToLower(name), "pidfd"):
+					matches(t, err, ErrNotPidFD, syscall.EBADF)
+				case strings.Contains(name, "Cgroup"):
+					matches(t, err, syscall.EINVAL)
+				case err != nil:
+					t.Errorf("%s: %v", name, err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Errorf("%s waits for the server", name)
+				abort()
+				return
+			}
+		}
+	}
+}
+
+// silentFile returns a directory on FUSE whose server answers nothing until abort is called,
+// which fails what waits for it.
+func silentFile(t *testing.T) (f *os.File, abort func()) {
+	t.Helper()
+	needsRoot(t)
+	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		lacks(t, "/dev/fuse: "+err.Error())
+	}
+	t.Cleanup(func() { device.Close() })
+	dir := t.TempDir()
+	var errMount error
+	if err := withFD(device, func(fd int) {
+		errMount = syscall.Mount("silent", dir, "fuse", 0, "fd="+strconv.Itoa(fd)+",rootmode=40000,user_id=0,group_id=0")
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if errMount != nil {
+		lacks(t, "FUSE: "+errMount.Error())
+	}
+	abort = func() { syscall.Unmount(dir, syscall.MNT_FORCE|syscall.MNT_DETACH) } // which does not wait
+	t.Cleanup(abort)
+	fd, err := openat(AT_FDCWD, dir, O_PATH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f = os.NewFile(uintptr(fd), dir)
+	t.Cleanup(func() { f.Close() })
+	return f, abort
+}
+
 // stillKnowsItself checks that this process gets its ID, where the kernel has IDs.
 func stillKnowsItself(t *testing.T) {
 	t.Helper()
@@ -245,8 +323,8 @@ func stillKnowsItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err == nil && is64bit {
-		if _, ino, errno := fstat(p.fd); errno != 0 || PidFDID(ino) != id {
-			t.Fatalf("ID %d, inode %d, %v", id, ino, errno)
+		if file, errno := statFD(p.fd); errno != 0 || PidFDID(file.ino) != id {
+			t.Fatalf("ID %d, inode %d, %v", id, file.ino, errno)
 		}
 	}
 }
@@ -687,10 +765,8 @@ func TestPidFDOutOfDescriptors(t *testing.T) {
 func TestPidFDAllocates(t *testing.T) {
 	needs(t, FeaturePidFDID)
 	p := openPidFD(t, os.Getpid())
-	if runtime.GOARCH != "loong64" { // where Go's fstat is a statx(2) with a path, which it copies
-		doesNotAllocate(t, func() { PidFDIDOf(p.fd) })
-		doesNotAllocate(t, func() { p.ID() })
-	}
+	doesNotAllocate(t, func() { PidFDIDOf(p.fd) })
+	doesNotAllocate(t, func() { p.ID() })
 	t.Run("PID", func(t *testing.T) {
 		needs(t, FeatureInfo)
 		doesNotAllocate(t, func() { p.PID() })
@@ -700,9 +776,9 @@ func TestPidFDAllocates(t *testing.T) {
 // The cost of an ID beside that of the system call it cannot do without.
 func BenchmarkPidFDID(b *testing.B) {
 	p := openPidFD(b, os.Getpid())
-	b.Run("fstat", func(b *testing.B) {
+	b.Run("statx", func(b *testing.B) {
 		for b.Loop() {
-			fstat(p.fd)
+			statFD(p.fd)
 		}
 	})
 	b.Run("name_to_handle_at", func(b *testing.B) {

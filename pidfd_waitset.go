@@ -70,7 +70,8 @@ func (s *WaitSet[K]) lock() error {
 // descriptor stays open, even if p is closed.
 //
 // Errors: EEXIST if p is in the set; [os.ErrClosed] if p or the set is closed; ENOSPC
-// beyond /proc/sys/fs/epoll/max_user_watches.
+// beyond /proc/sys/fs/epoll/max_user_watches; EINVAL if p is in 500 other sets (fs/eventpoll.c,
+// path_limits).
 func (s *WaitSet[K]) Add(p *PidFD, key K) error {
 	if err := p.acquire(); err != nil {
 		return err
@@ -116,7 +117,7 @@ func (s *WaitSet[K]) Remove(p *PidFD) bool {
 // remove leaves it to its caller to release p once s is unlocked: that may close p, and
 // wait for what [PidFD.SyscallConn] runs.
 func (s *WaitSet[K]) remove(p *PidFD) {
-	syscall.EpollCtl(s.epoll, syscall.EPOLL_CTL_DEL, p.fd, nil)
+	epollCtl(s.epoll, syscall.EPOLL_CTL_DEL, p.fd, nil)
 	delete(s.members, s.tokens[p])
 	delete(s.tokens, p)
 }

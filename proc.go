@@ -84,11 +84,11 @@ const initialPIDNamespace = 0xeffffffc
 // ownPIDNamespace returns the inode number of the pid namespace of this process, 0 if that is
 // not known. No process changes its own.
 func ownPIDNamespace() uint32 {
-	st, errno := stat("/proc/self/ns/pid")
-	if errno != 0 || uint64(uint32(st.Ino)) != st.Ino {
+	ns, errno := stat("/proc/self/ns/pid")
+	if errno != 0 || uint64(uint32(ns.ino)) != ns.ino {
 		return 0
 	}
-	return uint32(st.Ino)
+	return uint32(ns.ino)
 }
 
 // readFdinfo returns what /proc tells of a descriptor. That may be one of a thread with a table

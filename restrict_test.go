@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -294,8 +295,8 @@ var (
 	taken    = []error{errTaken}
 )
 
-// byFstat is what PidFDIDOf asks.
-var byFstat = map[bool]string{true: "fstat", false: "name_to_handle_at"}[is64bit]
+// byInode is what PidFDIDOf asks, and then there is no other way.
+var byInode = map[bool]string{true: "statx fstat", false: "name_to_handle_at"}[is64bit]
 
 // notFound is what comes of a search that goes on when a place cannot be looked at.
 var notFound = []error{syscall.ENODEV}
@@ -317,7 +318,7 @@ var operations = []operation{
 	{name: "OpenMount of a unique ID", needs: FeatureMountIDUnique, takes: true, refused: []refusal{
 		{calls: "statmount"}, {calls: "openat"}, {calls: "name_to_handle_at"},
 	}, do: func(s *scene) error { return closed(OpenMount(s.unique)) }},
-	{name: "FileSystemIDOf", needs: FeatureFileSystemID, does: true, refused: []refusal{{calls: "fstat"}, {calls: "fstatfs"}, {calls: "ioctl"}}, do: func(s *scene) error {
+	{name: "FileSystemIDOf", needs: FeatureFileSystemID, does: true, refused: []refusal{{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}, {calls: "fstatfs"}, {calls: "ioctl"}}, do: func(s *scene) error {
 		return second(FileSystemIDOf(int(s.dir.Fd())))
 	}},
 	{name: "OpenFileSystem", needs: FeatureFileSystemID, takes: true, refused: []refusal{
@@ -349,8 +350,8 @@ var operations = []operation{
 	{name: "OpenPidFDByID", needs: FeatureOpenByID, takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
 		return closed(OpenPidFDByID(s.id))
 	}},
-	{name: "NewPidFD", refused: []refusal{{calls: "fstatfs"}, {calls: "fcntl"}}, does: true, prepare: taking(NewPidFD)},
-	{name: "NewPidFD of a file", refused: []refusal{{calls: "fstatfs"}}, does: true, prepare: func(t *testing.T, s *scene) func() error {
+	{name: "NewPidFD", refused: []refusal{{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}, {calls: "fcntl"}}, does: true, prepare: taking(NewPidFD)},
+	{name: "NewPidFD of a file", refused: []refusal{{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}}, does: true, prepare: func(t *testing.T, s *scene) func() error {
 		return func() error {
 			p, err := NewPidFD(int(s.null.Fd()))
 			if err == nil {
@@ -362,19 +363,19 @@ var operations = []operation{
 			return err
 		}
 	}},
-	{name: "TakePidFD", refused: []refusal{{calls: "fstatfs"}}, does: true, prepare: taking(func(fd int) (*PidFD, error) {
+	{name: "TakePidFD", refused: []refusal{{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}}, does: true, prepare: taking(func(fd int) (*PidFD, error) {
 		return TakePidFD(&syscall.SysProcAttr{PidFD: &fd})
 	})},
-	{name: "PidFDIDOf", needs: FeaturePidFDID, does: is64bit, refused: []refusal{{calls: byFstat}}, do: func(s *scene) error {
+	{name: "PidFDIDOf", needs: FeaturePidFDID, does: is64bit, refused: []refusal{{calls: byInode}}, do: func(s *scene) error {
 		return second(PidFDIDOf(s.child.fd))
 	}},
 	{name: "PidFDIDOf, the first time", needs: FeaturePidFDID, does: is64bit, refused: []refusal{
-		{calls: byFstat}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_open fstatfs"},
+		{calls: byInode}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_open fstatfs"},
 	}, prepare: func(t *testing.T, s *scene) func() error {
 		forgetPidfs()
 		return func() error { return second(PidFDIDOf(s.child.fd)) }
 	}},
-	{name: "PidFD.ID", needs: FeaturePidFDID, does: is64bit, refused: []refusal{{calls: byFstat}}, do: func(s *scene) error {
+	{name: "PidFD.ID", needs: FeaturePidFDID, does: is64bit, refused: []refusal{{calls: byInode}}, do: func(s *scene) error {
 		return second(s.child.ID())
 	}},
 	{name: "PidFD.PID", needs: FeatureInfo, does: true, refused: []refusal{{calls: "ioctl", enosys: works}, {calls: "ioctl openat"}}, do: func(s *scene) error {
@@ -391,15 +392,15 @@ var operations = []operation{
 		return second(s.child.NSPIDs())
 	}},
 	{name: "PidFD.File", takes: true, does: true, refused: []refusal{{calls: "fcntl"}}, do: func(s *scene) error { return closed(s.child.File()) }},
-	{name: "PidFD.Ref", needs: FeatureInfo, takes: true, does: is64bit, refused: []refusal{{calls: byFstat}, {calls: "ioctl", enosys: works}, {calls: "openat", eperm: works, enosys: works}}, do: func(s *scene) error {
+	{name: "PidFD.Ref", needs: FeatureInfo, takes: true, does: is64bit, refused: []refusal{{calls: byInode}, {calls: "ioctl", enosys: works}, {calls: "openat", eperm: works, enosys: works}}, do: func(s *scene) error {
 		return second(s.child.Ref())
 	}},
-	{name: "SelfRef", needs: FeaturePidFDID, takes: true, refused: []refusal{{calls: "pidfd_open"}, {calls: byFstat}, {calls: "openat", eperm: works, enosys: works}}, do: func(s *scene) error {
+	{name: "SelfRef", needs: FeaturePidFDID, takes: true, refused: []refusal{{calls: "pidfd_open"}, {calls: byInode}, {calls: "openat", eperm: works, enosys: works}}, do: func(s *scene) error {
 		return second(SelfRef())
 	}},
 	{name: "ThisBootID", takes: true, does: true, refused: []refusal{{calls: "openat"}}, do: func(s *scene) error { return second(ThisBootID()) }},
 	{name: "ProcessRef.Open", needs: FeaturePidFDID, takes: true, refused: []refusal{
-		{calls: "open_by_handle_at", eperm: works, enosys: works}, {calls: "open_by_handle_at pidfd_open"}, {calls: "open_by_handle_at " + byFstat},
+		{calls: "open_by_handle_at", eperm: works, enosys: works}, {calls: "open_by_handle_at pidfd_open"}, {calls: "open_by_handle_at " + byInode},
 	}, do: func(s *scene) error { return closed(s.self.Open()) }},
 	{name: "ProcessRef.Open with a boot ID", needs: FeaturePidFDID, takes: true, refused: []refusal{{calls: "openat"}}, do: func(s *scene) error {
 		return closed(s.selfOfBoot.Open())
@@ -415,7 +416,7 @@ var operations = []operation{
 	{name: "PidFD.TryWait", needs: FeatureWait, does: true, refused: []refusal{{calls: "waitid"}}, do: func(s *scene) error {
 		return second(s.child.TryWait(0))
 	}},
-	{name: "PidFD.TryWait for no child", needs: FeatureWait, does: true, refused: []refusal{{calls: "waitid"}, {calls: "ppoll"}}, prepare: func(t *testing.T, s *scene) func() error {
+	{name: "PidFD.TryWait for no child", needs: FeatureWait, does: true, refused: []refusal{{calls: "waitid"}, {calls: "ppoll ppoll_time32"}}, prepare: func(t *testing.T, s *scene) func() error {
 		if s.other == nil {
 			t.Skip("the parent is out of sight")
 		}
@@ -490,7 +491,7 @@ var operations = []operation{
 		a, _ := socketpair(t, syscall.SOCK_DGRAM)
 		return func() error { return SetPassPidFD(a, true) }
 	}},
-	{name: "TakePeerPidFD", needs: FeaturePassPidFD, takes: true, does: true, refused: []refusal{{calls: "fstatfs"}}, prepare: func(t *testing.T, s *scene) func() error {
+	{name: "TakePeerPidFD", needs: FeaturePassPidFD, takes: true, does: true, refused: []refusal{{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}}, prepare: func(t *testing.T, s *scene) func() error {
 		a, b := socketpair(t, syscall.SOCK_DGRAM)
 		if err := SetPassPidFD(b, true); err != nil {
 			t.Fatal(err)
@@ -508,10 +509,10 @@ var operations = []operation{
 	}},
 
 	{name: "ListenFDs", needs: FeaturePidFDID, takes: true, does: true, refused: []refusal{
-		{calls: "pidfd_open", eperm: works, enosys: works}, {calls: byFstat, eperm: works, enosys: works},
+		{calls: "pidfd_open", eperm: works, enosys: works}, {calls: byInode, eperm: works, enosys: works},
 	}, prepare: passedTo(func(s *scene) PidFDID { return s.self.ID })},
 	{name: "ListenFDs for another process", needs: FeaturePidFDID, takes: true, refused: []refusal{
-		{calls: "pidfd_open", eperm: taken, enosys: taken}, {calls: byFstat, eperm: taken, enosys: taken}, {calls: allCalls, eperm: taken, enosys: taken},
+		{calls: "pidfd_open", eperm: taken, enosys: taken}, {calls: byInode, eperm: taken, enosys: taken}, {calls: allCalls, eperm: taken, enosys: taken},
 	}, prepare: func(t *testing.T, s *scene) func() error {
 		take := passedTo(func(s *scene) PidFDID { return s.id })(t, s)
 		return func() error {
@@ -541,7 +542,7 @@ var operations = []operation{
 		}
 	}},
 	{name: "RenewListenEnv", needs: FeaturePidFDID, takes: true, does: true, refused: []refusal{
-		{calls: "pidfd_open", eperm: works, enosys: works}, {calls: byFstat, eperm: works, enosys: works},
+		{calls: "pidfd_open", eperm: works, enosys: works}, {calls: byInode, eperm: works, enosys: works},
 	}, do: func(s *scene) error {
 		env := []string{"LISTEN_FDS=1", "LISTEN_PID=1", "LISTEN_PIDFDID=2"}
 		renewed, err := RenewListenEnv(env)
@@ -583,7 +584,7 @@ var operations = []operation{
 	{name: "NotifyMainPidFD", takes: true, does: true, refused: []refusal{{calls: "sendmsg"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
 		return NotifyMainPidFD(ctx, s.child)
 	})},
-	{name: "NotifyBarrier", takes: true, does: true, refused: []refusal{{calls: "pipe2"}, {calls: "sendmsg"}, {calls: "ppoll"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
+	{name: "NotifyBarrier", takes: true, does: true, refused: []refusal{{calls: "pipe2"}, {calls: "sendmsg"}, {calls: "ppoll ppoll_time32"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
 		sent, err := NotifyBarrier(giveUp())
 		return sent, gaveUp(err)
 	})},
@@ -598,8 +599,8 @@ var operations = []operation{
 		t.Cleanup(func() { f.Close() })
 		return func() error { return second(IsSocketUnix(f, 0, -1, "@")) }
 	}},
-	{name: "IsFIFO", does: true, refused: []refusal{{calls: "fstat"}}, do: func(s *scene) error { return second(IsFIFO(s.null, "")) }},
-	{name: "IsSpecial", does: true, refused: []refusal{{calls: "fstat"}}, do: func(s *scene) error { return second(IsSpecial(s.null, "/dev/null")) }},
+	{name: "IsFIFO", does: true, refused: []refusal{{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}}, do: func(s *scene) error { return second(IsFIFO(s.null, "")) }},
+	{name: "IsSpecial", does: true, refused: []refusal{{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}}, do: func(s *scene) error { return second(IsSpecial(s.null, "/dev/null")) }},
 	{name: "IsMessageQueue", does: true, refused: []refusal{{calls: "mq_getsetattr"}}, prepare: func(t *testing.T, s *scene) func() error {
 		if mqGetAttr(int(s.null.Fd())) == syscall.ENOSYS {
 			t.Skip("this kernel has no message queues")
@@ -615,7 +616,7 @@ func init() {
 		FeatureFileSystemID: "ioctl", FeatureMountIDUnique: "name_to_handle_at", FeatureHandleConnectable: "name_to_handle_at",
 		FeatureNamespaceHandle: "open_by_handle_at", FeaturePidFD: "pidfd_open", FeatureWait: "waitid", FeatureGetFD: "pidfd_getfd",
 		FeatureSetns: "setns", FeatureMrelease: "process_mrelease", FeaturePeerPidFD: "getsockopt", FeaturePassPidFD: "setsockopt",
-		FeatureThread: "pidfd_open", FeatureSignalTo: "pidfd_send_signal", FeaturePidFDID: byFstat, FeatureNamespace: "ioctl",
+		FeatureThread: "pidfd_open", FeatureSignalTo: "pidfd_send_signal", FeaturePidFDID: byInode, FeatureNamespace: "ioctl",
 		FeatureInfo: "ioctl", FeatureOpenByID: "open_by_handle_at", FeatureXattr: "fgetxattr",
 	}
 	for _, f := range Features() {
@@ -642,8 +643,8 @@ var callNumbers = map[string]int{
 	"flistxattr": unix.SYS_FLISTXATTR, "fremovexattr": unix.SYS_FREMOVEXATTR, "fsetxattr": unix.SYS_FSETXATTR, "ioctl": unix.SYS_IOCTL,
 	"mq_getsetattr": syscall.SYS_MQ_GETSETATTR, "name_to_handle_at": unix.SYS_NAME_TO_HANDLE_AT, "open_by_handle_at": unix.SYS_OPEN_BY_HANDLE_AT,
 	"openat": syscall.SYS_OPENAT, "pidfd_getfd": unix.SYS_PIDFD_GETFD, "pidfd_open": unix.SYS_PIDFD_OPEN, "pidfd_send_signal": unix.SYS_PIDFD_SEND_SIGNAL,
-	"pipe2": syscall.SYS_PIPE2, "ppoll": unix.SYS_PPOLL, "process_madvise": unix.SYS_PROCESS_MADVISE, "process_mrelease": unix.SYS_PROCESS_MRELEASE,
-	"setns": unix.SYS_SETNS, "statmount": unix.SYS_STATMOUNT, "unshare": syscall.SYS_UNSHARE, "waitid": unix.SYS_WAITID,
+	"pipe2": syscall.SYS_PIPE2, "ppoll": _SYS_PPOLL_TIME64, "ppoll_time32": unix.SYS_PPOLL, "process_madvise": unix.SYS_PROCESS_MADVISE, "process_mrelease": unix.SYS_PROCESS_MRELEASE,
+	"setns": unix.SYS_SETNS, "statmount": unix.SYS_STATMOUNT, "statx": unix.SYS_STATX, "unshare": syscall.SYS_UNSHARE, "waitid": unix.SYS_WAITID,
 }
 
 // fcntlNumber is that of fcntl64 where an int has 32 bits.
@@ -769,7 +770,9 @@ func again(t *testing.T, change func(cmd *exec.Cmd)) bool {
 		t.Skip("the emulator has neither seccomp filters nor namespaces")
 	}
 	keepsDescriptors(t)
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v", "-test.timeout=5m", "-test.short="+strconv.FormatBool(testing.Short()))
+	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute) // of its own it cannot end if it hangs in one call
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v", "-test.timeout=5m", "-test.short="+strconv.FormatBool(testing.Short()))
 	cmd.Env = append(os.Environ(), againVar+"="+t.Name())
 	cmd.ExtraFiles = []*os.File{openNull(t)}
 	if change != nil {
@@ -841,6 +844,46 @@ func (o operation) tryRefused(t *testing.T, s *scene, calls string, errno syscal
 			lacks(t, "seccomp filters: "+err.Error())
 		}
 	}, comesTo(want))
+}
+
+// Under a supervisor (SECCOMP_RET_USER_NOTIF) each call can take as long as that likes. The rest
+// of the program runs meanwhile: here the supervisor itself, which has but one processor to run on.
+func TestRestrictSupervised(t *testing.T) {
+	if !again(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "GOMAXPROCS=1") }) {
+		return
+	}
+	// Package syscall does not tell the scheduler of these, nor the runtime of its epoll_ctl and
+	// fcntl for os.NewFile.
+	raw, _ := answersTo("execve fcntl getsockname pipe2 socket socketpair", 0)
+	isRaw := func(nr int) bool { _, is := raw[nr]; return is }
+	s := newScene(t)
+	eachOperation(t, func(t *testing.T, o operation) {
+		isOftenTried(t, o)
+		if o.slow {
+			t.Skip("it starts programs, which the supervisor would be asked about too")
+		}
+		for _, r := range o.refused {
+			calls, ok := answersTo(r.calls, retUserNotif)
+			if !ok || slices.ContainsFunc(slices.Collect(maps.Keys(calls)), isRaw) || r.calls == "epoll_ctl" && o.name == "PidFD.Wait" {
+				continue
+			}
+			o.try(t, s, r.calls, func(t *testing.T, do func()) {
+				var err error
+				var passed <-chan int
+				onThrowawayThread(func() {
+					if passed, err = supervise(calls); err == nil {
+						do()
+					}
+				})
+				if err != nil {
+					lacks(t, "seccomp filters with a supervisor: "+err.Error())
+				}
+				if n := <-passed; n == 0 && r.calls != allCalls {
+					t.Errorf("the supervisor was not asked about %s", r.calls)
+				}
+			}, comesTo(works))
+		}
+	})
 }
 
 // When there are descriptors left for a part of what an operation takes, it says so, leaves none

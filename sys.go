@@ -3,12 +3,14 @@
 package sysfd
 
 // What golang.org/x/sys/unix has and gets right comes from there, unless a call is on a hot path.
-// It is called in sys*.go alone; what it lacks, gets wrong or makes slower is a raw call here.
+// It is called in sys*.go alone; what it lacks, gets wrong or makes slower is a call by number here.
+// The scheduler is told of each: a filter can keep any of them waiting (SECCOMP_RET_USER_NOTIF).
 
 import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -110,20 +112,24 @@ func nameToHandleAt(dirfd int, path string, h *fileHandle, flags int) (mount uin
 	if errno := check32(dirfd, flags); errno != 0 {
 		return 0, errno
 	}
-	switch {
-	case path == "":
-		var end byte
-		return nameToHandle(dirfd, &end, h, flags)
-	case strings.IndexByte(path, 0) >= 0:
-		return 0, syscall.EINVAL
+	var room [1024]byte
+	p, errno := cPath(room[:], path)
+	if errno != 0 {
+		return 0, errno
 	}
-	var buf [1024]byte
-	p := buf[:]
-	if len(path) >= len(buf) {
-		p = make([]byte, len(path)+1)
+	return nameToHandle(dirfd, p, h, flags)
+}
+
+// cPath returns path with a zero byte behind it, in room if that is large enough.
+func cPath(room []byte, path string) (*byte, syscall.Errno) {
+	if strings.IndexByte(path, 0) >= 0 {
+		return nil, syscall.EINVAL
 	}
-	copy(p, path)
-	return nameToHandle(dirfd, &p[0], h, flags)
+	if len(path) >= len(room) {
+		room = make([]byte, len(path)+1)
+	}
+	room[copy(room, path)] = 0
+	return &room[0], 0
 }
 
 // nameToHandle takes the path as C does. Not unix.NameToHandleAt, which passes 4 bytes for the
@@ -171,21 +177,21 @@ func pidfdOpen(pid, flags int) (fd int, errno syscall.Errno) {
 // pidfdProbe sends no signal: it asks whether one could be sent.
 func pidfdProbe(fd int) syscall.Errno { return pidfdSendSignal(fd, 0, nil, 0) }
 
-// pidfdSendSignal sends a signal as kill(2) does, or with info as sigqueue(3) does. It cannot block.
+// pidfdSendSignal sends a signal as kill(2) does, or with info as sigqueue(3) does.
 func pidfdSendSignal(fd int, sig syscall.Signal, info *sigqueueInfo, flags int) syscall.Errno {
 	if errno := check32(fd, int(sig), flags); errno != 0 {
 		return errno
 	}
-	_, _, errno := syscall.RawSyscall6(unix.SYS_PIDFD_SEND_SIGNAL, uintptr(fd), uintptr(sig), uintptr(unsafe.Pointer(info)), uintptr(flags), 0, 0)
+	_, _, errno := syscall.Syscall6(unix.SYS_PIDFD_SEND_SIGNAL, uintptr(fd), uintptr(sig), uintptr(unsafe.Pointer(info)), uintptr(flags), 0, 0)
 	return errno
 }
 
-// pidfdGetInfo asks for the fields in info.Mask. It must be given a pidfd, and then it cannot block.
+// pidfdGetInfo asks for the fields in info.Mask. It must be given a pidfd.
 func pidfdGetInfo(fd int, info *pidfdInfo) syscall.Errno {
 	if errno := check32(fd); errno != 0 {
 		return errno
 	}
-	_, _, errno := syscall.RawSyscall(unix.SYS_IOCTL, uintptr(fd), _PIDFD_GET_INFO, uintptr(unsafe.Pointer(info)))
+	_, _, errno := syscall.Syscall(unix.SYS_IOCTL, uintptr(fd), _PIDFD_GET_INFO, uintptr(unsafe.Pointer(info)))
 	return errno
 }
 
@@ -273,7 +279,7 @@ func fremovexattr(fd int, name string) syscall.Errno {
 }
 
 // waitPidFD is waitid(2). The options must have WNOHANG, and info.Signo remains 0 if
-// the process has not ended. To reap one takes the kernel a while, so it is not raw.
+// the process has not ended.
 func waitPidFD(fd, options int, info *siginfo, rusage *syscall.Rusage) syscall.Errno {
 	if errno := check32(fd, options); errno != 0 {
 		return errno
@@ -283,18 +289,28 @@ func waitPidFD(fd, options int, info *siginfo, rusage *syscall.Rusage) syscall.E
 	return errno
 }
 
-// pollNow returns what ppoll(2) tells of a descriptor right now. It can say EINTR even though
-// it would not wait.
-func pollNow(fd int) (revents int16, errno syscall.Errno) {
+// pollNow returns what poll(2) tells of a descriptor right now.
+func pollNow(fd int) (revents int16, errno syscall.Errno) { return pollFor(fd, 0) }
+
+// pollFor is the same, and waits if there is nothing to tell. It holds a thread.
+func pollFor(fd int, atMost time.Duration) (revents int16, errno syscall.Errno) {
 	if errno := check32(fd); errno != 0 {
 		return 0, errno
 	}
 	poll := unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
-	errno = uninterrupted(func() syscall.Errno {
-		var now [2]int64 // a timespec of any size
-		_, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
-		return errno
-	})
+	left := [2]int64{int64(atMost / time.Second), int64(atMost % time.Second)} // a struct __kernel_timespec; the kernel writes to it
+	call := func(number uintptr, timeout unsafe.Pointer) syscall.Errno {
+		return uninterrupted(func() syscall.Errno { // even if it would not wait
+			_, _, errno := syscall.Syscall6(number, uintptr(unsafe.Pointer(&poll)), 1, uintptr(timeout), 0, 0, 0)
+			return errno
+		})
+	}
+	errno = call(_SYS_PPOLL_TIME64, unsafe.Pointer(&left))
+	if !is64bit && (errno == syscall.ENOSYS || errno == syscall.EPERM) {
+		// Before Linux 5.1, and under filters that do not know the call.
+		left := [2]int32{int32(left[0]), int32(left[1])}
+		errno = call(unix.SYS_PPOLL, unsafe.Pointer(&left))
+	}
 	return poll.Revents, errno
 }
 
@@ -302,7 +318,7 @@ func pollNow(fd int) (revents int16, errno syscall.Errno) {
 // which is the call with 32 bits on some machines.
 func monotonicUsec() (uint64, syscall.Errno) {
 	var now [2]uint64 // a struct __kernel_timespec
-	_, _, errno := syscall.RawSyscall(_SYS_CLOCK_GETTIME64, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&now)), 0)
+	_, _, errno := syscall.Syscall(_SYS_CLOCK_GETTIME64, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&now)), 0)
 	return now[0]*1e6 + now[1]/1e3, errno
 }
 
@@ -325,24 +341,65 @@ func dupAbove(fd, start int) (int, syscall.Errno) {
 	return n, errno
 }
 
-// fstat returns the device and the inode number, of which a kernel of 32 bits has just the low half.
-func fstat(fd int) (dev, ino uint64, errno syscall.Errno) {
-	st, errno := fstatAll(fd)
-	return uint64(st.Dev), st.Ino, errno
+// An inode is what identifies a file on this machine, with its type.
+type inode struct {
+	dev, ino, rdev uint64 // of ino a 32-bit kernel has just the low half
+	mode           uint32
 }
 
-func fstatAll(fd int) (st syscall.Stat_t, errno syscall.Errno) {
-	if errno := check32(fd); errno != 0 {
-		return st, errno
+func (i *inode) kind() uint32 { return i.mode & syscall.S_IFMT }
+
+// statFD does not ask a server, which may never answer: fstat(2) of a file on FUSE hangs then.
+func statFD(fd int) (inode, syscall.Errno) {
+	if errno := check32(fd); errno != 0 || fd < 0 { // AT_FDCWD is no descriptor
+		return inode{}, syscall.EBADF
 	}
+	var buf statx
+	var end byte
+	errno := callStatx(fd, &end, AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, &buf)
+	if errno != syscall.ENOSYS && errno != syscall.EPERM {
+		return buf.inode(), errno
+	}
+	// Before Linux 4.11, and under filters that do not know the call.
+	var st syscall.Stat_t
 	errno = uninterrupted(func() syscall.Errno { return errnoOf(syscall.Fstat(fd, &st)) })
-	return st, errno
+	return statInode(&st), errno
 }
 
 // stat follows symbolic links.
-func stat(path string) (st syscall.Stat_t, errno syscall.Errno) {
+func stat(path string) (inode, syscall.Errno) {
+	var buf statx
+	var room [64]byte
+	p, errno := cPath(room[:], path)
+	if errno != 0 {
+		return inode{}, errno
+	}
+	errno = callStatx(AT_FDCWD, p, 0, &buf)
+	if errno != syscall.ENOSYS && errno != syscall.EPERM {
+		return buf.inode(), errno
+	}
+	var st syscall.Stat_t // as in statFD
 	errno = uninterrupted(func() syscall.Errno { return errnoOf(syscall.Stat(path, &st)) })
-	return st, errno
+	return statInode(&st), errno
+}
+
+func callStatx(dirfd int, path *byte, flags uintptr, buf *statx) syscall.Errno {
+	return uninterrupted(func() syscall.Errno {
+		_, _, errno := syscall.Syscall6(unix.SYS_STATX, uintptr(dirfd), uintptr(unsafe.Pointer(path)), flags,
+			unix.STATX_TYPE|unix.STATX_INO, uintptr(unsafe.Pointer(buf)), 0)
+		return errno
+	})
+}
+
+func (s *statx) inode() inode {
+	return inode{
+		dev: unix.Mkdev(s.DevMajor, s.DevMinor), ino: s.Ino,
+		rdev: unix.Mkdev(s.RdevMajor, s.RdevMinor), mode: uint32(s.Mode),
+	}
+}
+
+func statInode(st *syscall.Stat_t) inode {
+	return inode{dev: uint64(st.Dev), ino: st.Ino, rdev: uint64(st.Rdev), mode: st.Mode}
 }
 
 // mqGetAttr returns EBADF for what is no message queue.
@@ -351,7 +408,7 @@ func mqGetAttr(fd int) syscall.Errno {
 		return errno
 	}
 	var attr [8]uintptr // a struct mq_attr is eight longs
-	_, _, errno := syscall.RawSyscall(syscall.SYS_MQ_GETSETATTR, uintptr(fd), 0, uintptr(unsafe.Pointer(&attr)))
+	_, _, errno := syscall.Syscall(syscall.SYS_MQ_GETSETATTR, uintptr(fd), 0, uintptr(unsafe.Pointer(&attr)))
 	return errno
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // A parking is where goroutines wait for events of a file that is in the runtime's
@@ -68,10 +69,11 @@ func (w *parking) interrupt() { w.file.SetReadDeadline(time.Unix(1, 0)) }
 
 // newEpoll returns an epoll instance in a file that is in the runtime's poller.
 func newEpoll() (fd int, file *os.File, err error) {
-	fd, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
-	if err != nil {
-		return -1, nil, os.NewSyscallError("epoll_create1", err)
+	r, _, errno := syscall.Syscall(syscall.SYS_EPOLL_CREATE1, syscall.EPOLL_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return -1, nil, os.NewSyscallError("epoll_create1", errno)
 	}
+	fd = int(r)
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		syscall.Close(fd)
 		return -1, nil, os.NewSyscallError("fcntl", err)
@@ -98,10 +100,16 @@ const epollET = 1 << 31
 // epollAdd adds a pidfd. Each change of its state is one event, which comes with the token.
 func epollAdd(epoll, fd int, token uint64) error {
 	event := syscall.EpollEvent{Events: syscall.EPOLLIN | epollET, Fd: int32(token), Pad: int32(token >> 32)}
-	if err := syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
-		return failed("epoll_ctl", fdSubject(fd), err.(syscall.Errno))
+	if errno := epollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &event); errno != 0 {
+		return failed("epoll_ctl", fdSubject(fd), errno)
 	}
 	return nil
+}
+
+// epollCtl is not syscall.EpollCtl, which does not tell the scheduler.
+func epollCtl(epoll, op, fd int, event *syscall.EpollEvent) syscall.Errno {
+	_, _, errno := syscall.Syscall6(syscall.SYS_EPOLL_CTL, uintptr(epoll), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(event)), 0, 0)
+	return errno
 }
 
 // epollNext returns the token of the next event, if there is one.

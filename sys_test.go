@@ -71,7 +71,7 @@ func TestIntegersAreNotCutOff(t *testing.T) {
 			"pollNow":  func(more int) error { _, errno := pollNow(p.fd + more); return errnoError(errno) },
 			"fcntl":    func(more int) error { return errnoError(second2(fcntl(p.fd+more, syscall.F_GETFD, 0))) },
 			"dupAbove": func(more int) error { return opened(dupAbove(p.fd+more, 0)) },
-			"fstat":    func(more int) error { _, _, errno := fstat(p.fd + more); return errnoError(errno) },
+			"statFD":   func(more int) error { _, errno := statFD(p.fd + more); return errnoError(errno) },
 			"fstatfs":  func(more int) error { _, _, errno := fstatfs(p.fd + more); return errnoError(errno) },
 			"fsUUID":   func(more int) error { _, _, errno := fsUUID(root + more); return errnoError(errno) },
 			"ioctl": func(more int) error {
@@ -194,8 +194,9 @@ func wrapped(t *testing.T, fd, more int) error {
 func TestIntegersAreChecked(t *testing.T) {
 	allowed := map[string]string{
 		"nameToHandle":         "its caller does",
+		"callStatx":            "likewise",
 		"execve":               "it must call nothing",
-		"epollAdd":             "its descriptors are those of owners",
+		"epollCtl":             "its descriptors are those of owners",
 		"epollNext":            "likewise",
 		"setParentDeathSignal": "",
 	}

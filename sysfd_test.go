@@ -20,6 +20,8 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sysfd/sysfd/internal/collector"
 )
 
@@ -224,6 +226,7 @@ func versionNumbers(s string) (numbers []int) {
 const (
 	retKillProcess = 0x80000000
 	retErrno       = 0x00050000
+	retUserNotif   = 0x7fc00000
 )
 
 // refuse makes system calls fail on the calling thread, as older kernels do and
@@ -239,7 +242,13 @@ func refuse(calls map[int]syscall.Errno) error {
 // filter installs a seccomp filter on the calling thread. It stays with what that
 // starts and executes.
 func filter(answers map[int]uint32) error {
-	const prSetSeccomp, prSetNoNewPrivs, modeFilter = 22, 38, 2
+	_, err := installFilter(answers, 0)
+	return err
+}
+
+// installFilter returns what seccomp(2) does: with filterNewListener a descriptor.
+func installFilter(answers map[int]uint32, flags uintptr) (int, error) {
+	const prSetNoNewPrivs, setModeFilter = 38, 1
 	const retAllow = 0x7fff0000
 	program := []syscall.SockFilter{{Code: syscall.BPF_LD | syscall.BPF_W | syscall.BPF_ABS}} // the number
 	for nr, answer := range answers {
@@ -249,13 +258,47 @@ func filter(answers map[int]uint32) error {
 	}
 	program = append(program, syscall.SockFilter{Code: syscall.BPF_RET | syscall.BPF_K, K: retAllow})
 	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); errno != 0 {
-		return errno
+		return -1, errno
 	}
 	prog := syscall.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetSeccomp, modeFilter, uintptr(unsafe.Pointer(&prog))); errno != 0 {
-		return errno
+	fd, _, errno := syscall.RawSyscall(unix.SYS_SECCOMP, setModeFilter, flags, uintptr(unsafe.Pointer(&prog)))
+	if errno != 0 {
+		return -1, errno
 	}
-	return nil
+	return int(fd), nil
+}
+
+// supervise installs a filter on the calling thread that has calls wait for a supervisor,
+// another thread of this program, which lets them pass. It lives as long as the thread, and
+// returns how many there were.
+func supervise(calls map[int]uint32) (passed <-chan int, err error) {
+	const filterNewListener = 1 << 3
+	listener, err := installFilter(calls, filterNewListener)
+	if err != nil {
+		return nil, err
+	}
+	n := make(chan int, 1)
+	go func() {
+		defer syscall.Close(listener)
+		const notifRecv, notifSend, flagContinue = 0xc0502100, 0xc0182101, 1
+		for count := 0; ; count++ {
+			revents, errno := pollFor(listener, time.Minute)
+			if errno != 0 || revents&unix.POLLIN == 0 {
+				n <- count
+				return
+			}
+			var notice [10]uint64 // a struct seccomp_notif, which begins with the ID
+			if ioctl(listener, notifRecv, unsafe.Pointer(&notice)) != 0 {
+				continue
+			}
+			answer := struct {
+				id, value    uint64
+				errno, flags int32
+			}{id: notice[0], flags: flagContinue}
+			ioctl(listener, notifSend, unsafe.Pointer(&answer))
+		}
+	}()
+	return n, nil
 }
 
 // fewer is how many rounds of n there are under -short, as on a machine that is emulated.

@@ -7,9 +7,10 @@ import (
 	"unsafe"
 )
 
-// The system call that tells the time in 64 bits everywhere: <asm/unistd.h>.
+// The system calls that take and tell times in 64 bits everywhere: <asm/unistd.h>.
 const (
 	_SYS_CLOCK_GETTIME64 = 113 // clock_gettime where a C long has 64 bits, elsewhere since Linux 5.1
+	_SYS_PPOLL_TIME64    = 73  // ppoll where a C long has 64 bits, elsewhere since Linux 5.1
 )
 
 // Flags of name_to_handle_at(2): <linux/fcntl.h>.
@@ -219,6 +220,21 @@ type statmount struct {
 	_        [400]byte
 }
 
+// statx is struct statx, what statx(2) writes; Linux 4.11: <linux/stat.h>.
+type statx struct {
+	_         structs.HostLayout
+	_         [28]byte
+	Mode      uint16
+	_         [2]byte
+	Ino       uint64
+	_         [88]byte
+	RdevMajor uint32
+	RdevMinor uint32
+	DevMajor  uint32
+	DevMinor  uint32
+	_         [112]byte
+}
+
 // fsuuid2 is struct fsuuid2, the argument of FS_IOC_GETFSUUID; Linux 6.9: <linux/fs.h>.
 type fsuuid2 struct {
 	_    structs.HostLayout
@@ -300,6 +316,13 @@ func _() {
 	_ = x[unsafe.Sizeof(statmount{})-512]
 	_ = x[unsafe.Offsetof(statmount{}.Mask)-8]
 	_ = x[unsafe.Offsetof(statmount{}.MntPoint)-108]
+	_ = x[unsafe.Sizeof(statx{})-256]
+	_ = x[unsafe.Offsetof(statx{}.Mode)-28]
+	_ = x[unsafe.Offsetof(statx{}.Ino)-32]
+	_ = x[unsafe.Offsetof(statx{}.RdevMajor)-128]
+	_ = x[unsafe.Offsetof(statx{}.RdevMinor)-132]
+	_ = x[unsafe.Offsetof(statx{}.DevMajor)-136]
+	_ = x[unsafe.Offsetof(statx{}.DevMinor)-140]
 	_ = x[unsafe.Sizeof(fsuuid2{})-17]
 	_ = x[unsafe.Offsetof(fsuuid2{}.Len)-0]
 	_ = x[unsafe.Offsetof(fsuuid2{}.UUID)-1]

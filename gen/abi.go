@@ -69,10 +69,12 @@ type field struct {
 }
 
 var groups = []group{
-	{Header: "asm/unistd.h", Doc: "The system call that tells the time in 64 bits everywhere", Dec: true, Consts: []constant{
+	{Header: "asm/unistd.h", Doc: "The system calls that take and tell times in 64 bits everywhere", Dec: true, Consts: []constant{
 		// From 403 on the numbers are in the same order everywhere.
 		{Name: "_SYS_CLOCK_GETTIME64", Doc: "clock_gettime where a C long has 64 bits, elsewhere since Linux 5.1",
 			Expr: "sizeof(long) == 8 ? __NR_clock_gettime : __NR_pidfd_send_signal - 424 + 403"},
+		{Name: "_SYS_PPOLL_TIME64", Doc: "ppoll where a C long has 64 bits, elsewhere since Linux 5.1",
+			Expr: "sizeof(long) == 8 ? __NR_ppoll : __NR_pidfd_send_signal - 424 + 414"},
 	}},
 	{Header: "linux/fcntl.h", Doc: "Flags of name_to_handle_at(2)", Consts: []constant{
 		{Name: "AT_EMPTY_PATH", Doc: "an empty path means dirfd itself; Linux 2.6.39", Libc: true},
@@ -229,6 +231,14 @@ var structs = []cstruct{
 		Fields: []field{{C: "mask"}, {C: "mnt_point"}},
 	},
 	{
+		Go: "statx", C: "struct statx", Header: "linux/stat.h", XSys: "Statx_t",
+		Doc: "what statx(2) writes; Linux 4.11",
+		Fields: []field{
+			{C: "stx_mode", Go: "Mode"}, {C: "stx_ino", Go: "Ino"}, {C: "stx_rdev_major", Go: "RdevMajor"}, {C: "stx_rdev_minor", Go: "RdevMinor"},
+			{C: "stx_dev_major", Go: "DevMajor"}, {C: "stx_dev_minor", Go: "DevMinor"},
+		},
+	},
+	{
 		Go: "fsuuid2", C: "struct fsuuid2", Header: "linux/fs.h",
 		Doc:    "the argument of FS_IOC_GETFSUUID; Linux 6.9",
 		Fields: []field{{C: "len"}, {C: "uuid", Go: "UUID", Array: true}},
@@ -275,8 +285,11 @@ var taken = []group{
 		{Name: "SYS_PROCESS_MADVISE"},
 		{Name: "SYS_PROCESS_MRELEASE"},
 		{Name: "SYS_STATMOUNT"},
+		{Name: "SYS_STATX"},
 		{Name: "SYS_WAITID"},
 	}},
+	{Header: "linux/fcntl.h", Consts: []constant{{Name: "AT_STATX_DONT_SYNC"}}},
+	{Header: "linux/stat.h", Consts: []constant{{Name: "STATX_INO"}, {Name: "STATX_TYPE"}}},
 	{Header: "linux/close_range.h", Consts: []constant{{Name: "CLOSE_RANGE_UNSHARE"}}},
 	{Header: "linux/magic.h", Consts: []constant{
 		{Name: "ANON_INODE_FS_MAGIC"},
