@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // Verify runs f, and makes sure that the process was not reaped before f returned. For f
@@ -25,6 +26,8 @@ import (
 // Errors: the one of f, if the process was not reaped. Else ESRCH, which matches
 // [os.ErrProcessDone]. EREMOTE if the process has no PID in the caller's pid
 // namespace: there is none that f could use, and no telling whether it was reaped.
+// One that matches [errors.ErrUnsupported] if /proc is that of another pid namespace, where the PID
+// is that of another process.
 // EPERM if a seccomp filter forbids pidfd_send_signal(2), which is how
 // Verify asks (Linux 5.1); to be forbidden to send signals to that process is no
 // hindrance.
@@ -39,19 +42,25 @@ func (p *PidFD) Verify(f func() error) error {
 // verify is Verify for a caller who has acquired p.
 func (p *PidFD) verify(f func() error) error {
 	err := f()
-	errno := reaped(p.fd)
-	if errno == 0 {
-		return err
+	if errno := reaped(p.fd); errno != 0 {
+		return p.error("pidfd_send_signal", "0 to descriptor "+strconv.Itoa(p.fd), errno)
 	}
-	return p.error("pidfd_send_signal", "0 to descriptor "+strconv.Itoa(p.fd), errno)
+	if errProc := readableProcIsOurs(); errProc != nil && errProc != errNoProc {
+		return errProc
+	}
+	return err
 }
 
-// error is for calls of which ESRCH says that the process is done, or that its main
-// thread is, where others may live on.
+// A process that ends gives up its files, its memory and its namespaces before it is a zombie,
+// in less than a millisecond where processors are free.
+const endsWithin = 50 * time.Millisecond
+
+// error is for calls of which ESRCH says one of three things: that the process is done, that it is
+// just ending, or that its main thread has ended, where others may live on.
 func (p *PidFD) error(call, subject string, errno syscall.Errno) error {
 	err := failed(call, subject, errno)
 	if errno == syscall.ESRCH {
-		if events, errno := pollNow(p.fd); errno == 0 && events != 0 {
+		if events, errno := pollFor(p.fd, endsWithin); errno == 0 && events != 0 {
 			err.means = os.ErrProcessDone
 		}
 	}
@@ -64,8 +73,9 @@ func (p *PidFD) error(call, subject string, errno syscall.Errno) error {
 //
 // Errors: EBADF if targetFD is not open there. EPERM if the caller may not trace the
 // process (PTRACE_MODE_ATTACH_REALCREDS; see ptrace(2)). ESRCH, which matches
-// [os.ErrProcessDone], if the process was reaped or is a zombie; of a zombie EBADF from
-// older kernels. The same, not matching it, if just the main thread has ended.
+// [os.ErrProcessDone], if the process was reaped, is a zombie, or is just ending; of a zombie
+// EBADF from older kernels. ESRCH that does not match it if only the main thread has ended: GetFD
+// then waits for up to 50 ms to see whether the process ends.
 func (p *PidFD) GetFD(targetFD int) (*os.File, error) {
 	if err := p.acquire(); err != nil {
 		return nil, err
@@ -88,8 +98,7 @@ type MemoryRange struct{ Start, Size uintptr }
 // process_madvise(2), Linux 5.10. A 32-bit program cannot name addresses beyond its own
 // reach.
 //
-// Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped or is a
-// zombie, and does not if just its main thread has ended. EACCES if the caller may not
+// Errors: ESRCH, as with [PidFD.GetFD]. EACCES if the caller may not
 // read its memory (PTRACE_MODE_READ_FSCREDS),
 // EPERM without the capability CAP_SYS_NICE. EINVAL for an advice that this kernel
 // does not give to other processes, and for ranges that make no sense. ENOMEM for ranges
@@ -110,9 +119,7 @@ func (p *PidFD) Madvise(advice int, ranges ...MemoryRange) (int, error) {
 // Mrelease frees memory of a process that was killed and has not ended yet, without
 // waiting for it. It is process_mrelease(2), Linux 5.15.
 //
-// Errors: EINVAL if the process is not about to die. ESRCH, which matches
-// [os.ErrProcessDone], if it is a zombie or was reaped; ESRCH alone if it has no memory
-// left. EAGAIN
+// Errors: EINVAL if the process is not about to die. ESRCH, as with [PidFD.GetFD]. EAGAIN
 // if the memory is in use by the kernel just now. One that matches [errors.ErrUnsupported]
 // where the kernel lacks the call.
 func (p *PidFD) Mrelease() error {

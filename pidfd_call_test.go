@@ -48,6 +48,53 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+func init() {
+	children["mount-proc"] = func([]string) error {
+		if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+			return err
+		}
+		if err := syscall.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+			return err
+		}
+		fmt.Println("mounted")
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
+	}
+}
+
+// A /proc in which the caller is not to be seen has other processes under the PIDs that it knows.
+func TestVerifyInnerProc(t *testing.T) {
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator has no CLONE_NEWPID")
+	}
+	needsRoot(t)
+	needs(t, FeatureSetns)
+	keepsDescriptors(t)
+	cmd := child("mount-proc")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
+	k := startKid(t, cmd)
+	k.line()
+	p := openPidFD(t, os.Getpid())
+	var errEnter, err error
+	var first []byte
+	onThrowawayThread(func() {
+		if errEnter = syscall.Unshare(syscall.CLONE_FS); errEnter == nil {
+			errEnter = k.guard.Setns(syscall.CLONE_NEWNS)
+		}
+		if errEnter == nil {
+			first, _ = os.ReadFile("/proc/1/cmdline")
+			err = p.Verify(func() error { return nil })
+		}
+	})
+	if errEnter != nil {
+		t.Fatal(errEnter)
+	}
+	if !strings.Contains(string(first), os.Args[0]) {
+		t.Fatalf("process 1 there is %q", first)
+	}
+	matches(t, err, errors.ErrUnsupported)
+}
+
 func TestVerifyThread(t *testing.T) {
 	keepsDescriptors(t)
 	done, found, ended := make(chan bool), make(chan int), make(chan bool)
@@ -282,6 +329,51 @@ func TestMrelease(t *testing.T) {
 }
 
 // The main thread is a zombie, others live on: the process is not done.
+// A process that is just ending has no files, namespaces or memory any more and is no zombie yet.
+// Whatever is asked of it at that moment, the answer is that it is done.
+func TestJustEnding(t *testing.T) {
+	keepsDescriptors(t)
+	asks := map[string]func(p *PidFD) error{
+		"GetFD":     func(p *PidFD) error { return closed(p.GetFD(0)) },
+		"Namespace": func(p *PidFD) error { return closed(p.Namespace(UTSNamespace)) },
+	}
+	if FeatureMadvise.Probe() == nil {
+		asks["Madvise"] = func(p *PidFD) error {
+			return except(second(p.Madvise(MADV_COLD, MemoryRange{0, uintptr(os.Getpagesize())})), syscall.ENOMEM)
+		}
+	}
+	if os.Geteuid() == 0 {
+		asks["Setns"] = func(p *PidFD) error { return p.Setns(syscall.CLONE_NEWUTS) }
+	}
+	for name, ask := range asks {
+		t.Run(name, func(t *testing.T) {
+			if f := map[string]Feature{"GetFD": FeatureGetFD, "Namespace": FeatureNamespace, "Setns": FeatureSetns}[name]; f != 0 {
+				needs(t, f)
+			}
+			unproven := 0
+			for range fewer(150) {
+				cmd := sleeper(t)
+				p := openPidFD(t, cmd.Process.Pid)
+				cmd.Process.Kill()
+				var err error
+				for err == nil {
+					err = ask(p)
+				}
+				switch {
+				case errors.Is(err, syscall.EBADF): // from older kernels
+				case !errors.Is(err, os.ErrProcessDone):
+					unproven++
+				}
+				reap(cmd)
+				p.Close()
+			}
+			if unproven > 0 {
+				t.Errorf("%d times not known to be done", unproven)
+			}
+		})
+	}
+}
+
 func TestMainThreadEnded(t *testing.T) {
 	keepsDescriptors(t)
 	k := startKid(t, child("leader-exits"))

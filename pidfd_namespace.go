@@ -59,9 +59,8 @@ func (k NamespaceKind) String() string {
 // setns(2). It keeps the namespace from going away. It is an ioctl on the pidfd, Linux
 // 6.11. From older kernels it is the file in /proc/PID/ns, opened as [PidFD.Verify] says.
 //
-// Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped or is a
-// zombie, and does not if just its main thread has ended. EACCES if the caller may not look at the process (PTRACE_MODE_READ_FSCREDS;
-// see ptrace(2)). One that matches [errors.ErrUnsupported] if the kernel was built without
+// Errors: ESRCH, as with [PidFD.GetFD]. EACCES if the caller may not look at the process
+// (PTRACE_MODE_READ_FSCREDS; see ptrace(2)). One that matches [errors.ErrUnsupported] if the kernel was built without
 // this kind, or is older and the /proc of the caller's pid namespace is not mounted; with
 // /proc it is ENOENT for a zombie or a kind that the kernel was built without. EINVAL if
 // there is no such kind.
@@ -117,9 +116,7 @@ func (p *PidFD) procNamespace(pid int, kind NamespaceKind) (int, error) {
 // own: syscall.Unshare(syscall.CLONE_FS) before.
 //
 // Errors: EPERM without the capability CAP_SYS_ADMIN in the namespaces, or if the caller
-// may not look at the process (PTRACE_MODE_READ_REALCREDS). ESRCH, which matches
-// [os.ErrProcessDone], if the process was reaped or is a zombie, and does not if just
-// its main thread has ended. EINVAL if flags are 0
+// may not look at the process (PTRACE_MODE_READ_REALCREDS). ESRCH, as with [PidFD.GetFD]. EINVAL if flags are 0
 // or unknown, for a user namespace, for a mount namespace with a working directory that is
 // shared, and from kernels before Linux 5.8. EUSERS for a time namespace.
 func (p *PidFD) Setns(flags int) error {

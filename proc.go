@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // A mount is what is needed of a line of mountinfo; see proc_pid_mountinfo(5).
@@ -134,12 +136,39 @@ func fdinfoPIDs(fd int, key string, unsupported error) ([]int, error) {
 	return pids, nil
 }
 
-// procIsOurs tells whether /proc is that of the caller's pid namespace. It may be
+// procIsOurs reports whether /proc is that of the caller's pid namespace. It may be
 // that of an outer one, and then it tells the PIDs that processes have there. The
 // line NSpid has those of this process from there inwards.
-func procIsOurs() bool {
+func procIsOurs() bool { return readableProcIsOurs() == nil }
+
+// errNoProc is the answer where there are no PIDs in /proc that could be mistaken for others.
+var errNoProc = errors.New("/proc cannot be read")
+
+// readableProcIsOurs returns errNoProc, or another error if it is not certain that /proc is that
+// of the caller's pid namespace.
+func readableProcIsOurs() error {
 	status, err := os.ReadFile("/proc/self/status")
-	return err == nil && len(procFields(string(status), "NSpid:")) <= 1
+	switch {
+	case err == nil && len(procFields(string(status), "NSpid:")) <= 1:
+		return nil
+	case outOfResources(err):
+		return err
+	case err == nil, errors.Is(err, os.ErrNotExist) && procIsMounted():
+		// The second is for a process that is not to be seen there.
+		return refused(syscall.EOPNOTSUPP, "/proc is that of another pid namespace, in which PIDs are those of other processes").as(errors.ErrUnsupported)
+	}
+	return errNoProc
+}
+
+// procIsMounted reports whether /proc is a procfs.
+func procIsMounted() bool {
+	fd, err := openat(AT_FDCWD, "/proc", O_PATH)
+	if err != nil {
+		return false
+	}
+	defer syscall.Close(fd)
+	magic, errno := fsMagic(fd)
+	return errno == 0 && magic == unix.PROC_SUPER_MAGIC
 }
 
 // parseFdinfoPIDs finds the line "Pid:" or "NSpid:" in fdinfo of a pidfd. The first

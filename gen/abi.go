@@ -298,6 +298,7 @@ var taken = []group{
 		{Name: "EXT4_SUPER_MAGIC"},
 		{Name: "OVERLAYFS_SUPER_MAGIC"},
 		{Name: "PID_FS_MAGIC"},
+		{Name: "PROC_SUPER_MAGIC"},
 	}},
 	{Header: "linux/mount.h", Consts: []constant{{Name: "MNT_ID_REQ_SIZE_VER0"}}},
 	{Header: "linux/prctl.h", Consts: []constant{{Name: "PR_SET_PDEATHSIG"}}},
