@@ -20,6 +20,12 @@ import (
 // got the socket since does not matter. A listening socket gives the process that
 // called listen itself.
 //
+// The pidfd refers to that process for good, whatever the process has become since: another
+// program by execve(2), another user by that of a setuid program or by setuid(2), a member of
+// another cgroup. So its rights of now, which [PidFDInfo.Credentials] returns, are not those of
+// whoever opened the connection. Any user can connect, leave the socket to a child and execute
+// a setuid program; from then on the process is root's. Decide by [PeerCredentials].
+//
 // Errors: one that matches [errors.ErrUnsupported] where the kernel lacks the option.
 // ENODATA if the socket is not connected, or not a Unix socket. EINVAL or ESRCH, which
 // matches [os.ErrProcessDone], if the process was reaped; since Linux 6.16 there is a
@@ -37,6 +43,65 @@ func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 		return nil, err
 	}
 	return newPidFD(fd, "peer"), nil
+}
+
+// PeerCredentials returns the effective user ID, the effective group ID and the PID of the
+// process at the other end of a connected Unix socket, as the kernel recorded them at
+// connect(2), listen(2) or socketpair(2); see [PeerPidFD] for which process that is. It is the
+// socket option SO_PEERCRED of unix(7), which any kernel has that Go runs on (in a program for
+// 386 or s390x Linux 4.3).
+//
+// Decisions about a peer go by these IDs. They stay as they are when the process executes
+// a setuid program, changes its IDs or ends. Since they are those of whoever opened the
+// connection, not of whoever uses it now, a process answers for those to whom it hands its socket.
+//
+// The IDs are those of the caller's user namespace; one that has none there reads as 65534
+// (/proc/sys/kernel/overflowuid), which is no user to give rights to. The PID is that of the
+// caller's pid namespace, 0 if the process is out of sight. It may be that of another
+// process by now: for the process itself there is PeerPidFD. A Bluetooth socket has recorded
+// who made it, which is nobody at the other end.
+//
+// Errors: ENODATA if the socket has no peer: it is not connected, or a datagram socket that
+// is not of a socketpair, or not a Unix socket. ENOTSOCK if it is none. Those of conn.
+func PeerCredentials(conn syscall.Conn) (syscall.Ucred, error) {
+	var peer struct { // what the function below writes to is one allocation
+		syscall.Ucred
+		errno syscall.Errno
+	}
+	if err := control(conn, func(fd uintptr) { peer.errno = peerCred(int(fd), &peer.Ucred) }); err != nil {
+		return syscall.Ucred{}, err
+	}
+	if peer.errno != 0 {
+		return syscall.Ucred{}, optionFailed("getsockopt", "SO_PEERCRED", peer.errno)
+	}
+	if peer.Uid == ^uint32(0) { // no process can have this ID
+		return syscall.Ucred{}, refused(syscall.ENODATA, "the socket has no peer whose credentials the kernel has recorded")
+	}
+	return peer.Ucred, nil
+}
+
+// PeerGroups returns the supplementary group IDs of the process at the other end of a connected
+// Unix socket, as the kernel recorded them together with what [PeerCredentials] returns. The
+// effective group ID need not be among them. It is the socket option SO_PEERGROUPS, Linux 4.13.
+//
+// Errors: those of PeerCredentials, and one that matches [errors.ErrUnsupported] where the kernel
+// lacks the option.
+func PeerGroups(conn syscall.Conn) ([]uint32, error) {
+	groups, n := make([]uint32, 64), 0
+	for {
+		var errno syscall.Errno
+		if err := control(conn, func(fd uintptr) { n, errno = peerGroups(int(fd), groups) }); err != nil {
+			return nil, err
+		}
+		switch {
+		case errno == syscall.ERANGE && n > len(groups): // there are 65536 at most
+			groups = make([]uint32, n)
+		case errno != 0:
+			return nil, optionFailed("getsockopt", "SO_PEERGROUPS", errno)
+		default:
+			return groups[:n:n], nil
+		}
+	}
 }
 
 // SetPassPidFD sets whether a pidfd of the sender comes with each message that is
@@ -58,19 +123,28 @@ func SetPassPidFD(conn syscall.Conn, on bool) error {
 
 // sockopt calls f with the socket of conn, and tells what its error means.
 func sockopt(conn syscall.Conn, call, option string, f func(socket int) error) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
 	var errCall error
-	if err := raw.Control(func(fd uintptr) { errCall = f(int(fd)) }); err != nil {
+	if err := control(conn, func(fd uintptr) { errCall = f(int(fd)) }); err != nil {
 		return err
 	}
 	if errCall == nil {
 		return nil
 	}
-	e := failed(call, option, errCall.(syscall.Errno))
-	if e.errno == syscall.ENOPROTOOPT {
+	return optionFailed(call, option, errCall.(syscall.Errno))
+}
+
+// control calls f with the descriptor of conn.
+func control(conn syscall.Conn, f func(fd uintptr)) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(f)
+}
+
+func optionFailed(call, option string, errno syscall.Errno) *callError {
+	e := failed(call, option, errno)
+	if errno == syscall.ENOPROTOOPT {
 		e.means = errors.ErrUnsupported
 	}
 	return e
@@ -99,7 +173,9 @@ const PidFDControlSize = int(^uint(0)>>63)*8 + 16
 // PidFD's from then on.
 //
 // The sender is the process that called sendmsg(2), or, if that has CAP_SYS_ADMIN,
-// the process whose PID it has put in SCM_CREDENTIALS.
+// the process whose PID it has put in SCM_CREDENTIALS. What rights it had then is not to be
+// learnt from the pidfd, for the reasons that [PeerPidFD] gives, but from SCM_CREDENTIALS: the
+// kernel adds these to each message with the socket option SO_PASSCRED.
 //
 // Of other control messages nothing is taken. Descriptors in SCM_RIGHTS stay the
 // caller's, who gets them from [syscall.ParseSocketControlMessage] and

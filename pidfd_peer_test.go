@@ -9,9 +9,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -265,6 +268,330 @@ func TestPeerPidFDNone(t *testing.T) {
 	a.Close()
 	if _, err := PeerPidFD(a); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("closed: %v", err)
+	}
+}
+
+func ownGroups(t *testing.T) (groups []uint32) {
+	t.Helper()
+	all, err := syscall.Getgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range all {
+		groups = append(groups, uint32(g))
+	}
+	return groups
+}
+
+func become(uid, gid uint32, groups []uint32) error {
+	var list []int
+	for _, g := range groups {
+		list = append(list, int(g))
+	}
+	return errors.Join(syscall.Setgroups(list), syscall.Setgid(int(gid)), syscall.Setuid(int(uid)))
+}
+
+func init() {
+	// connect ADDRESS UID GID [GROUP...]: becomes this user, with these supplementary groups, connects
+	// descriptor 3, says so, and sleeps.
+	children["connect"] = func(args []string) error {
+		var ids []uint32
+		for _, arg := range args[1:] {
+			id, err := strconv.ParseUint(arg, 10, 32)
+			if err != nil {
+				return err
+			}
+			ids = append(ids, uint32(id))
+		}
+		if err := become(ids[0], ids[1], ids[2:]); err != nil {
+			return err
+		}
+		if err := syscall.Connect(3, &syscall.SockaddrUnix{Name: args[0]}); err != nil {
+			return err
+		}
+		fmt.Println("connected")
+		time.Sleep(time.Hour)
+		return nil
+	}
+	// The credentials of the peer of descriptor 3.
+	children["peer"] = func([]string) error {
+		c, err := PeerCredentials(os.NewFile(3, "socket"))
+		fmt.Println(c.Pid, c.Uid, c.Gid)
+		return err
+	}
+	// attack ADDRESS: is an ordinary user, connects descriptor 3, and executes descriptor 4.
+	children["attack"] = func(args []string) error {
+		if err := becomeNobody(); err != nil {
+			return err
+		}
+		if err := syscall.Connect(3, &syscall.SockaddrUnix{Name: args[0]}); err != nil {
+			return err
+		}
+		return syscall.Exec("/proc/self/fd/4", []string{"setuid"}, []string{childVar + "=who"})
+	}
+	// Prints its effective user ID, and sleeps.
+	children["who"] = func([]string) error {
+		fmt.Println(os.Geteuid())
+		time.Sleep(time.Hour)
+		return nil
+	}
+}
+
+// newSocket returns a Unix socket that is not connected.
+func newSocket(t *testing.T, typ int) *os.File {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_UNIX, typ|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "socket")
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// isFrom checks the credentials of conn's peer.
+func isFrom(t *testing.T, conn syscall.Conn, want syscall.Ucred, groups []uint32) {
+	t.Helper()
+	if got, err := PeerCredentials(conn); err != nil || got != want {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+	if os.Getenv(emulatorVar) != "" {
+		return // it takes the groups for one integer
+	}
+	got, err := PeerGroups(conn)
+	if err != nil || !slices.Equal(got, groups) {
+		t.Errorf("groups %d, %v; want %d", got, err, groups)
+	}
+}
+
+func TestPeerCredentials(t *testing.T) {
+	keepsDescriptors(t)
+	self := syscall.Ucred{Pid: int32(os.Getpid()), Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())}
+	own := ownGroups(t)
+	for _, typ := range []int{syscall.SOCK_STREAM, syscall.SOCK_DGRAM, syscall.SOCK_SEQPACKET} {
+		a, b := socketpair(t, typ)
+		isFrom(t, a, self, own)
+		isFrom(t, b, self, own)
+	}
+	for _, network := range []string{"unix", "unixpacket"} {
+		for _, address := range addresses(t) {
+			l := listenUnix(t, network, address)
+			isFrom(t, l, self, own)
+			client, err := net.DialUnix(network, nil, &net.UnixAddr{Net: network, Name: address})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			served := accept(t, l)
+			isFrom(t, served, self, own)
+			isFrom(t, client, self, own)
+			client.Close()
+			isFrom(t, served, self, own)
+		}
+	}
+}
+
+// What counts are the rights of connect(2), whoever made the socket, has it now and has been reaped.
+func TestPeerCredentialsOfOther(t *testing.T) {
+	needsRoot(t)
+	keepsDescriptors(t)
+	l := listenUnix(t, "unix", addresses(t)[1])
+	many := make([]uint32, 100) // more than there is room for at first
+	for i := range many {
+		many[i] = uint32(5000 + 2*i)
+	}
+	for _, groups := range [][]uint32{{}, {7}, {7, 65533, 8}, many} {
+		socket := newSocket(t, syscall.SOCK_STREAM)
+		cmd := child("connect", l.Addr().String(), "65534", "65533")
+		for _, g := range groups {
+			cmd.Args = append(cmd.Args, fmt.Sprint(g))
+		}
+		cmd.ExtraFiles = []*os.File{socket}
+		lineOf(t, cmd)
+		want := syscall.Ucred{Pid: int32(cmd.Process.Pid), Uid: 65534, Gid: 65533}
+		slices.Sort(groups) // the kernel keeps them so
+		served := accept(t, l)
+		isFrom(t, served, want, groups)
+		isFrom(t, socket, syscall.Ucred{Pid: int32(os.Getpid())}, ownGroups(t))
+		reap(cmd)
+		isFrom(t, served, want, groups)
+	}
+}
+
+// A process whose namespaces do not have what the socket has recorded.
+func TestPeerCredentialsOutOfSight(t *testing.T) {
+	needsRoot(t)
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator makes no namespaces")
+	}
+	keepsDescriptors(t)
+	a, _ := socketpair(t, syscall.SOCK_STREAM)
+	f, err := a.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for name, test := range map[string]struct {
+		attr *syscall.SysProcAttr
+		want string
+	}{
+		"here":          {nil, fmt.Sprintln(os.Getpid(), 0, 0)},
+		"PID namespace": {&syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}, "0 0 0\n"},
+		"user namespace": {&syscall.SysProcAttr{
+			Cloneflags:  syscall.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 7, HostID: 1, Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 7, HostID: 0, Size: 1}},
+		}, fmt.Sprintln(os.Getpid(), 65534, 7)},
+	} {
+		cmd := child("peer")
+		cmd.ExtraFiles, cmd.SysProcAttr = []*os.File{f}, test.attr
+		if test.attr != nil {
+			cmd.Path = "/proc/self/exe" // which needs no right to search its directory
+		}
+		if got := output(t, cmd); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+func TestPeerCredentialsNone(t *testing.T) {
+	keepsDescriptors(t)
+	none := func(conn syscall.Conn, want ...error) {
+		t.Helper()
+		c, err := PeerCredentials(conn)
+		matches(t, err, want...)
+		groups, errGroups := PeerGroups(conn)
+		matches(t, errGroups, want...)
+		if c != (syscall.Ucred{}) || groups != nil {
+			t.Errorf("with an error: %+v, %d", c, groups)
+		}
+	}
+	for _, typ := range []int{syscall.SOCK_STREAM, syscall.SOCK_DGRAM, syscall.SOCK_SEQPACKET} {
+		none(newSocket(t, typ), syscall.ENODATA)
+	}
+	// A datagram socket has no peer even if it is connected.
+	datagrams, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: addresses(t)[0]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer datagrams.Close()
+	client, err := net.DialUnix("unixgram", nil, datagrams.LocalAddr().(*net.UnixAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	none(client, syscall.ENODATA)
+	none(datagrams, syscall.ENODATA)
+
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	tcp, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	none(tcp.(*net.TCPConn), syscall.ENODATA)
+	none(l.(*net.TCPListener), syscall.ENODATA)
+
+	none(openNull(t), syscall.ENOTSOCK)
+	a, _ := socketpair(t, syscall.SOCK_STREAM)
+	a.Close()
+	if _, err := PeerCredentials(a); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+	if _, err := PeerGroups(a); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+func TestPeerCredentialsAllocates(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	a, _ := socketpair(t, syscall.SOCK_STREAM)
+	conns := []syscall.Conn{a} // of a type that the compiler does not know, as in PeerCredentials
+	bare := testing.AllocsPerRun(100, func() {
+		raw, err := conns[0].SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var result int
+		if err := raw.Control(func(fd uintptr) { result = int(fd) }); err != nil || result == 0 {
+			t.Fatal(err)
+		}
+	})
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := PeerCredentials(a); err != nil {
+			t.Fatal(err)
+		}
+	}); n > bare {
+		t.Errorf("%v allocations, of which conn needs %v", n, bare)
+	}
+}
+
+// setuidRoot opens a copy of the test binary whose file makes who executes it root. It is in a
+// directory that nobody else can search: whoever is to execute it is given the descriptor.
+func setuidRoot(t *testing.T) *os.File {
+	t.Helper()
+	program, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "setuid")
+	if err := os.WriteFile(name, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(name, 0o755|os.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// A process is not its rights: a user who connects and then executes a setuid program has a
+// pidfd that is root's. The test has his socket, as a child of his could.
+func TestPeerCredentialsSetuid(t *testing.T) {
+	needsRoot(t)
+	needs(t, FeaturePeerPidFD)
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the kernel does not execute the program by itself")
+	}
+	keepsDescriptors(t)
+	l := listenUnix(t, "unix", addresses(t)[1])
+	socket := newSocket(t, syscall.SOCK_STREAM)
+	cmd := child("attack", l.Addr().String())
+	cmd.ExtraFiles = []*os.File{socket, setuidRoot(t)}
+	if line, _ := lineOf(t, cmd); line != "0" {
+		lacks(t, "a file system whose setuid programs get their rights, and not user "+line)
+	}
+	defer reap(cmd)
+	conn := accept(t, l)
+	isFrom(t, conn, syscall.Ucred{Pid: int32(cmd.Process.Pid), Uid: 65534, Gid: 65534}, nil)
+	p, err := PeerPidFD(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if pid, err := p.PID(); err != nil || pid != cmd.Process.Pid {
+		t.Errorf("PID %d, %v; want %d", pid, err, cmd.Process.Pid)
+	}
+	if lacksFeature(t, FeatureInfo) {
+		return
+	}
+	info, err := p.Info(PIDFD_INFO_CREDS)
+	if c, ok := info.Credentials(); err != nil || !ok || c.EUID != 0 || c.RUID != 65534 {
+		t.Errorf("the process has %+v, %v, %v; this test is about one that is root's", c, ok, err)
 	}
 }
 

@@ -487,6 +487,14 @@ var operations = []operation{
 		a, _ := socketpair(t, syscall.SOCK_STREAM)
 		return func() error { return closed(PeerPidFD(a)) }
 	}},
+	{name: "PeerCredentials", does: true, refused: []refusal{{calls: "direct_getsockopt"}}, prepare: func(t *testing.T, s *scene) func() error {
+		a, _ := socketpair(t, syscall.SOCK_STREAM)
+		return func() error { return second(PeerCredentials(a)) }
+	}},
+	{name: "PeerGroups", does: true, refused: []refusal{{calls: "direct_getsockopt"}}, prepare: func(t *testing.T, s *scene) func() error {
+		a, _ := socketpair(t, syscall.SOCK_STREAM)
+		return func() error { return second(PeerGroups(a)) }
+	}},
 	{name: "SetPassPidFD", needs: FeaturePassPidFD, does: true, refused: []refusal{{calls: "setsockopt"}}, prepare: func(t *testing.T, s *scene) func() error {
 		a, _ := socketpair(t, syscall.SOCK_DGRAM)
 		return func() error { return SetPassPidFD(a, true) }
@@ -638,7 +646,7 @@ func init() {
 // callNumbers are those of system calls, as strace names them. What an architecture does not
 // have is not refused there.
 var callNumbers = map[string]int{
-	"clock_gettime": _SYS_CLOCK_GETTIME64, "close_range": unix.SYS_CLOSE_RANGE, "epoll_create1": syscall.SYS_EPOLL_CREATE1,
+	"clock_gettime": _SYS_CLOCK_GETTIME64, "close_range": unix.SYS_CLOSE_RANGE, "direct_getsockopt": unix.SYS_GETSOCKOPT, "epoll_create1": syscall.SYS_EPOLL_CREATE1,
 	"epoll_ctl": syscall.SYS_EPOLL_CTL, "execve": syscall.SYS_EXECVE, "fcntl": fcntlNumber(), "fgetxattr": unix.SYS_FGETXATTR,
 	"flistxattr": unix.SYS_FLISTXATTR, "fremovexattr": unix.SYS_FREMOVEXATTR, "fsetxattr": unix.SYS_FSETXATTR, "ioctl": unix.SYS_IOCTL,
 	"mq_getsetattr": syscall.SYS_MQ_GETSETATTR, "name_to_handle_at": unix.SYS_NAME_TO_HANDLE_AT, "open_by_handle_at": unix.SYS_OPEN_BY_HANDLE_AT,

@@ -412,6 +412,30 @@ func mqGetAttr(fd int) syscall.Errno {
 	return errno
 }
 
+// peerCred asks for the credentials that a socket has recorded. Not syscall.GetsockoptUcred, which
+// allocates.
+func peerCred(fd int, c *syscall.Ucred) syscall.Errno {
+	_, errno := getsockopt(fd, unix.SO_PEERCRED, unsafe.Pointer(c), unsafe.Sizeof(*c))
+	return errno
+}
+
+// peerGroups asks for the groups that a socket has recorded. With ERANGE it returns how many there are.
+func peerGroups(fd int, groups []uint32) (n int, errno syscall.Errno) {
+	size, errno := getsockopt(fd, unix.SO_PEERGROUPS, unsafe.Pointer(unsafe.SliceData(groups)), uintptr(len(groups))*4)
+	return int(size / 4), errno
+}
+
+// getsockopt is for options of SOL_SOCKET. Linux 4.3 on 386 and s390x, where package syscall
+// goes through socketcall(2).
+func getsockopt(fd, option int, value unsafe.Pointer, size uintptr) (uint32, syscall.Errno) {
+	if errno := check32(fd, option); errno != 0 {
+		return 0, errno
+	}
+	length := uint32(size)
+	_, _, errno := syscall.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), syscall.SOL_SOCKET, uintptr(option), uintptr(value), uintptr(unsafe.Pointer(&length)), 0)
+	return length, errno
+}
+
 // fsMagic returns the type of the file system, as in linux/magic.h.
 func fsMagic(fd int) (uint32, syscall.Errno) {
 	magic, _, errno := fstatfs(fd)

@@ -273,10 +273,13 @@ var taken = []group{
 	{Header: "asm/signal.h", Consts: []constant{{Name: "SIG_SETMASK"}}},
 	{Header: "asm/socket.h", Consts: []constant{
 		{Name: "SO_PASSPIDFD"},
+		{Name: "SO_PEERCRED"},
+		{Name: "SO_PEERGROUPS"},
 		{Name: "SO_PEERPIDFD"},
 		{Name: "SCM_PIDFD", Expr: "0x04", Internal: "include/linux/socket.h"},
 	}},
 	{Header: "asm/unistd.h", Consts: []constant{
+		{Name: "SYS_GETSOCKOPT"},
 		{Name: "SYS_IOCTL"},
 		{Name: "SYS_NAME_TO_HANDLE_AT"},
 		{Name: "SYS_OPEN_BY_HANDLE_AT"},
