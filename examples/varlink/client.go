@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/sysfd/sysfd"
@@ -21,13 +22,16 @@ const maxRequest = 64 << 10
 type client struct {
 	*net.UnixConn
 	peer    *sysfd.PidFD
-	peerErr error // why there is no peer
-	begun   int   // bytes of a request whose end has not come yet
+	peerErr error         // why there is no peer
+	user    syscall.Ucred // whose process it was when it opened the connection
+	userErr error         // why there is no user
+	begun   int           // bytes of a request whose end has not come yet
 }
 
 func newClient(conn *net.UnixConn) *client {
 	c := &client{UnixConn: conn}
 	c.peer, c.peerErr = sysfd.PeerPidFD(conn)
+	c.user, c.userErr = sysfd.PeerCredentials(conn)
 	return c
 }
 

@@ -3,7 +3,7 @@
 // Varlink is a service that names processes and watches them, for whoever speaks Varlink:
 // varlinkctl(1) of systemd, for example. README.md shows how to try it.
 //
-//	sysfd-varlink [-cgroup DIRECTORY]
+//	sysfd-varlink [-uid UID]... [-cgroup DIRECTORY]
 //
 // What it offers is described in io.github.sysfd.Process.varlink. It is started with
 // sockets: by a socket unit of systemd, by "varlinkctl call exec:…" or by "sysfd
@@ -12,9 +12,17 @@
 //
 // # Who is answered
 //
-// The caller is the process that opened the connection, which the kernel knows
-// (SO_PEERPIDFD, Linux 6.5). Who has been handed the connection is not looked at. For a
-// socketpair(2), such as that of "varlinkctl call exec:…", it is who made that.
+// The caller is who opened the connection: the process (SO_PEERPIDFD, Linux 6.5), and the user
+// and the group that it had at that moment (SO_PEERCRED). Who has been handed the connection
+// is not looked at. For a socketpair(2), such as that of "varlinkctl call exec:…", it is
+// who made that.
+//
+// A process is not its rights. Any user can open a connection, leave it to a child and execute
+// a setuid program; then the process is root's, and the connection still is that user's. So
+// WhoAmI tells, and -uid goes by, what the kernel recorded when the connection was opened.
+//
+// With -uid a caller is refused who was none of these users. Which groups may connect
+// is better said by the permissions of the socket.
 //
 // With -cgroup a caller is refused that is not in this cgroup or in one below it. The
 // question is asked anew for each call. It takes Linux 6.13 and, for those below, the
@@ -27,6 +35,12 @@
 //     in, and then the answer holds for the moment of the question.
 //   - What cannot be found out is a refusal: the caller has ended, its cgroup is gone, it is
 //     in a pid namespace out of sight, a privilege is missing.
+//   - To execute a setuid program is no way into the cgroup: it runs in that of its user.
+//   - The kernel does not record in which cgroup a connection was opened. A process that is moved
+//     into the cgroup takes along the connections that it has opened before, and whoever
+//     holds them. To move one takes the right to write to cgroup.procs, which root has and those
+//     have to whom the cgroup was delegated, or a service manager that makes a scope of
+//     it. Where that matters, give -uid, too: it says who must have opened the connection.
 //
 // org.varlink.service answers everybody: what the interface looks like is no secret.
 package main
@@ -40,6 +54,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"github.com/sysfd/sysfd"
@@ -63,9 +78,15 @@ func run(args []string, stderr io.Writer) int {
 	flags := flag.NewFlagSet("sysfd-varlink", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
-		fmt.Fprintln(stderr, "usage: sysfd-varlink [-cgroup DIRECTORY]")
+		fmt.Fprintln(stderr, "usage: sysfd-varlink [-uid UID]... [-cgroup DIRECTORY]")
 		flags.PrintDefaults()
 	}
+	var only callers
+	flags.Func("uid", "answer only callers whose connection this user opened, a numeric `UID`; can be given several times", func(text string) error {
+		uid, err := strconv.ParseUint(text, 10, 32)
+		only.uids = append(only.uids, uint32(uid))
+		return err
+	})
 	allowed := flags.String("cgroup", "", "answer only callers in this cgroup or below, a `DIRECTORY` on cgroup2")
 	if flags.Parse(args) != nil {
 		return 2
@@ -74,14 +95,14 @@ func run(args []string, stderr io.Writer) int {
 		flags.Usage()
 		return 2
 	}
-	if err := start(*allowed, stderr); err != nil {
+	if err := start(only, *allowed, stderr); err != nil {
 		fmt.Fprintln(stderr, "sysfd-varlink:", err)
 		return 1
 	}
 	return 0
 }
 
-func start(allowed string, stderr io.Writer) error {
+func start(only callers, allowed string, stderr io.Writer) error {
 	// Ahead of all that can fail: what was passed is no business of a child.
 	files, err := sysfd.ListenFDs()
 	if err != nil {
@@ -94,12 +115,11 @@ func start(allowed string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	var only *cgroup
 	if allowed != "" {
-		if only, err = openCgroup(allowed); err != nil {
+		if only.cgroup, err = openCgroup(allowed); err != nil {
 			return err
 		}
-		defer only.Close()
+		defer only.cgroup.Close()
 	}
 	signals, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -143,7 +163,7 @@ func sockets(files []*os.File) (listeners []net.Listener, clients []*net.UnixCon
 }
 
 // serve returns when ctx is done, or when there are no clients left and none can come.
-func serve(ctx context.Context, listeners []net.Listener, clients []*net.UnixConn, only *cgroup, notify func(state string)) error {
+func serve(ctx context.Context, listeners []net.Listener, clients []*net.UnixConn, only callers, notify func(state string)) error {
 	service, err := newService(only)
 	if err != nil {
 		return err

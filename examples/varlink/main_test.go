@@ -45,6 +45,11 @@ func TestMain(m *testing.M) {
 		callWhenTold(os.Args[1])
 	case "connector":
 		connect(os.Args[1])
+	case "attacker":
+		attack(os.Args[1])
+	case "setuid":
+		fmt.Println(os.Geteuid())
+		io.Copy(io.Discard, os.Stdin)
 	case "ending":
 		end()
 	default:
@@ -79,6 +84,17 @@ func connect(address string) {
 	if err := syscall.Connect(3, &syscall.SockaddrUnix{Name: address}); err != nil {
 		fatal(err)
 	}
+}
+
+// attack connects descriptor 3 as an ordinary user, and executes descriptor 4, which is setuid.
+func attack(address string) {
+	for _, err := range []error{syscall.Setgroups(nil), syscall.Setgid(65533), syscall.Setuid(65534)} {
+		if err != nil {
+			fatal(err)
+		}
+	}
+	connect(address)
+	fatal(syscall.Exec("/proc/self/fd/4", []string{"setuid"}, nil))
 }
 
 // end ends as its input says: with an exit status, or by a signal.
@@ -254,16 +270,19 @@ func (c caller) whoAmI() (process processID) {
 	c.Helper()
 	var reply struct {
 		Process  processID
-		UID      *int
+		UID, GID *int
 		CgroupID *sysfd.CgroupID
 	}
 	c.must(c.Call(c.ctx, interfaceName+".WhoAmI", nil, &reply))
+	if reply.UID == nil || *reply.UID != os.Geteuid() || reply.GID == nil || *reply.GID != os.Getegid() {
+		c.Errorf("%+v", reply)
+	}
 	self, err := sysfd.OpenPidFD(os.Getpid(), 0)
 	c.must(err)
 	defer self.Close()
 	if info, err := self.Info(sysfd.PIDFD_INFO_CGROUPID); err == nil {
 		id, _ := info.CgroupID()
-		if reply.UID == nil || *reply.UID != os.Geteuid() || reply.CgroupID == nil || *reply.CgroupID != id {
+		if reply.CgroupID == nil || *reply.CgroupID != id {
 			c.Errorf("%+v", reply)
 		}
 	}
@@ -349,7 +368,7 @@ type service struct {
 	states []string // what it told the service manager; good once it has ended
 }
 
-func (t tester) serve(listeners []net.Listener, clients []*net.UnixConn, only *cgroup) *service {
+func (t tester) serve(listeners []net.Listener, clients []*net.UnixConn, only callers) *service {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &service{tester: t, stop: stop, done: make(chan error, 1)}
 	go func() {
@@ -363,7 +382,7 @@ func (t tester) serve(listeners []net.Listener, clients []*net.UnixConn, only *c
 func (t tester) serveOne() (*service, *net.UnixConn) {
 	t.Helper()
 	here, there := t.pair()
-	return t.serve(nil, []*net.UnixConn{there}, nil), here
+	return t.serve(nil, []*net.UnixConn{there}, callers{}), here
 }
 
 // ended waits for the end.
@@ -649,7 +668,7 @@ func TestPipelined(t *testing.T) {
 func TestMalformed(t *testing.T) {
 	tt := newTester(t)
 	l, address := tt.listen()
-	s := tt.serve([]net.Listener{l}, nil, nil)
+	s := tt.serve([]net.Listener{l}, nil, callers{})
 	stays := tt.caller(tt.dial(address))
 	whoAmI := `{"method":"` + interfaceName + `.WhoAmI"`
 	invalidMethod := `{"parameters":{"parameter":"method"},"error":"org.varlink.service.InvalidParameter"}` + "\x00"
@@ -887,7 +906,7 @@ func TestCallerGone(t *testing.T) {
 	l, address := tt.listen()
 	only := p.open(p.mount) // nobody is outside
 	defer only.Close()
-	s := tt.serve([]net.Listener{l}, nil, only)
+	s := tt.serve([]net.Listener{l}, nil, callers{cgroup: only})
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	tt.must(err)
 	socket := os.NewFile(uintptr(fd), "socket")
@@ -905,6 +924,96 @@ func TestCallerGone(t *testing.T) {
 	tt.equal("another caller", tt.caller(tt.dial(address)).whoAmI(), tt.self())
 	s.stop()
 	s.ended()
+}
+
+// setuidRoot opens a copy of the test binary that makes who executes it root. Nobody else can
+// search its directory: whoever is to execute it is given the descriptor.
+func (t tester) setuidRoot() *os.File {
+	t.Helper()
+	program, err := os.ReadFile("/proc/self/exe")
+	t.must(err)
+	dir := t.TempDir()
+	t.must(os.Chmod(dir, 0o700))
+	name := filepath.Join(dir, "setuid")
+	t.must(os.WriteFile(name, program, 0o755))
+	t.must(os.Chmod(name, 0o755|os.ModeSetuid))
+	f, err := os.Open(name)
+	t.must(err)
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// An ordinary user opens a connection and executes a setuid program, so that the process of
+// which the service has a pidfd is root's. The test makes the calls, as a child of his would
+// to which he has left the connection.
+func TestSetuid(t *testing.T) {
+	tt := newTester(t)
+	p := newPlace(tt)
+	program := tt.setuidRoot()
+	notUser := `Refused {"reason":"user 65534 opened the connection and is not answered"}`
+	notInside := `Refused {"reason":"the caller is not in cgroup ` + p.path("allowed") + `"}`
+	for i, test := range []struct{ args, cgroup, movedTo, want string }{
+		{"", "other", "", "ok"},
+		{"-uid 65534", "other", "", "ok"},
+		{"-uid 0 -uid 65534", "other", "", "ok"},
+		{"-uid 0", "other", "", notUser},
+		{"-uid 0 -uid 65533", "other", "", notUser}, // not the group
+		{"-cgroup " + p.path("allowed"), "other", "", notInside},
+		{"-cgroup " + p.path("allowed"), "other", "allowed", "ok"}, // as main.go says
+		{"-uid 0 -cgroup " + p.path("allowed"), "other", "allowed", notUser},
+		{"-uid 0 -cgroup " + p.path("allowed"), "allowed", "", notUser},
+		{"-uid 65534 -cgroup " + p.path("allowed"), "other", "", notInside},
+		{"-uid 65534 -cgroup " + p.path("allowed"), "allowed", "", "ok"},
+	} {
+		address := fmt.Sprintf("@%s-%d", p.top, i) // to which any user can connect
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: address})
+		tt.must(err)
+		listening := tt.file(l)
+		fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		tt.must(err)
+		socket := os.NewFile(uintptr(fd), "socket")
+		dir, err := os.Open(p.path(test.cgroup))
+		tt.must(err)
+		attacker := command("attacker", address)
+		attacker.ExtraFiles, attacker.Stderr = []*os.File{socket, program}, os.Stderr
+		attacker.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+		stdin, err := attacker.StdinPipe()
+		tt.must(err)
+		stdout, err := attacker.StdoutPipe()
+		tt.must(err)
+		tt.must(attacker.Start())
+		dir.Close()
+		t.Cleanup(func() { attacker.Process.Kill(); attacker.Wait(); listening.Close(); socket.Close() })
+		var uid int
+		if _, err := fmt.Fscan(stdout, &uid); err != nil || uid != 0 {
+			tt.lacks(fmt.Sprintf("a file system whose setuid programs get their rights, and not user %d (%v)", uid, err))
+		}
+		if test.movedTo != "" {
+			tt.must(os.WriteFile(filepath.Join(p.path(test.movedTo), "cgroup.procs"), fmt.Append(nil, attacker.Process.Pid), 0))
+		}
+
+		d := tt.start("varlink", []*os.File{listening}, strings.Fields(test.args)...)
+		listening.Close()
+		d.told(sysfd.NotifyReady)
+		conn, err := net.FileConn(socket)
+		tt.must(err)
+		socket.Close()
+		c := tt.caller(conn.(*net.UnixConn))
+		var reply struct {
+			Process  processID
+			UID, GID int
+		}
+		got := answer(c.Call(c.ctx, interfaceName+".WhoAmI", nil, &reply))
+		tt.equal(fmt.Sprintf("%q, %s %s", test.args, test.cgroup, test.movedTo), got, test.want)
+		if got == "ok" && (reply.Process.PID != attacker.Process.Pid || reply.UID != 65534 || reply.GID != 65533) {
+			t.Errorf("%q: process %d has opened the connection as user 65534 of group 65533, and WhoAmI says %+v", test.args, attacker.Process.Pid, reply)
+		}
+		c.Close()
+		stdin.Close()
+		tt.must(attacker.Wait())
+		tt.must(d.Process.Signal(syscall.SIGTERM))
+		tt.equal("exit status", d.ends(), 0)
+	}
 }
 
 func TestContains(t *testing.T) {
@@ -1006,6 +1115,9 @@ func TestCannotStart(t *testing.T) {
 		{stream, "-cgroup /dev", 1, "not on a cgroup2"},
 		{stream, "-cgroup /missing", 1, "/missing"},
 		{stream, "-wrong", 2, "usage"},
+		{stream, "-uid root", 2, "usage"},
+		{stream, "-uid -1", 2, "usage"},
+		{stream, "-uid 4294967296", 2, "usage"},
 		{stream, "word", 2, "usage"},
 		{stream, "-h", 2, "usage"},
 	} {

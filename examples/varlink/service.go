@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/sysfd/sysfd"
 	"github.com/varlink/go/varlink"
@@ -19,8 +20,12 @@ const interfaceName = "io.github.sysfd.Process"
 var description string
 
 // processes is the interface.
-type processes struct {
-	only *cgroup // of callers that are answered; nil = of all
+type processes struct{ only callers }
+
+// callers are those who are answered.
+type callers struct {
+	uids   []uint32 // of these users; nil = of all
+	cgroup *cgroup  // in this cgroup and below; nil = in all
 }
 
 // A processID is a process as systemd writes it: its type ProcessId.
@@ -36,7 +41,7 @@ type failure struct {
 	Reason string `json:"reason"`
 }
 
-func newService(only *cgroup) (*varlink.Service, error) {
+func newService(only callers) (*varlink.Service, error) {
 	service, err := varlink.NewService("sysfd", "Example of a Varlink service", "1", "https://github.com/sysfd/sysfd")
 	if err != nil {
 		return nil, err
@@ -64,20 +69,29 @@ func (s *processes) VarlinkDispatch(ctx context.Context, call varlink.Call, meth
 
 // admit tells why the caller is not answered, nil = it is.
 func (s *processes) admit(c *client) error {
+	if s.only.uids != nil {
+		// Not by the pidfd: the process is root's once it has executed a setuid program.
+		switch {
+		case c.userErr != nil:
+			return fmt.Errorf("the caller's user is not known: %w", c.userErr)
+		case !slices.Contains(s.only.uids, c.user.Uid):
+			return fmt.Errorf("user %d opened the connection and is not answered", c.user.Uid)
+		}
+	}
 	switch {
-	case s.only == nil:
+	case s.only.cgroup == nil:
 		return nil
 	case c.peer == nil:
 		return fmt.Errorf("the caller is not known: %w", c.peerErr)
 	}
-	inside, err := s.only.holds(c.peer)
+	inside, err := s.only.cgroup.holds(c.peer)
 	switch {
 	case errors.Is(err, os.ErrProcessDone):
 		return errors.New("the process that opened the connection has ended")
 	case err != nil:
-		return fmt.Errorf("whether the caller is in cgroup %s is not known: %w", s.only, err)
+		return fmt.Errorf("whether the caller is in cgroup %s is not known: %w", s.only.cgroup, err)
 	case !inside:
-		return fmt.Errorf("the caller is not in cgroup %s", s.only)
+		return fmt.Errorf("the caller is not in cgroup %s", s.only.cgroup)
 	}
 	return nil
 }
@@ -89,23 +103,21 @@ func fail(ctx context.Context, call varlink.Call, err error) error {
 func whoAmI(ctx context.Context, call varlink.Call, c *client) error {
 	var reply struct {
 		Process  processID       `json:"process"`
-		UID      *uint32         `json:"uid,omitempty"`
+		UID      uint32          `json:"uid"`
+		GID      uint32          `json:"gid"`
 		CgroupID *sysfd.CgroupID `json:"cgroupId,omitempty"`
 	}
-	if c.peer == nil {
-		return fail(ctx, call, c.peerErr)
+	if err := errors.Join(c.peerErr, c.userErr); err != nil {
+		return fail(ctx, call, err)
 	}
 	ref, err := c.peer.Ref()
 	if err != nil {
 		return fail(ctx, call, err)
 	}
-	reply.Process = processID(ref)
-	info, err := c.peer.Info(sysfd.PIDFD_INFO_CREDS | sysfd.PIDFD_INFO_CGROUPID)
+	reply.Process, reply.UID, reply.GID = processID(ref), c.user.Uid, c.user.Gid
+	info, err := c.peer.Info(sysfd.PIDFD_INFO_CGROUPID)
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return fail(ctx, call, err)
-	}
-	if credentials, ok := info.Credentials(); ok {
-		reply.UID = &credentials.EUID
 	}
 	if id, ok := info.CgroupID(); ok {
 		reply.CgroupID = &id
