@@ -88,21 +88,29 @@ func (i PidFDInfo) ExitStatus() (status syscall.WaitStatus, ok bool) {
 	return syscall.WaitStatus(i.k.ExitCode), i.has(PIDFD_INFO_EXIT)
 }
 
-// Coredump returns a combination of [PIDFD_COREDUMPED] and the like: whether the
-// process dumped core, and as whom. That of a process which lives says as whom it
-// would. [PIDFD_INFO_COREDUMP], Linux 6.16.
+// Coredump returns a combination of [PIDFD_COREDUMPED] and the like: as whom the process would
+// dump core, and, once it has ended, as whom it set about to. Where the kernel has not
+// recorded the latter, that is 0, or false since Linux 6.19. [PIDFD_INFO_COREDUMP], Linux 6.16.
+//
+// Whether there was a core dump is in the status: ask the CoreDump method of what
+// [PidFDInfo.ExitStatus] returns. PIDFD_COREDUMPED is set if /proc/sys/kernel/core_pattern
+// names a socket, or a program that is given a pidfd (%F), even if that then cannot be connected to or
+// started. With a file or any other program it is not set, even though the core was written
+// (fs/coredump.c, coredump_sock_connect and umh_coredump_setup).
 func (i PidFDInfo) Coredump() (mask uint32, ok bool) {
 	return i.k.CoredumpMask, i.has(PIDFD_INFO_COREDUMP)
 }
 
 // CoredumpSignal returns the signal that made the process dump core.
-// [PIDFD_INFO_COREDUMP_SIGNAL], told with PIDFD_INFO_COREDUMP since Linux 6.19.
+// [PIDFD_INFO_COREDUMP_SIGNAL], told with PIDFD_INFO_COREDUMP since Linux 6.19, where the kernel
+// sets PIDFD_COREDUMPED.
 func (i PidFDInfo) CoredumpSignal() (sig syscall.Signal, ok bool) {
 	return syscall.Signal(i.k.CoredumpSignal), i.has(PIDFD_INFO_COREDUMP_SIGNAL)
 }
 
 // CoredumpCode returns the si_code of that signal; see sigaction(2).
-// [PIDFD_INFO_COREDUMP_CODE], told with PIDFD_INFO_COREDUMP since Linux 7.1.
+// [PIDFD_INFO_COREDUMP_CODE], told with PIDFD_INFO_COREDUMP since Linux 7.1, where the kernel
+// sets PIDFD_COREDUMPED.
 func (i PidFDInfo) CoredumpCode() (code int32, ok bool) {
 	if !i.has(PIDFD_INFO_COREDUMP_CODE) {
 		return 0, false // Linux 6.19 and 7.0 have something else there

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -313,6 +314,74 @@ func TestPidFDInfoExitStatus(t *testing.T) {
 		}
 		if _, ok := info.PID(); ok {
 			t.Error("it has a PID")
+		}
+	}
+}
+
+func init() {
+	// crash LIMIT: dies by a signal as soon as stdin ends, with this limit for the size of a core.
+	children["crash"] = func(args []string) error {
+		limit, err := strconv.ParseUint(args[0], 10, 32)
+		if err != nil {
+			return err
+		}
+		if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+			return err
+		}
+		fmt.Println("ready")
+		io.ReadAll(os.Stdin)
+		debug.SetTraceback("crash")
+		panic("as it is to be")
+	}
+}
+
+// Whether a core was dumped is in the status. PIDFD_COREDUMPED depends on where cores go.
+func TestPidFDInfoCoredump(t *testing.T) {
+	needs(t, FeatureExitStatus)
+	needsRoot(t) // whom no limit stops
+	if olderThan(t, "6.16") {
+		t.Skip("PIDFD_INFO_COREDUMP is there since Linux 6.16")
+	}
+	keepsDescriptors(t)
+	text, err := os.ReadFile("/proc/sys/kernel/core_pattern")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pattern := strings.TrimSpace(string(text))
+	program, socket := strings.HasPrefix(pattern, "|"), strings.HasPrefix(pattern, "@")
+	recorded := socket || program && strings.Contains(pattern, "%F")
+	for _, limit := range []string{"65536", "0"} {
+		cmd := child("crash", limit)
+		cmd.Dir = t.TempDir()
+		cmd.Args[0], cmd.Path = "/proc/self/exe", "/proc/self/exe" // which is independent of the directory
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lineOf(t, cmd)
+		p := openPidFD(t, cmd.Process.Pid)
+		info, err := p.Info(everything)
+		if mask, ok := info.Coredump(); err != nil || !ok || mask != PIDFD_COREDUMP_USER {
+			t.Errorf("alive: %#x, %v, %v", mask, ok, err)
+		}
+		stdin.Close()
+		cmd.Wait()
+		witness := cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if !witness.Signaled() {
+			t.Fatalf("status %#x", uint32(witness))
+		}
+		if limit != "0" && !witness.CoreDump() {
+			lacks(t, "cores to be dumped, which here go to "+pattern)
+		}
+		if limit == "0" && !program && !socket && witness.CoreDump() {
+			t.Errorf("status %#x: it has dumped core against the limit", uint32(witness))
+		}
+		info, err = p.Info(everything)
+		if status, ok := info.ExitStatus(); err != nil || !ok || status != witness {
+			t.Errorf("status %#x, %v, %v; want %#x", uint32(status), ok, err, uint32(witness))
+		}
+		if mask, _ := info.Coredump(); (mask&PIDFD_COREDUMPED != 0) != recorded {
+			t.Errorf("%#x; the status is %#x and cores go to %s", mask, uint32(witness), pattern)
 		}
 	}
 }
