@@ -22,7 +22,8 @@
 //
 // A [PidFD] is what acts on a process: it sends signals, tells what the kernel knows,
 // and waits. [PidFD.Wait] and a [WaitSet] of thousands take no thread, and also tell how a
-// process ended that is not a child.
+// process ended that is not a child. A process is not its rights, which change while the
+// pidfd stays the same: what the peer of a socket may do is decided by [PeerCredentials].
 //
 // # Names
 //

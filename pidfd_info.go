@@ -20,6 +20,11 @@ type PidFDInfo struct {
 // kernel may tell more than it was asked, and says nothing to bits that it does not know.
 // It is the ioctl PIDFD_GET_INFO, Linux 6.13, and needs no privilege.
 //
+// A process is not its rights: the facts are of that moment, and a pidfd stays with the process when
+// it executes another program, a setuid one included, takes other IDs or is moved to another
+// cgroup. They describe a process and authorise nobody. What the peer of a socket may do is
+// decided by [PeerCredentials].
+//
 // A zombie is told about like a process that runs. Once it is reaped, all that is left is
 // [PIDFD_INFO_EXIT] with [PIDFD_INFO_CGROUPID] and [PIDFD_INFO_COREDUMP], and
 // the kernel wants to be asked for PIDFD_INFO_EXIT then (Linux 6.15).
@@ -68,6 +73,9 @@ type Credentials struct {
 
 // Credentials returns the IDs as the caller's user namespace has them; one that has none
 // there reads as 65534 (/proc/sys/kernel/overflowuid). [PIDFD_INFO_CREDS].
+//
+// They are those of the moment of [PidFD.Info], which are root's while an ordinary user executes
+// a setuid program. What the peer of a socket may do is decided by [PeerCredentials] instead.
 func (i PidFDInfo) Credentials() (c Credentials, ok bool) {
 	if !i.has(PIDFD_INFO_CREDS) {
 		return c, false
@@ -77,7 +85,8 @@ func (i PidFDInfo) Credentials() (c Credentials, ok bool) {
 }
 
 // CgroupID returns the ID of the process's cgroup on cgroup2, as [CgroupIDAt] does for
-// a path; of a process that was reaped, that of its last one. [PIDFD_INFO_CGROUPID].
+// a path; of a process that was reaped, that of its last one. A process can be moved to
+// another cgroup at any time. [PIDFD_INFO_CGROUPID].
 func (i PidFDInfo) CgroupID() (id CgroupID, ok bool) {
 	return CgroupID(i.k.CgroupID), i.has(PIDFD_INFO_CGROUPID)
 }
