@@ -98,6 +98,7 @@ func TestAgainstLibsystemd(t *testing.T) {
 			t.Run("listen", func(t *testing.T) { compareListen(t, launch, p) })
 			t.Run("watchdog", func(t *testing.T) { compareWatchdog(t, launch, p) })
 			t.Run("is", func(t *testing.T) { compareIs(t, p) })
+			t.Run("pidfd IDs", func(t *testing.T) { comparePidFDIDs(t, launch, w.arch, p) })
 			t.Run("queue", func(t *testing.T) { compareQueue(t, p) })
 			t.Run("notify", func(t *testing.T) { compareNotify(t, p) })
 			for _, to := range wordSizes {

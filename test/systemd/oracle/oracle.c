@@ -25,6 +25,7 @@ int sd_notify(int unset_environment, const char *state);
 int sd_pid_notify_with_fds(pid_t pid, int unset_environment, const char *state, const int *fds, unsigned n);
 int sd_notify_barrier(int unset_environment, uint64_t timeout);
 int sd_watchdog_enabled(int unset_environment, uint64_t *usec);
+int sd_pidfd_get_inode_id(int pidfd, uint64_t *ret);
 
 enum { first = 3, looked_at = 64 };
 
@@ -92,6 +93,20 @@ static void watchdog(void)
 	uint64_t usec = 0;
 	int n = sd_watchdog_enabled(0, &usec);
 	printf("{\"N\":%d,\"Usec\":%" PRIu64 "}\n", n, n > 0 ? usec : 0);
+}
+
+// ids asks about each of the descriptors in $FDS, with commas between them, one after another.
+static void ids(void)
+{
+	const char *separator = "";
+
+	printf("{\"IDs\":[");
+	for (char *fd, *list = getenv("FDS"); (fd = strsep(&list, ",")); separator = ",") {
+		uint64_t id = 0;
+		int n = sd_pidfd_get_inode_id(atoi(fd), &id);
+		printf("%s{\"N\":%d,\"ID\":%" PRIu64 "}", separator, n, n < 0 ? 0 : id);
+	}
+	printf("]}\n");
 }
 
 // word returns the next word of the line, in its place.
@@ -192,10 +207,12 @@ int main(int argc, char **argv)
 		received();
 	else if (!strcmp(what, "watchdog"))
 		watchdog();
+	else if (!strcmp(what, "ids"))
+		ids();
 	else if (!strcmp(what, "is"))
 		answer(is);
 	else if (!strcmp(what, "notify"))
 		answer(notify);
 	else
-		errx(2, "usage: oracle listen|received|watchdog|is|notify");
+		errx(2, "usage: oracle listen|received|watchdog|ids|is|notify");
 }

@@ -46,6 +46,8 @@ func run(args []string) error {
 	case len(args) == 1 && args[0] == "watchdog":
 		d, err := sysfd.WatchdogInterval()
 		return report(struct{ N, Usec int64 }{int64(number(d > 0, err)), d.Microseconds()})
+	case len(args) == 1 && args[0] == "ids":
+		return ids()
 	case len(args) == 1 && args[0] == "is":
 		return answer(is)
 	case len(args) == 1 && args[0] == "notify":
@@ -59,7 +61,7 @@ func run(args []string) error {
 		}
 		return syscall.Exec(args[1], args[1:], env)
 	}
-	return errors.New("usage: receiver listen|watchdog|is|notify, or receiver send HOW FDS PROGRAM [ARGUMENT]")
+	return errors.New("usage: receiver listen|watchdog|ids|is|notify, or receiver send HOW FDS PROGRAM [ARGUMENT]")
 }
 
 func report(v any) error { return json.NewEncoder(os.Stdout).Encode(v) }
@@ -111,6 +113,20 @@ func listen() error {
 		default:
 			r.FDs += "o"
 		}
+	}
+	return report(r)
+}
+
+// ids asks about each of the descriptors in $FDS.
+func ids() error {
+	type answer struct {
+		N  int
+		ID sysfd.PidFDID
+	}
+	var r struct{ IDs []answer }
+	for _, fd := range strings.Split(os.Getenv("FDS"), ",") {
+		id, err := sysfd.PidFDIDOf(integer(fd))
+		r.IDs = append(r.IDs, answer{number(false, err), id})
 	}
 	return report(r)
 }
