@@ -89,10 +89,10 @@ const (
 	PIDFD_INFO_SUPPORTED_MASK  = 0x20       // Linux 6.19
 	PIDFD_INFO_COREDUMP_SIGNAL = 0x40       // Linux 6.19
 	PIDFD_INFO_COREDUMP_CODE   = 0x80       // Linux 7.1
-	PIDFD_COREDUMPED           = 0x1        // the process crashed; Linux 6.16
-	PIDFD_COREDUMP_SKIP        = 0x2        // no core was written; Linux 6.16
-	PIDFD_COREDUMP_USER        = 0x4        // the core was written as the user; Linux 6.16
-	PIDFD_COREDUMP_ROOT        = 0x8        // the core was written as root; Linux 6.16
+	PIDFD_COREDUMPED           = 0x1        // a core dump was begun, to a socket or to a program with a pidfd; Linux 6.16
+	PIDFD_COREDUMP_SKIP        = 0x2        // no core is written; Linux 6.16
+	PIDFD_COREDUMP_USER        = 0x4        // the core is written as the user; Linux 6.16
+	PIDFD_COREDUMP_ROOT        = 0x8        // the core is written as root; Linux 6.16
 )
 
 // The ioctl(2)s that open a namespace of a pidfd's process; the third argument must be 0: <linux/pidfd.h>.
