@@ -20,11 +20,11 @@ import (
 // got the socket since does not matter. A listening socket gives the process that
 // called listen itself.
 //
-// The pidfd refers to that process for good, whatever the process has become since: another
-// program by execve(2), another user by that of a setuid program or by setuid(2), a member of
-// another cgroup. So its rights of now, which [PidFDInfo.Credentials] returns, are not those of
-// whoever opened the connection. Any user can connect, leave the socket to a child and execute
-// a setuid program; from then on the process is root's. Decide by [PeerCredentials].
+// The pidfd refers to that process for good, even after the process has executed another
+// program, taken other user and group IDs or been moved to another cgroup. Its present rights, which
+// [PidFDInfo.Credentials] returns, are therefore not those of whoever opened the
+// connection: any user can connect, leave the socket to a child and execute a setuid
+// program, and from then on the process is root's. Decide by [PeerCredentials].
 //
 // Errors: one that matches [errors.ErrUnsupported] where the kernel lacks the option.
 // ENODATA if the socket is not connected, or not a Unix socket. EINVAL or ESRCH, which
@@ -51,15 +51,15 @@ func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 // socket option SO_PEERCRED of unix(7), which any kernel has that Go runs on (in a program for
 // 386 or s390x Linux 4.3).
 //
-// Decisions about a peer go by these IDs. They stay as they are when the process executes
-// a setuid program, changes its IDs or ends. Since they are those of whoever opened the
-// connection, not of whoever uses it now, a process answers for those to whom it hands its socket.
+// Decide by these IDs what a peer may do. They stay as they are when the process executes
+// a setuid program, changes its IDs or ends. They are those of whoever opened the
+// connection, not of whoever uses it now: a process vouches for those to whom it hands its socket.
 //
 // The IDs are those of the caller's user namespace; one that has none there reads as 65534
 // (/proc/sys/kernel/overflowuid), which is no user to give rights to. The PID is that of the
 // caller's pid namespace, 0 if the process is out of sight. It may be that of another
-// process by now: for the process itself there is PeerPidFD. A Bluetooth socket has recorded
-// who made it, which is nobody at the other end.
+// process by now: for the process itself there is PeerPidFD. A Bluetooth socket records the
+// process on this machine that made it, which says nothing about the other end.
 //
 // Errors: ENODATA if the socket has no peer: it is not connected, or a datagram socket that
 // is not of a socketpair, or not a Unix socket. ENOTSOCK if it is none. Those of conn.
@@ -68,16 +68,24 @@ func PeerCredentials(conn syscall.Conn) (syscall.Ucred, error) {
 		syscall.Ucred
 		errno syscall.Errno
 	}
+	peer.Uid = nobodyAtAll // and not root, should a seccomp filter have the call do nothing
 	if err := control(conn, func(fd uintptr) { peer.errno = peerCred(int(fd), &peer.Ucred) }); err != nil {
 		return syscall.Ucred{}, err
 	}
 	if peer.errno != 0 {
 		return syscall.Ucred{}, optionFailed("getsockopt", "SO_PEERCRED", peer.errno)
 	}
-	if peer.Uid == ^uint32(0) { // no process can have this ID
-		return syscall.Ucred{}, refused(syscall.ENODATA, "the socket has no peer whose credentials the kernel has recorded")
+	if peer.Uid == nobodyAtAll {
+		return syscall.Ucred{}, noPeer()
 	}
 	return peer.Ucred, nil
+}
+
+// nobodyAtAll is the ID that no user and no group can have, (uid_t)-1.
+const nobodyAtAll = 1<<32 - 1
+
+func noPeer() error {
+	return refused(syscall.ENODATA, "the socket has no peer of which the kernel has recorded anything")
 }
 
 // PeerGroups returns the supplementary group IDs of the process at the other end of a connected
@@ -90,6 +98,7 @@ func PeerGroups(conn syscall.Conn) ([]uint32, error) {
 	groups, n := make([]uint32, 64), 0
 	for {
 		var errno syscall.Errno
+		groups[0] = nobodyAtAll // as above
 		if err := control(conn, func(fd uintptr) { n, errno = peerGroups(int(fd), groups) }); err != nil {
 			return nil, err
 		}
@@ -98,6 +107,8 @@ func PeerGroups(conn syscall.Conn) ([]uint32, error) {
 			groups = make([]uint32, n)
 		case errno != 0:
 			return nil, optionFailed("getsockopt", "SO_PEERGROUPS", errno)
+		case n > len(groups) || n > 0 && groups[0] == nobodyAtAll:
+			return nil, noPeer()
 		default:
 			return groups[:n:n], nil
 		}
@@ -174,8 +185,9 @@ const PidFDControlSize = int(^uint(0)>>63)*8 + 16
 //
 // The sender is the process that called sendmsg(2), or, if that has CAP_SYS_ADMIN,
 // the process whose PID it has put in SCM_CREDENTIALS. What rights it had then is not to be
-// learnt from the pidfd, for the reasons that [PeerPidFD] gives, but from SCM_CREDENTIALS: the
-// kernel adds these to each message with the socket option SO_PASSCRED.
+// learnt from the pidfd, for the reasons that [PeerPidFD] gives, but from SCM_CREDENTIALS, which
+// the kernel adds to each message with the socket option SO_PASSCRED: the real user and group
+// IDs of the sender, unless it names others that it may use.
 //
 // Of other control messages nothing is taken. Descriptors in SCM_RIGHTS stay the
 // caller's, who gets them from [syscall.ParseSocketControlMessage] and

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -505,6 +506,32 @@ func TestPeerCredentialsNone(t *testing.T) {
 	if _, err := PeerGroups(a); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("closed: %v", err)
 	}
+}
+
+// A seccomp filter can have a call do nothing and succeed. That must not be root's.
+func TestPeerCredentialsNothingWritten(t *testing.T) {
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator has no seccomp filters")
+	}
+	keepsDescriptors(t)
+	a, _ := socketpair(t, syscall.SOCK_STREAM)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the thread and its filter end with the goroutine
+		if err := refuse(map[int]syscall.Errno{unix.SYS_GETSOCKOPT: 0}); err != nil {
+			t.Error(err)
+			return
+		}
+		c, err := PeerCredentials(a)
+		matches(t, err, syscall.ENODATA)
+		groups, errGroups := PeerGroups(a)
+		matches(t, errGroups, syscall.ENODATA)
+		if c != (syscall.Ucred{}) || groups != nil {
+			t.Errorf("with an error: %+v, %d", c, groups)
+		}
+	}()
+	<-done
 }
 
 func TestPeerCredentialsAllocates(t *testing.T) {

@@ -12,17 +12,17 @@
 //
 // # Who is answered
 //
-// The caller is who opened the connection: the process (SO_PEERPIDFD, Linux 6.5), and the user
+// The caller is the process that opened the connection (SO_PEERPIDFD, Linux 6.5), with the user
 // and the group that it had at that moment (SO_PEERCRED). Who has been handed the connection
 // is not looked at. For a socketpair(2), such as that of "varlinkctl call exec:…", it is
-// who made that.
+// the process that made the pair.
 //
 // A process is not its rights. Any user can open a connection, leave it to a child and execute
 // a setuid program; then the process is root's, and the connection still is that user's. So
 // WhoAmI tells, and -uid goes by, what the kernel recorded when the connection was opened.
 //
-// With -uid a caller is refused who was none of these users. Which groups may connect
-// is better said by the permissions of the socket.
+// With -uid a caller is refused unless one of these users opened the connection. For groups
+// there are the permissions of the socket, which the kernel checks at connect(2).
 //
 // With -cgroup a caller is refused that is not in this cgroup or in one below it. The
 // question is asked anew for each call. It takes Linux 6.13 and, for those below, the
@@ -35,12 +35,12 @@
 //     in, and then the answer holds for the moment of the question.
 //   - What cannot be found out is a refusal: the caller has ended, its cgroup is gone, it is
 //     in a pid namespace out of sight, a privilege is missing.
-//   - To execute a setuid program is no way into the cgroup: it runs in that of its user.
+//   - A setuid program runs in the cgroup of the process that executes it, so it is no way in.
 //   - The kernel does not record in which cgroup a connection was opened. A process that is moved
-//     into the cgroup takes along the connections that it has opened before, and whoever
-//     holds them. To move one takes the right to write to cgroup.procs, which root has and those
-//     have to whom the cgroup was delegated, or a service manager that makes a scope of
-//     it. Where that matters, give -uid, too: it says who must have opened the connection.
+//     into the cgroup brings along the connections that it opened before, and whoever holds
+//     them. It can be moved by root, by those to whom the cgroup was delegated, and by a service
+//     manager that makes a scope of it. Where that matters, give -uid, too: it goes by
+//     who opened the connection.
 //
 // org.varlink.service answers everybody: what the interface looks like is no secret.
 package main
