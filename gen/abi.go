@@ -291,9 +291,8 @@ var taken = []group{
 		{Name: "SYS_STATX"},
 		{Name: "SYS_WAITID"},
 	}},
-	{Header: "linux/fcntl.h", Consts: []constant{{Name: "AT_STATX_DONT_SYNC"}}},
-	{Header: "linux/stat.h", Consts: []constant{{Name: "STATX_INO"}, {Name: "STATX_TYPE"}}},
 	{Header: "linux/close_range.h", Consts: []constant{{Name: "CLOSE_RANGE_UNSHARE"}}},
+	{Header: "linux/fcntl.h", Consts: []constant{{Name: "AT_STATX_DONT_SYNC"}}},
 	{Header: "linux/magic.h", Consts: []constant{
 		{Name: "ANON_INODE_FS_MAGIC"},
 		{Name: "BTRFS_SUPER_MAGIC"},
@@ -305,6 +304,7 @@ var taken = []group{
 	}},
 	{Header: "linux/mount.h", Consts: []constant{{Name: "MNT_ID_REQ_SIZE_VER0"}}},
 	{Header: "linux/prctl.h", Consts: []constant{{Name: "PR_SET_PDEATHSIG"}}},
+	{Header: "linux/stat.h", Consts: []constant{{Name: "STATX_INO"}, {Name: "STATX_TYPE"}}},
 	{Header: "linux/time.h", Consts: []constant{{Name: "CLOCK_MONOTONIC"}}},
 	{Header: "linux/wait.h", Consts: []constant{{Name: "P_PIDFD"}}},
 }
