@@ -487,7 +487,7 @@ func init() {
 			return err
 		}
 		again, err := p.Ref()
-		fmt.Println(r.PID == os.Getpid(), r.BootID == BootID{} && r.PIDNamespace == 0, again == r, err)
+		fmt.Println(r.PID == os.Getpid(), r.BootID == BootID{} && (r.PIDNamespace == 0) == (FeatureNamespace.Probe() != nil), again == r, err)
 		r.BootID = boot
 		_, err = r.Open()
 		fmt.Println(errors.Is(err, errors.ErrUnsupported))

@@ -87,10 +87,28 @@ const initialPIDNamespace = 0xeffffffc
 // not known. No process changes its own.
 func ownPIDNamespace() uint32 {
 	ns, errno := stat("/proc/self/ns/pid")
+	if errno != 0 {
+		ns, errno = ownPIDNamespaceByPidFD()
+	}
 	if errno != 0 || uint64(uint32(ns.ino)) != ns.ino {
 		return 0
 	}
 	return uint32(ns.ino)
+}
+
+// ownPIDNamespaceByPidFD is for a process that does not see itself in /proc. It needs Linux 6.11.
+func ownPIDNamespaceByPidFD() (ns inode, errno syscall.Errno) {
+	self, errno := pidfdOpen(syscall.Getpid(), 0)
+	if errno != 0 {
+		return ns, errno
+	}
+	defer syscall.Close(self)
+	fd, errno := pidfdGetNamespace(self, _PIDFD_GET_PID_NAMESPACE)
+	if errno != 0 {
+		return ns, errno
+	}
+	defer syscall.Close(fd)
+	return statFD(fd)
 }
 
 // readFdinfo returns what /proc tells of a descriptor. That may be one of a thread with a table
@@ -211,16 +229,19 @@ type BootID [16]byte
 func ThisBootID() (BootID, error) { return readBootID("/proc/sys/kernel/random/boot_id") }
 
 func readBootID(name string) (BootID, error) {
-	text, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return BootID{}, refused(syscall.ENOENT, "the boot ID is not known: there is no "+name).as(errors.ErrUnsupported)
+	var room [64]byte
+	n, errno := readSmall(name, room[:])
+	switch errno {
+	case 0:
+	case syscall.ENOENT, syscall.ENOTDIR:
+		return BootID{}, refused(errno, "the boot ID is not known: there is no "+name).as(errors.ErrUnsupported)
+	default:
+		return BootID{}, failed("read", name, errno)
 	}
-	if err != nil {
-		return BootID{}, err
-	}
-	b, err := ParseBootID(strings.ToLower(strings.TrimSuffix(string(text), "\n")))
+	text := string(room[:n])
+	b, err := ParseBootID(strings.ToLower(strings.TrimSuffix(text, "\n")))
 	if err != nil || b == (BootID{}) {
-		return BootID{}, refused(syscall.EINVAL, "the boot ID is not known: "+name+" holds "+strconv.Quote(string(text))).as(errors.ErrUnsupported)
+		return BootID{}, refused(syscall.EINVAL, "the boot ID is not known: "+name+" holds "+strconv.Quote(text)).as(errors.ErrUnsupported)
 	}
 	return b, nil
 }

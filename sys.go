@@ -107,6 +107,32 @@ func openat(dirfd int, path string, flags int) (fd int, err error) {
 	return fd, nil
 }
 
+// readSmall reads a file that fits in room; of a larger one it reads as much as fits.
+func readSmall(name string, room []byte) (n int, errno syscall.Errno) {
+	var path [64]byte
+	p, errno := cPath(path[:], name)
+	if errno != 0 {
+		return 0, errno
+	}
+	var dirfd = AT_FDCWD
+	fd := -1
+	errno = uninterrupted(func() syscall.Errno {
+		r, _, errno := syscall.Syscall6(syscall.SYS_OPENAT, uintptr(dirfd), uintptr(unsafe.Pointer(p)), syscall.O_CLOEXEC, 0, 0, 0)
+		fd = int(r)
+		return errno
+	})
+	if errno != 0 {
+		return 0, errno
+	}
+	defer syscall.Close(fd)
+	errno = uninterrupted(func() syscall.Errno {
+		var err error
+		n, err = syscall.Read(fd, room)
+		return errnoOf(err)
+	})
+	return n, errno
+}
+
 // nameToHandleAt fills h and returns the mount ID.
 func nameToHandleAt(dirfd int, path string, h *fileHandle, flags int) (mount uint64, errno syscall.Errno) {
 	if errno := check32(dirfd, flags); errno != 0 {
