@@ -65,7 +65,7 @@ func NotifyExtendTimeout(d time.Duration) string {
 // there; EACCES. EMSGSIZE if the message is too long for the kernel. That of ctx if the
 // queue was full until it was done.
 func Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
-	return NotifyFiles(ctx, nil, assignments...)
+	return notify(ctx, nil, assignments...)
 }
 
 // NotifyFiles is [Notify] with descriptors, at most 253. The receiver gets duplicates; the
@@ -75,6 +75,15 @@ func Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
 // Errors: those of [Notify]. E2BIG if there are too many files. [os.ErrClosed] if one is
 // closed. ETOOMANYREFS beyond the descriptors on their way that RLIMIT_NOFILE allows.
 func NotifyFiles(ctx context.Context, files []*os.File, assignments ...string) (sent bool, err error) {
+	var conns []syscall.Conn
+	for _, f := range files {
+		conns = append(conns, f)
+	}
+	return notify(ctx, conns, assignments...)
+}
+
+// notify is NotifyFiles for whatever owns a descriptor.
+func notify(ctx context.Context, files []syscall.Conn, assignments ...string) (sent bool, err error) {
 	state, err := joinAssignments(assignments)
 	if err != nil {
 		return false, err
@@ -139,7 +148,7 @@ func checkNotifySocket(address string) error {
 }
 
 // sendNotification sends state and files. Once the socket belongs to a file, it returns that.
-func sendNotification(ctx context.Context, socket int, address string, state []byte, files []*os.File) (file *os.File, err error) {
+func sendNotification(ctx context.Context, socket int, address string, state []byte, files []syscall.Conn) (file *os.File, err error) {
 	// Connected, the socket is writable when the receiver's queue is not full.
 	if err := syscall.Connect(socket, &syscall.SockaddrUnix{Name: address}); err != nil {
 		return nil, failed("connect", address, err.(syscall.Errno))
@@ -180,7 +189,7 @@ func sendNotification(ctx context.Context, socket int, address string, state []b
 }
 
 // withDescriptors calls f with the descriptors of files, none of which can be closed meanwhile.
-func withDescriptors(files []*os.File, fds []int, f func(fds []int) error) error {
+func withDescriptors(files []syscall.Conn, fds []int, f func(fds []int) error) error {
 	if len(files) == 0 {
 		return f(fds)
 	}
@@ -246,11 +255,11 @@ func NotifyMainProcess(ctx context.Context, r ProcessRef, assignments ...string)
 //
 // Errors: those of [NotifyFiles]. [os.ErrClosed] if p is closed.
 func NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...string) (sent bool, err error) {
-	if err := p.acquire(); err != nil {
+	if err := p.acquire(); err != nil { // also where there is no manager
 		return false, err
 	}
 	defer p.release()
-	return NotifyFiles(ctx, []*os.File{p.file}, prepend(assignments, "MAINPIDFD=1")...)
+	return notify(ctx, []syscall.Conn{p}, prepend(assignments, "MAINPIDFD=1")...)
 }
 
 // NotifyStoreFDs is [NotifyFiles] with FDSTORE=1 and FDNAME= ahead of the assignments: the

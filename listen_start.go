@@ -160,7 +160,7 @@ func startShim(attr *os.ProcAttr, files []*os.File) (*startedShim, error) {
 		return nil, err
 	}
 	if pidfd >= 0 {
-		s.pidfd = newPidFD(pidfd, strconv.Itoa(s.pid))
+		s.pidfd = newPidFD(pidfd, "", uint64(s.pid))
 	} else if s.pidfd, err = OpenPidFD(s.pid, 0); err != nil {
 		return nil, s.abandon(err)
 	}

@@ -3,8 +3,10 @@
 package sysfd
 
 import (
+	"context"
 	"errors"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -165,22 +167,29 @@ func notAPidFD(fd int) error {
 // A PidFD owns a pidfd: a descriptor that refers to one process and never to
 // another, even when its PID has been given to one. Its methods can be called
 // from several goroutines at once, also together with Close, after which they
-// return [os.ErrClosed].
+// return [os.ErrClosed]. The descriptor of a PidFD that is forgotten is closed when the
+// garbage collector finds it.
 type PidFD struct {
-	file *os.File     // closes the descriptor, even of a PidFD that was forgotten
-	fd   int          // that of file
-	uses atomic.Int32 // 1 for the owner and 1 for each call under way; plus closing once the owner is gone
+	fd     int
+	by     string // with number, what it was opened by
+	number uint64
+	uses   atomic.Int32 // 1 for the owner and 1 for each call under way; plus closing once the owner is gone
 
 	parking atomic.Pointer[parking] // where Wait parks, once it had to
+	file    *os.File                // owns the descriptor once Wait had to park on it
 	mu      sync.Mutex              // from a look at the process until what it told is in ended
 	ended   *WaitResult             // once the status is known; Reaped if no one can reap it any more
 }
 
-const closing = -1 << 31
+const (
+	closing    = -1 << 31
+	unnumbered = 1<<64 - 1 // no PID, ID or descriptor
+)
 
-func newPidFD(fd int, name string) *PidFD {
-	p := &PidFD{file: os.NewFile(uintptr(fd), "pidfd:"+name), fd: fd}
+func newPidFD(fd int, by string, number uint64) *PidFD {
+	p := &PidFD{fd: fd, by: by, number: number}
 	p.uses.Store(1)
+	runtime.SetFinalizer(p, (*PidFD).closeFD) // which costs less than runtime.AddCleanup
 	return p
 }
 
@@ -200,26 +209,29 @@ func (p *PidFD) acquire() error {
 	}
 }
 
+// release also keeps p from the garbage collector until then.
 func (p *PidFD) release() error {
 	if p.uses.Add(-1) == closing {
-		return p.closeFiles()
+		return p.closeFD()
 	}
 	return nil
 }
 
-// closeFiles waits for who is parked. It is not for a function that a parking calls.
-func (p *PidFD) closeFiles() error {
+// closeFD waits for who is parked. It is not for a function that a parking calls.
+func (p *PidFD) closeFD() error {
+	runtime.SetFinalizer(p, nil)
 	if w := p.parking.Load(); w != nil && w.file != p.file {
 		w.file.Close()
 	}
-	return p.file.Close()
+	if p.file != nil {
+		return p.file.Close()
+	}
+	return os.NewSyscallError("close", syscall.Close(p.fd))
 }
 
-// Close closes the pidfd. [PidFD.Wait] returns [os.ErrClosed] then. Close does not
-// wait for other calls that are under way, but for what [PidFD.SyscallConn] runs, nor for a
-// [WaitSet] that p is in: the descriptor itself is closed when the last of them is done
-// with it. A second Close
-// returns [os.ErrClosed].
+// Close closes the pidfd. [PidFD.Wait] returns [os.ErrClosed] then. Close does not wait for
+// other calls that are under way, nor for a [WaitSet] that p is in: the descriptor itself is closed
+// when the last of them is done with it. A second Close returns [os.ErrClosed].
 func (p *PidFD) Close() error {
 	if err := p.acquire(); err != nil {
 		return err
@@ -237,10 +249,13 @@ func (p *PidFD) Close() error {
 
 // String returns "pidfd:" and what the PidFD was opened by, for messages.
 func (p *PidFD) String() string {
-	if p == nil || p.file == nil {
+	switch {
+	case p == nil || p.by == "" && p.number == 0:
 		return "pidfd:none"
+	case p.number == unnumbered:
+		return "pidfd:" + p.by
 	}
-	return p.file.Name()
+	return "pidfd:" + p.by + strconv.FormatUint(p.number, 10)
 }
 
 // File returns a duplicate of the descriptor, close-on-exec: for what takes files, such
@@ -257,18 +272,47 @@ func (p *PidFD) File() (*os.File, error) {
 	if errno != 0 {
 		return nil, failed("fcntl", "F_DUPFD_CLOEXEC "+fdSubject(p.fd), errno)
 	}
-	return os.NewFile(uintptr(fd), p.file.Name()), nil
+	return os.NewFile(uintptr(fd), p.String()), nil
 }
 
 // SyscallConn gives access to the descriptor itself: for what this package has
 // no method for, and for the functions that borrow descriptors. It implements
-// [syscall.Conn]. Use Control: Read and Write are what [PidFD.Wait] may be parked in.
+// [syscall.Conn]. Use Control. Read calls its function at first and after each change of the
+// process, as [PidFD.Wait] does. Nothing is written to a pidfd, so Write calls its function once.
 func (p *PidFD) SyscallConn() (syscall.RawConn, error) {
 	if err := p.acquire(); err != nil {
 		return nil, err
 	}
-	defer p.release()
-	return p.file.SyscallConn()
+	p.release()
+	return pidfdConn{p}, nil
+}
+
+type pidfdConn struct{ p *PidFD }
+
+func (c pidfdConn) Control(f func(fd uintptr)) error {
+	if err := c.p.acquire(); err != nil {
+		return err
+	}
+	defer c.p.release()
+	f(uintptr(c.p.fd))
+	return nil
+}
+
+func (c pidfdConn) Read(f func(fd uintptr) (done bool)) error {
+	w, err := c.p.park()
+	if err != nil {
+		return err
+	}
+	return c.p.await(context.Background(), w, nil, func() bool { return f(uintptr(c.p.fd)) })
+}
+
+func (c pidfdConn) Write(f func(fd uintptr) (done bool)) error {
+	done := false
+	err := c.Control(func(fd uintptr) { done = f(fd) })
+	if err == nil && !done {
+		return refused(syscall.EOPNOTSUPP, c.p.String()+" cannot be waited for to be written to").as(errors.ErrUnsupported)
+	}
+	return err
 }
 
 // NewPidFD makes a PidFD of the descriptor fd, which from then on is the PidFD's to
@@ -292,7 +336,7 @@ func NewPidFD(fd int) (*PidFD, error) {
 	if _, errno := fcntl(fd, syscall.F_SETFD, syscall.FD_CLOEXEC); errno != 0 {
 		return nil, failed("fcntl", "F_SETFD "+fdSubject(fd), errno)
 	}
-	return newPidFD(fd, "descriptor "+strconv.Itoa(fd)), nil
+	return newPidFD(fd, "descriptor ", uint64(fd)), nil
 }
 
 // TakePidFD takes the pidfd of the process that was started with attr: the
@@ -330,9 +374,18 @@ func TakePidFD(attr *syscall.SysProcAttr) (*PidFD, error) {
 // flag. EINVAL if pid is not positive or flags are unknown, and EINVAL or ENOENT
 // (depending on the kernel) if pid is that of a thread and PIDFD_THREAD is not set.
 func OpenPidFD(pid, flags int) (*PidFD, error) {
+	fd, err := openPidFDBare(pid, flags)
+	if err != nil {
+		return nil, err
+	}
+	return newPidFD(fd, "", uint64(pid)), nil
+}
+
+// openPidFDBare is OpenPidFD for a descriptor that needs no owner.
+func openPidFDBare(pid, flags int) (int, error) {
 	fd, errno := pidfdOpen(pid, flags)
 	if errno == 0 {
-		return newPidFD(fd, strconv.Itoa(pid)), nil
+		return fd, nil
 	}
 	err := failed("pidfd_open", strconv.Itoa(pid), errno)
 	switch {
@@ -347,7 +400,7 @@ func OpenPidFD(pid, flags int) (*PidFD, error) {
 			syscall.Close(fd)
 		}
 	}
-	return nil, err
+	return -1, err
 }
 
 // OpenPidFDByID returns a pidfd of the process with this ID, or an error: never
@@ -364,24 +417,24 @@ func OpenPidFDByID(id PidFDID) (*PidFD, error) {
 	if errno == syscall.EBADF || errno == syscall.EPERM {
 		// Before Linux 6.17 a pidfd has to stand in for the root of pidfs. Before
 		// Linux 6.11 EPERM comes ahead of EBADF.
-		self, err := OpenPidFD(syscall.Getpid(), 0)
+		self, err := openPidFDBare(syscall.Getpid(), 0)
 		if err != nil {
 			return nil, err
 		}
-		defer self.Close()
+		defer syscall.Close(self)
 		// Before Linux 6.14 there are no handles on pidfs, and ESTALE would be no
 		// news about a process.
-		if _, err := pidfdIDByHandle(self.fd); err != nil {
+		if _, err := pidfdIDByHandle(self); err != nil {
 			return nil, err
 		}
-		fd, errno = openByHandleAt(self.fd, &h.h, 0)
+		fd, errno = openByHandleAt(self, &h.h, 0)
 		if errno == syscall.ESRCH {
 			// Before Linux 6.17 that is the answer for a thread.
-			fd, errno = openByHandleAt(self.fd, &h.h, PIDFD_THREAD)
+			fd, errno = openByHandleAt(self, &h.h, PIDFD_THREAD)
 		}
 	}
 	if errno == 0 {
-		return newPidFD(fd, "#"+id.String()), nil
+		return newPidFD(fd, "#", uint64(id)), nil
 	}
 	err := failed("open_by_handle_at", "of pidfd ID "+id.String(), errno)
 	if errno == syscall.ESTALE || errno == syscall.ESRCH {
@@ -392,12 +445,12 @@ func OpenPidFDByID(id PidFDID) (*PidFD, error) {
 
 // selfID returns the ID of this process.
 func selfID() (PidFDID, error) {
-	p, err := OpenPidFD(syscall.Getpid(), 0)
+	fd, err := openPidFDBare(syscall.Getpid(), 0)
 	if err != nil {
 		return 0, err
 	}
-	defer p.Close()
-	return p.ID()
+	defer syscall.Close(fd)
+	return PidFDIDOf(fd)
 }
 
 // ID returns the ID of the process. It works for one that was reaped, too. See

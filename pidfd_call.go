@@ -83,9 +83,9 @@ func (p *PidFD) GetFD(targetFD int) (*os.File, error) {
 	defer p.release()
 	fd, errno := pidfdGetFD(p.fd, targetFD)
 	if errno != 0 {
-		return nil, p.error("pidfd_getfd", fdSubject(targetFD)+" in "+p.file.Name(), errno)
+		return nil, p.error("pidfd_getfd", fdSubject(targetFD)+" in "+p.String(), errno)
 	}
-	return os.NewFile(uintptr(fd), p.file.Name()+"/fd/"+strconv.Itoa(targetFD)), nil
+	return os.NewFile(uintptr(fd), p.String()+"/fd/"+strconv.Itoa(targetFD)), nil
 }
 
 // A MemoryRange is a part of the address space of a process: bytes from an address on.

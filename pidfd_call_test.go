@@ -122,7 +122,7 @@ func init() {
 			fmt.Println("no seccomp")
 			return nil
 		}
-		err := newPidFD(3, "passed").Verify(func() error { return nil })
+		err := newPidFD(3, "passed", unnumbered).Verify(func() error { return nil })
 		fmt.Println(errors.Is(err, syscall.EPERM), errors.Is(err, os.ErrProcessDone), errors.Is(err, errors.ErrUnsupported))
 		epoll, err := syscall.EpollCreate1(0)
 		if err != nil {
@@ -150,7 +150,7 @@ func TestVerifyUnderFilter(t *testing.T) {
 	p := openPidFD(t, process.Process.Pid)
 	for range 2 { // alive, reaped
 		cmd := child("filtered")
-		cmd.ExtraFiles = []*os.File{p.file}
+		cmd.ExtraFiles = []*os.File{duplicateOf(t, p)}
 		switch out := output(t, cmd); out {
 		case "true false false\ntrue\ntrue\n":
 		case "no seccomp\n":

@@ -446,7 +446,7 @@ func strayPidFD(t *testing.T, fd int) *PidFD {
 	if errno != 0 {
 		t.Fatal(errno)
 	}
-	p := newPidFD(fd, "stray")
+	p := newPidFD(fd, "stray", unnumbered)
 	t.Cleanup(func() { p.Close() })
 	return p
 }
@@ -545,7 +545,7 @@ func init() {
 		if err := becomeNobody(); err != nil {
 			return err
 		}
-		p := newPidFD(3, "passed")
+		p := newPidFD(3, "passed", unnumbered)
 		mayNot := map[string]error{}
 		_, mayNot["Info"] = p.Info(everything)
 		_, mayNot["GetXattr"] = p.GetXattr("trusted.set")
@@ -575,7 +575,7 @@ func TestAsNobody(t *testing.T) {
 	pid := sleeper(t).Process.Pid
 	p := openPidFD(t, pid)
 	cmd := child("nobody", strconv.Itoa(pid))
-	cmd.ExtraFiles = []*os.File{p.file}
+	cmd.ExtraFiles = []*os.File{duplicateOf(t, p)}
 	got := map[string]syscall.Errno{}
 	if FeatureXattr.Probe() == nil {
 		if err := p.SetXattr("trusted.set", []byte("x"), 0); err != nil {
@@ -611,7 +611,7 @@ func TestAsNobody(t *testing.T) {
 func init() {
 	// Asks about a process of another pid namespace, descriptor 3.
 	children["foreign"] = func([]string) error {
-		p := newPidFD(3, "passed")
+		p := newPidFD(3, "passed", unnumbered)
 		_, errInfo := p.Info(everything)
 		for _, err := range []error{errInfo, p.SendSignal(0), p.Verify(func() error { return nil })} {
 			var errno syscall.Errno
@@ -633,7 +633,7 @@ func TestForeignProcess(t *testing.T) {
 	p := openPidFD(t, process.Process.Pid)
 	for range 2 { // alive, reaped
 		cmd := child("foreign")
-		cmd.ExtraFiles = []*os.File{p.file}
+		cmd.ExtraFiles = []*os.File{duplicateOf(t, p)}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
 		want := fmt.Sprintf("%d false\n%d false\n%[1]d false\n", syscall.EREMOTE, syscall.EINVAL)
 		if out := output(t, cmd); out != want {

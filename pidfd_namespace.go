@@ -86,7 +86,7 @@ func (p *PidFD) Namespace(kind NamespaceKind) (*os.File, error) {
 	default:
 		return nil, p.error("ioctl", "for the "+kind.String()+" namespace "+fdSubject(p.fd), errno)
 	}
-	return os.NewFile(uintptr(fd), p.file.Name()+"/ns/"+kind.String()), nil
+	return os.NewFile(uintptr(fd), p.String()+"/ns/"+kind.String()), nil
 }
 
 // procNamespace is for kernels without the ioctl. pid is the process's.

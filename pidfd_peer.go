@@ -32,17 +32,14 @@ import (
 // pidfd of it nevertheless. Those of conn.
 func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 	var fd int
-	err := sockopt(conn, "getsockopt", "SO_PEERPIDFD", func(socket int) (err error) {
-		fd, err = syscall.GetsockoptInt(socket, syscall.SOL_SOCKET, unix.SO_PEERPIDFD)
-		return err
-	})
-	if e, ok := err.(*callError); ok {
-		return nil, orReaped(e)
-	}
-	if err != nil {
+	var errno syscall.Errno
+	if err := control(conn, func(socket uintptr) { fd, errno = peerPidFD(int(socket)) }); err != nil {
 		return nil, err
 	}
-	return newPidFD(fd, "peer"), nil
+	if errno != 0 {
+		return nil, orReaped(optionFailed("getsockopt", "SO_PEERPIDFD", errno))
+	}
+	return newPidFD(fd, "peer", unnumbered), nil
 }
 
 // PeerCredentials returns the effective user ID, the effective group ID and the PID of the
@@ -127,21 +124,16 @@ func SetPassPidFD(conn syscall.Conn, on bool) error {
 	if on {
 		value = 1
 	}
-	return sockopt(conn, "setsockopt", "SO_PASSPIDFD", func(socket int) error {
-		return syscall.SetsockoptInt(socket, syscall.SOL_SOCKET, unix.SO_PASSPIDFD, value)
-	})
-}
-
-// sockopt calls f with the socket of conn, and tells what its error means.
-func sockopt(conn syscall.Conn, call, option string, f func(socket int) error) error {
 	var errCall error
-	if err := control(conn, func(fd uintptr) { errCall = f(int(fd)) }); err != nil {
+	if err := control(conn, func(fd uintptr) {
+		errCall = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, unix.SO_PASSPIDFD, value)
+	}); err != nil {
 		return err
 	}
-	if errCall == nil {
-		return nil
+	if errCall != nil {
+		return optionFailed("setsockopt", "SO_PASSPIDFD", errCall.(syscall.Errno))
 	}
-	return optionFailed(call, option, errCall.(syscall.Errno))
+	return nil
 }
 
 // control calls f with the descriptor of conn.

@@ -8,11 +8,14 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sysfd/sysfd/internal/collector"
 )
 
 func TestHandlePidFDID(t *testing.T) {
@@ -73,6 +76,17 @@ func idOf(t testing.TB, p *PidFD) PidFDID {
 		t.Fatalf("ID %d, %v", id, err)
 	}
 	return id
+}
+
+// duplicateOf returns a file of p that can be passed to a child.
+func duplicateOf(t *testing.T, p *PidFD) *os.File {
+	t.Helper()
+	f, err := p.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
 }
 
 // forgetPidfs makes the package learn again what tells pidfs from other file systems.
@@ -562,7 +576,7 @@ func init() {
 		if err != nil {
 			return err
 		}
-		for _, p := range []*PidFD{own, newPidFD(3, "passed")} {
+		for _, p := range []*PidFD{own, newPidFD(3, "passed", unnumbered)} {
 			pid, err := p.PID()
 			fromProc, errProc := p.fdinfoPID(unsupported)
 			fmt.Printf("%d %v %v %d %v %v\n", pid, errors.Is(err, syscall.EREMOTE), errors.Is(err, unsupported),
@@ -588,7 +602,7 @@ func TestPidFDPIDInNamespace(t *testing.T) {
 		{[]string{"own-proc"}, "1 false false 1 false false\n0 true false 0 true false\n"},
 	} {
 		cmd := child("other-namespace", test.args...)
-		cmd.ExtraFiles = []*os.File{outside.file}
+		cmd.ExtraFiles = []*os.File{duplicateOf(t, outside)}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
 		want := test.want
 		if FeatureInfo.Probe() != nil && test.args == nil {
@@ -730,9 +744,94 @@ func TestPidFDSyscallConn(t *testing.T) {
 	}); err != nil {
 		t.Error(err)
 	}
-	p.Close()
-	if err := conn.Control(func(uintptr) { t.Error("called after Close") }); err == nil {
-		t.Error("Control after Close")
+	if err := conn.Write(func(fd uintptr) bool { return int(fd) == p.fd }); err != nil {
+		t.Error(err)
+	}
+	matches(t, conn.Write(func(uintptr) bool { return false }), errors.ErrUnsupported)
+	// A Close meanwhile does not wait, and leaves the descriptor to what uses it.
+	if err := conn.Control(func(fd uintptr) {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		if isPidFD, _ := isPidFD(int(fd)); !isPidFD {
+			t.Error("closed while it was in use")
+		}
+	}); err != nil {
+		t.Error(err)
+	}
+	never := func(uintptr) bool { t.Error("called after Close"); return true }
+	matches(t, conn.Control(func(fd uintptr) { never(fd) }), os.ErrClosed)
+	matches(t, conn.Read(never), os.ErrClosed)
+	matches(t, conn.Write(never), os.ErrClosed)
+}
+
+// Read returns when the process has ended, and when the PidFD is closed.
+func TestPidFDSyscallConnRead(t *testing.T) {
+	keepsDescriptors(t)
+	for _, flags := range []int{0, PIDFD_NONBLOCK} {
+		k := exiter(t, 3)
+		p := k.open(flags)
+		conn, err := p.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := func(done bool) <-chan error {
+			called, ended := make(chan bool, 100), make(chan error, 1)
+			go func() {
+				ended <- conn.Read(func(fd uintptr) bool {
+					revents, _ := pollNow(int(fd))
+					called <- true
+					return done && revents != 0
+				})
+			}()
+			<-called
+			return ended
+		}
+		ended := read(true)
+		k.exit()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		ended = read(false)
+		p.Close()
+		matches(t, <-ended, os.ErrClosed)
+	}
+}
+
+// What is forgotten is closed: a PidFD, one that Wait has parked on, a set and its members.
+func TestPidFDForgotten(t *testing.T) {
+	keepsDescriptors(t)
+	k := exiter(t, 3)
+	before := descriptors(t)
+	func() {
+		set, err := NewWaitSet[int](0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, flags := range []int{0, PIDFD_NONBLOCK} {
+			for i := range 3 {
+				p, err := OpenPidFD(k.pid, flags)
+				if err != nil {
+					t.Fatal(err)
+				}
+				switch i {
+				case 1:
+					if _, err := p.Wait(giveUp(), 0); gaveUp(err) != nil {
+						t.Fatal(err)
+					}
+				case 2:
+					if err := set.Add(p, 0); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	}()
+	if n := len(descriptors(t)); n != len(before)+8 {
+		t.Errorf("%d descriptors, %d before", n, len(before))
+	}
+	if collector.Run(); !slices.Equal(descriptors(t), before) {
+		t.Errorf("open before: %q\nopen after: %q", before, descriptors(t))
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -137,26 +136,39 @@ func (p *PidFD) Wait(ctx context.Context, options WaitOption) (r WaitResult, err
 	if options&WaitExited != 0 {
 		zombie = w.zombie
 	}
-	last := false
-	errPark := w.wait(ctx, zombie, func() bool {
-		// While it is parked it must not keep Close from closing.
-		if err = p.acquire(); err != nil {
-			return true
-		}
+	errPark := p.await(ctx, w, zombie, func() bool {
 		r, err = p.look(options)
-		last = p.uses.Add(-1) == closing
-		return last || err != nil || r.Ended
+		return err != nil || r.Ended
 	})
-	if last {
-		p.closeFiles()
-	}
-	switch {
-	case err != nil || r.Ended:
+	if err != nil || r.Ended {
 		return r, err
-	case last:
-		return r, os.ErrClosed
 	}
 	return r, errPark
+}
+
+// await parks in w until look returns true, which is called with p acquired. While it is parked it
+// does not keep Close from closing.
+func (p *PidFD) await(ctx context.Context, w *parking, also <-chan struct{}, look func() bool) error {
+	var errClosed error
+	done, last := false, false
+	err := w.wait(ctx, also, func() bool {
+		if errClosed = p.acquire(); errClosed != nil {
+			return true
+		}
+		done = look()
+		last = p.uses.Add(-1) == closing
+		return last || done
+	})
+	if last {
+		p.closeFD()
+	}
+	switch {
+	case done:
+		return nil
+	case errClosed != nil || last:
+		return os.ErrClosed
+	}
+	return err
 }
 
 // TryWait tells what [PidFD.Wait] would without waiting. Ended is false if Wait would
@@ -342,8 +354,15 @@ func (p *PidFD) park() (*parking, error) {
 	if w := p.parking.Load(); w != nil {
 		return w, nil
 	}
+	flags, errno := fcntl(p.fd, syscall.F_GETFL, 0)
+	if errno != 0 {
+		return nil, failed("fcntl", "F_GETFL "+fdSubject(p.fd), errno)
+	}
+	if flags&syscall.O_NONBLOCK != 0 && p.file == nil {
+		p.file = os.NewFile(uintptr(p.fd), p.String())
+	}
 	file := p.file
-	if file.SetReadDeadline(time.Time{}) != nil {
+	if file == nil || inPoller(file) != nil {
 		// A descriptor in blocking mode is not in the runtime's poller.
 		epoll, f, err := newEpoll()
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -537,33 +538,41 @@ func TestWaitForACrowd(t *testing.T) {
 	}
 }
 
-// To leave a set can close a PidFD, which waits for what SyscallConn runs. Meanwhile
-// the set serves others.
-func TestWaitSetLeaveWhileInUse(t *testing.T) {
+// A PidFD that its owner has closed stays open for as long as it is in a set, and no longer.
+func TestWaitSetOutlivesOwner(t *testing.T) {
 	keepsDescriptors(t)
-	k := exiter(t, 0)
-	s := newWaitSet[string](t, 0)
-	p, other := k.open(PIDFD_NONBLOCK), k.open(0)
-	if err := s.Add(p, "leaves"); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := p.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Close()
-	removed := make(chan bool)
-	err = conn.Control(func(uintptr) {
-		go func() { removed <- s.Remove(p) }()
-		for len(membersOf(s)) > 0 {
-			runtime.Gosched()
+	for name, leave := range map[string]func(s *WaitSet[string], p *PidFD, k *kid) bool{
+		"Remove": func(s *WaitSet[string], p *PidFD, k *kid) bool { return s.Remove(p) },
+		"Next": func(s *WaitSet[string], p *PidFD, k *kid) bool {
+			k.exit()
+			key, r, err := s.Next(t.Context())
+			return key == "leaves" && r.Ended && err == nil
+		},
+		"Close": func(s *WaitSet[string], p *PidFD, k *kid) bool { return s.Close() == nil },
+	} {
+		for _, flags := range []int{0, PIDFD_NONBLOCK} {
+			k := exiter(t, 0)
+			s := newWaitSet[string](t, 0)
+			before := descriptors(t)
+			p := k.open(flags)
+			if err := s.Add(p, "leaves"); err != nil {
+				t.Fatal(err)
+			}
+			waited := make(chan error)
+			go func() { _, err := p.Wait(t.Context(), WaitNoReap); waited <- err }()
+			awaitParked(p)
+			p.Close()
+			matches(t, <-waited, os.ErrClosed)
+			if !slices.Equal(membersOf(s), []string{"leaves"}) || len(descriptors(t)) <= len(before) {
+				t.Errorf("%s: members %q, %q open", name, membersOf(s), descriptors(t))
+			}
+			if !leave(s, p, k) {
+				t.Errorf("%s failed", name)
+			}
+			if after := descriptors(t); len(after) > len(before) {
+				t.Errorf("%s: open before: %q\nopen after: %q", name, before, after)
+			}
 		}
-		if err := s.Add(other, "comes"); err != nil {
-			t.Error(err)
-		}
-	})
-	if err != nil || !<-removed || !s.Remove(other) {
-		t.Errorf("%v", err)
 	}
 }
 

@@ -16,18 +16,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// withFD calls use with the descriptor of f, which stays open meanwhile and in the
+// withFD calls use with the descriptor of conn, which stays open meanwhile and in the
 // blocking mode that it has.
-func withFD(f *os.File, use func(fd int)) error {
-	conn, err := f.SyscallConn()
+func withFD(conn syscall.Conn, use func(fd int)) error {
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
 	}
-	if conn.Control(func(fd uintptr) { use(int(fd)) }) != nil {
+	err = raw.Control(func(fd uintptr) { use(int(fd)) })
+	if f, ok := conn.(*os.File); ok && err != nil {
 		// It fails for nothing else, and with an error that does not match this one.
 		return &os.PathError{Op: "use", Path: f.Name(), Err: os.ErrClosed}
 	}
-	return nil
+	return err
 }
 
 // fits32 reports whether the kernel reads n whole: of a descriptor, a PID, a signal and
@@ -443,6 +444,15 @@ func mqGetAttr(fd int) syscall.Errno {
 func peerCred(fd int, c *syscall.Ucred) syscall.Errno {
 	_, errno := getsockopt(fd, unix.SO_PEERCRED, unsafe.Pointer(c), unsafe.Sizeof(*c))
 	return errno
+}
+
+// peerPidFD returns a close-on-exec descriptor.
+func peerPidFD(fd int) (int, syscall.Errno) {
+	if errno := check32(fd); errno != 0 {
+		return -1, errno
+	}
+	n, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, unix.SO_PEERPIDFD)
+	return n, errnoOf(err)
 }
 
 // peerGroups asks for the groups that a socket has recorded. With ERANGE it returns how many there are.
