@@ -576,6 +576,25 @@ func TestWaitSetOutlivesOwner(t *testing.T) {
 	}
 }
 
+// The kernel lets 500 sets wait for one descriptor.
+func TestWaitSetMost(t *testing.T) {
+	keepsDescriptors(t)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 600 {
+		lacks(t, "600 descriptors")
+	}
+	p := openPidFD(t, os.Getpid())
+	for i := range 501 {
+		s := newWaitSet[int](t, 0)
+		switch err := s.Add(p, i); {
+		case i < 500 && err != nil:
+			t.Fatalf("set %d: %v", i, err)
+		case i == 500:
+			matches(t, err, syscall.EINVAL)
+		}
+	}
+}
+
 func membersOf[K any](s *WaitSet[K]) []K {
 	s.mu.Lock()
 	defer s.mu.Unlock()
