@@ -407,10 +407,10 @@ func openPidFDBare(pid, flags int) (int, error) {
 // one of another process. It is open_by_handle_at(2) on pidfs, Linux 6.14, and
 // needs no privilege. The ID of a thread opens a pidfd of that thread.
 //
-// Errors: ESTALE, which matches [os.ErrProcessDone], if no process has the ID,
-// because it was reaped or never was, or because it is in a pid namespace that
-// the caller does not see. One that matches [errors.ErrUnsupported] where the
-// kernel is too old.
+// Errors: ESTALE if no process has the ID, because it was reaped or never was, or because it is
+// in a pid namespace that the caller does not see. From the initial pid namespace, which sees all,
+// it matches [os.ErrProcessDone]; elsewhere it proves nothing, and [ProcessRef.Open] knows more. One
+// that matches [errors.ErrUnsupported] where the kernel is too old.
 func OpenPidFDByID(id PidFDID) (*PidFD, error) {
 	h := PidFDHandle(id)
 	fd, errno := openByHandleAt(FD_PIDFS_ROOT, &h.h, 0)
@@ -437,7 +437,7 @@ func OpenPidFDByID(id PidFDID) (*PidFD, error) {
 		return newPidFD(fd, "#", uint64(id)), nil
 	}
 	err := failed("open_by_handle_at", "of pidfd ID "+id.String(), errno)
-	if errno == syscall.ESTALE || errno == syscall.ESRCH {
+	if errno == syscall.ESRCH || errno == syscall.ESTALE && ownPIDNamespace() == initialPIDNamespace {
 		err.means = os.ErrProcessDone
 	}
 	return nil, err

@@ -126,7 +126,7 @@ func (r ProcessRef) Open() (*PidFD, error) {
 	}
 	p, err := OpenPidFDByID(r.ID)
 	switch {
-	case errors.Is(err, os.ErrProcessDone):
+	case errors.Is(err, syscall.ESTALE), errors.Is(err, os.ErrProcessDone):
 		// From the initial namespace all processes are in sight, and from the one in which the
 		// name was made this one was.
 		if own := ownPIDNamespace(); own != initialPIDNamespace && !r.isOf(own) {

@@ -397,7 +397,7 @@ func (s *soak) gone(c *child, p *sysfd.PidFD) error {
 	}
 	switch p, err := sysfd.OpenPidFDByID(c.ID); {
 	case s.byPID && errors.Is(err, syscall.EPERM):
-	case !errors.Is(err, os.ErrProcessDone) || !errors.Is(err, syscall.ESTALE):
+	case !errors.Is(err, syscall.ESTALE): // proof in the initial pid namespace alone
 		return fmt.Errorf("opened by its ID: %v, %v", p, err)
 	}
 	return nil
