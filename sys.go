@@ -313,6 +313,9 @@ func waitPidFD(fd, options int, info *siginfo, rusage *syscall.Rusage) syscall.E
 	}
 	_, _, errno := syscall.Syscall6(unix.SYS_WAITID, unix.P_PIDFD, uintptr(fd), uintptr(unsafe.Pointer(info)),
 		uintptr(options), uintptr(unsafe.Pointer(rusage)), 0)
+	if errno == syscall.ESRCH {
+		return syscall.ECHILD // gVisor says so of a process that was reaped
+	}
 	return errno
 }
 
