@@ -28,6 +28,10 @@ func (e *callError) as(means error) *callError {
 	return e
 }
 
+// notHere does not blame the kernel alone. A new one may have it all the same, and not be asked:
+// gVisor and qemu-user answer in its place, and so does a seccomp filter.
+const notHere = " (not supported by this kernel, or hidden by a sandbox, emulator or filter)"
+
 func (e *callError) Error() string {
 	s := e.call
 	if e.subject != "" {
@@ -35,7 +39,7 @@ func (e *callError) Error() string {
 	}
 	s += ": " + e.errno.Error()
 	if e.means == errors.ErrUnsupported || e.errno == syscall.ENOSYS {
-		s += " (this kernel does not have it)"
+		s += notHere
 	}
 	return s
 }

@@ -21,7 +21,7 @@ func TestLacksIoctl(t *testing.T) {
 }
 
 func TestCallErrorText(t *testing.T) {
-	const lacking = " (this kernel does not have it)"
+	const lacking = " (not supported by this kernel, or hidden by a sandbox, emulator or filter)"
 	for want, err := range map[string]error{
 		"openat x: " + syscall.ENOENT.Error():          failed("openat", "x", syscall.ENOENT),
 		"waitid: " + syscall.ENOSYS.Error() + lacking:  failed("waitid", "", syscall.ENOSYS),

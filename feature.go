@@ -29,6 +29,7 @@ const (
 	FeatureMountIDUnique                    // Linux 6.12: [AT_HANDLE_MNT_ID_UNIQUE]
 	FeatureHandleConnectable                // Linux 6.13: [AT_HANDLE_CONNECTABLE]
 	FeatureNamespaceHandle                  // Linux 6.18: [FileHandle.Namespace], [FD_NSFS_ROOT]
+	FeatureSendSignal                       // Linux 5.1: [PidFD.SendSignal]
 	FeaturePidFD                            // Linux 5.3: [OpenPidFD]
 	FeatureWait                             // Linux 5.4: [PidFD.Wait], [StartListenFDs]
 	FeatureGetFD                            // Linux 5.6: [PidFD.GetFD]
@@ -62,6 +63,7 @@ var features = [...]struct {
 	FeatureMountIDUnique:     {"unique ID of a mount", "6.12", nil, func() error { return probeHandle(AT_HANDLE_MNT_ID_UNIQUE) }},
 	FeatureHandleConnectable: {"handle that leads to a path", "6.13", nil, func() error { return probeHandle(AT_HANDLE_CONNECTABLE) }},
 	FeatureNamespaceHandle:   {"handle of a namespace", "6.18", probeNamespaceHandle, nil},
+	FeatureSendSignal:        {"signal to a process", "5.1", nil, probeSendSignal},
 	FeaturePidFD:             {"pidfd", "5.3", func(*PidFD) error { return nil }, nil},
 	FeatureWait:              {"waiting for a process", "5.4", probeWait, nil},
 	FeatureGetFD:             {"file of another process", "5.6", func(p *PidFD) error { return closed(p.GetFD(p.fd)) }, nil},
@@ -71,7 +73,7 @@ var features = [...]struct {
 	FeaturePeerPidFD:         {"pidfd of a socket's peer", "6.5", nil, probePeerPidFD},
 	FeaturePassPidFD:         {"pidfd of a message's sender", "6.5", nil, probePassPidFD},
 	FeatureThread:            {"pidfd of a thread", "6.9", nil, probeThread},
-	FeatureSignalTo:          {"signal to a thread or a group", "6.9", func(p *PidFD) error { return p.SendSignalTo(0, PIDFD_SIGNAL_THREAD_GROUP) }, nil},
+	FeatureSignalTo:          {"signal to a thread or a group", "6.9", probeSignalTo, nil},
 	FeaturePidFDID:           {"pidfd ID", "6.9", probeID, nil},
 	FeatureNamespace:         {"namespace of a process", "6.11", probeNamespace, nil},
 	FeatureInfo:              {"facts about a process", "6.13", probeInfo, nil},
@@ -114,7 +116,8 @@ func (f Feature) Since() string {
 }
 
 // Probe tries the feature, on this process and on files that are always there, and
-// changes nothing. It returns nil if it works. It asks each time: no answer is kept. What
+// changes nothing. It returns nil if it works: what is only accepted, as some sandboxes
+// accept it, does not count. It asks each time: no answer is kept. What
 // works on this process may be forbidden for others, such as [PidFD.GetFD] and
 // [PidFD.Madvise]. Under a seccomp filter that kills, a call that it forbids ends the program.
 //
@@ -154,6 +157,18 @@ func answer(call, subject string, errno, good syscall.Errno) error {
 // undecided leaves it open whether there is a feature.
 func undecided(why string) error { return refused(syscall.ENODATA, why) }
 
+// pretended is for a call that was accepted and has no effect.
+func pretended(call string) error {
+	return refused(syscall.EOPNOTSUPP, call+" is accepted here, and has no effect").as(errors.ErrUnsupported)
+}
+
+// noFlag is a flag that no kernel knows. What is accepted or refused with it as without it was
+// not looked at: gVisor has one answer to all of name_to_handle_at(2).
+const noFlag = 1 << 30
+
+// noFD is not open, and unlike -1 nothing that waitid(2) refuses before it looks.
+const noFD = 1<<31 - 1
+
 // closed closes what there is if there was no error.
 func closed(c io.Closer, err error) error {
 	if err == nil {
@@ -162,13 +177,23 @@ func closed(c io.Closer, err error) error {
 	return err
 }
 
-// probeHandle takes any answer about the file system for one of a kernel that knows the flag.
+// probeHandle takes any answer about the file system for one of a kernel that knows the flag,
+// if that does not have it for a flag that there is not.
 func probeHandle(flag int) error {
-	_, _, err := NameToHandleAt(AT_FDCWD, "/", flag)
-	if errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.EOVERFLOW) {
-		return nil
+	_, mount, err := NameToHandleAt(AT_FDCWD, "/", flag)
+	switch {
+	case err == nil && flag == AT_HANDLE_MNT_ID_UNIQUE && !mount.Unique():
+		return pretended("name_to_handle_at AT_HANDLE_MNT_ID_UNIQUE")
+	case err != nil && !errors.Is(err, syscall.EOPNOTSUPP) && !errors.Is(err, syscall.EOVERFLOW):
+		return err
 	}
-	return err
+	switch _, _, control := NameToHandleAt(AT_FDCWD, "/", noFlag); {
+	case errors.Is(control, syscall.EINVAL):
+		return nil
+	case errors.Is(err, syscall.EOPNOTSUPP):
+		return err
+	}
+	return pretended("name_to_handle_at 0x" + strconv.FormatInt(int64(flag), 16))
 }
 
 func probeOpenByHandle() error {
@@ -214,15 +239,16 @@ func probeFileSystemID() error {
 			}
 			continue
 		}
+		n := 0
 		magic, errno := fsMagic(fd)
 		if errno == 0 && magic != unix.BTRFS_SUPER_MAGIC {
-			_, _, errno = fsUUID(fd)
+			_, n, errno = fsUUID(fd)
 		}
 		syscall.Close(fd)
 		switch {
 		case errno == syscall.ENOTTY && (magic == sysfs || magic == tmpfs):
 			return failed("ioctl", "FS_IOC_GETFSUUID of "+dir, errno).as(errors.ErrUnsupported)
-		case errno == syscall.ENOTTY, errno == syscall.EOPNOTSUPP, magic == unix.BTRFS_SUPER_MAGIC:
+		case errno == syscall.ENOTTY, errno == syscall.EOPNOTSUPP, errno == 0 && n == 0:
 			// It has none, or not by the ioctl.
 		case errno == 0:
 			return nil
@@ -247,8 +273,40 @@ func probeNamespaceHandle(p *PidFD) error {
 }
 
 func probeWait(p *PidFD) error {
-	errno := waitPidFD(p.fd, syscall.WEXITED|syscall.WNOHANG|syscall.WNOWAIT, &siginfo{}, nil)
+	const how = syscall.WEXITED | syscall.WNOHANG | syscall.WNOWAIT
+	errno := waitPidFD(p.fd, how, &siginfo{}, nil) // this process is no child of its own
+	if errno == syscall.ECHILD && waitPidFD(noFD, how, &siginfo{}, nil) != syscall.EBADF {
+		return pretended("waitid P_PIDFD")
+	}
 	return answer("waitid", fdSubject(p.fd), errno, syscall.ECHILD)
+}
+
+// probeSendSignal needs no pidfd_open(2), which is younger: a directory of /proc will do.
+func probeSendSignal() error {
+	control := pidfdProbe(noFD)
+	fd, errno := pidfdOpen(syscall.Getpid(), 0)
+	if errno != 0 && control == syscall.EBADF {
+		var err error
+		if fd, err = openat(AT_FDCWD, "/proc/self", syscall.O_DIRECTORY); err != nil {
+			return err
+		}
+	}
+	if fd < 0 {
+		return answer("pidfd_send_signal", "0", control, 0)
+	}
+	defer syscall.Close(fd)
+	if control == 0 {
+		return pretended("pidfd_send_signal")
+	}
+	return answer("pidfd_send_signal", "0 to descriptor "+strconv.Itoa(fd), pidfdProbe(fd), 0)
+}
+
+func probeSignalTo(p *PidFD) error {
+	err := p.SendSignalTo(0, PIDFD_SIGNAL_THREAD_GROUP)
+	if err == nil && p.SendSignalTo(0, noFlag) == nil {
+		return pretended("pidfd_send_signal PIDFD_SIGNAL_THREAD_GROUP")
+	}
+	return err
 }
 
 // probeSetns moves the calling thread into the namespace that it is in.
@@ -256,32 +314,48 @@ func probeSetns() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	p, err := OpenPidFD(syscall.Gettid(), PIDFD_THREAD)
+	ofThread := err == nil
 	if errors.Is(err, errors.ErrUnsupported) {
-		// Before Linux 6.9 there is but the namespace of the main thread.
-		its, errno1 := stat("/proc/self/ns/uts")
-		own, errno2 := stat("/proc/thread-self/ns/uts")
-		if errno1 != 0 || errno2 != 0 || its != own {
-			return undecided("it is not certain that this thread is in the namespace of the main thread")
-		}
 		p, err = OpenPidFD(syscall.Getpid(), 0)
 	}
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	return answer("setns", "to the UTS namespace of this thread", setns(p.fd, syscall.CLONE_NEWUTS), 0)
+	if !ofThread {
+		// Before Linux 6.9 there is but the namespace of the main thread.
+		its, errno1 := stat("/proc/self/ns/uts")
+		own, errno2 := stat("/proc/thread-self/ns/uts")
+		if errno1 != 0 || errno2 != 0 || its != own {
+			return undecided("it is not certain that this thread is in the namespace of the main thread")
+		}
+	}
+	errno := setns(p.fd, syscall.CLONE_NEWUTS)
+	if errno == 0 && setns(noFD, syscall.CLONE_NEWUTS) == 0 {
+		return pretended("setns")
+	}
+	return answer("setns", "to the UTS namespace of this thread", errno, 0)
 }
 
 func probeMadvise(p *PidFD) error {
 	_, err := p.Madvise(MADV_COLD)
+	if err == nil {
+		if _, errno := processMadvise[MemoryRange](noFD, nil, MADV_COLD); errno == 0 {
+			return pretended("process_madvise")
+		}
+	}
 	return err
 }
 
 func probeMrelease(p *PidFD) error {
-	if err := p.Mrelease(); !errors.Is(err, syscall.EINVAL) {
-		return err
+	err := p.Mrelease()
+	switch isEINVAL := errors.Is(err, syscall.EINVAL); {
+	case isEINVAL && processMrelease(noFD) == syscall.EINVAL, err == nil:
+		return pretended("process_mrelease")
+	case isEINVAL:
+		return nil // this process is not about to die
 	}
-	return nil // this process is not about to die
+	return err
 }
 
 func probeID(p *PidFD) error {
@@ -293,15 +367,22 @@ func probeID(p *PidFD) error {
 func probeNamespace(p *PidFD) error {
 	fd, errno := pidfdGetNamespace(p.fd, uint32(MntNamespace))
 	if errno == 0 {
+		if magic, _ := fsMagic(fd); magic != unix.NSFS_MAGIC {
+			return pretended("ioctl PIDFD_GET_MNT_NAMESPACE")
+		}
 		syscall.Close(fd)
 	}
 	return answer("ioctl", "for the mnt namespace "+fdSubject(p.fd), errno, 0)
 }
 
 func probeInfo(p *PidFD) error {
-	_, err := p.Info(PIDFD_INFO_PID)
-	if errors.Is(err, syscall.ESRCH) {
+	info, err := p.Info(PIDFD_INFO_PID)
+	pid, ok := info.PID()
+	switch {
+	case errors.Is(err, syscall.ESRCH):
 		return nil // before Linux 6.18, if the parent of this process has no PID here
+	case err == nil && (!ok || pid == 0):
+		return pretended("ioctl PIDFD_GET_INFO")
 	}
 	return err
 }
@@ -333,17 +414,21 @@ func probeXattr(p *PidFD) error {
 	// and the second one can be EPERM before Linux 6.17, too.
 	const name = "trusted.sysfd.none"
 	_, err := p.GetXattr(name)
-	if errors.Is(err, syscall.ENODATA) {
+	if err == nil || errors.Is(err, syscall.ENODATA) { // nil if the process has no attributes at all
 		err = p.RemoveXattr(name)
 	}
-	if errors.Is(err, syscall.ENODATA) {
+	switch {
+	case errors.Is(err, syscall.ENODATA):
 		return nil
+	case err == nil:
+		return pretended("fremovexattr")
 	}
 	return err
 }
 
-// probeSocket calls try with a connected Unix socket.
-func probeSocket(try func(syscall.Conn) error) error {
+// probeSocket calls try with a connected Unix socket, and with the descriptors of both ends:
+// first the other one.
+func probeSocket(try func(socket syscall.Conn, ends [2]int) error) error {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("socketpair", err)
@@ -351,15 +436,48 @@ func probeSocket(try func(syscall.Conn) error) error {
 	defer syscall.Close(fds[0])
 	f := os.NewFile(uintptr(fds[1]), "socketpair")
 	defer f.Close()
-	return try(f)
+	return try(f, fds)
 }
 
 func probePeerPidFD() error {
-	return probeSocket(func(socket syscall.Conn) error { return closed(PeerPidFD(socket)) })
+	return probeSocket(func(socket syscall.Conn, _ [2]int) error { return closed(PeerPidFD(socket)) })
 }
 
+// probePassPidFD sends a message to itself: gVisor lets the option be set, and that is all.
 func probePassPidFD() error {
-	return probeSocket(func(socket syscall.Conn) error { return SetPassPidFD(socket, true) })
+	return probeSocket(func(socket syscall.Conn, ends [2]int) error {
+		if err := SetPassPidFD(socket, true); err != nil {
+			return err
+		}
+		message := []byte{1}
+		errno := uninterrupted(func() syscall.Errno {
+			return errnoOf(syscall.Sendto(ends[0], message, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, nil))
+		})
+		if errno != 0 {
+			return failed("sendto", "a socket of its own", errno)
+		}
+		control := make([]byte, PidFDControlSize)
+		n := 0
+		errno = uninterrupted(func() (errno syscall.Errno) {
+			var err error
+			_, n, _, _, err = syscall.Recvmsg(ends[1], message, control, syscall.MSG_DONTWAIT|syscall.MSG_CMSG_CLOEXEC)
+			return errnoOf(err)
+		})
+		if errno != 0 {
+			return failed("recvmsg", "from a socket of its own", errno)
+		}
+		err := closed(TakePeerPidFD(control[:n]))
+		if errors.Is(err, syscall.ENODATA) {
+			return pretended("setsockopt SO_PASSPIDFD")
+		}
+		return err
+	})
 }
 
-func probeThread() error { return closed(OpenPidFD(syscall.Getpid(), PIDFD_THREAD)) }
+func probeThread() error {
+	err := closed(OpenPidFD(syscall.Getpid(), PIDFD_THREAD))
+	if err == nil && closed(OpenPidFD(syscall.Getpid(), noFlag)) == nil {
+		return pretended("pidfd_open PIDFD_THREAD")
+	}
+	return err
+}

@@ -76,6 +76,59 @@ func TestFeatureExitStatusRefused(t *testing.T) {
 	}
 }
 
+// What a sandbox accepts without doing it, or refuses with one answer for all, is not there.
+func TestFeaturePretended(t *testing.T) {
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator has no seccomp filters")
+	}
+	keepsDescriptors(t)
+	for _, test := range []struct {
+		call     int
+		answer   syscall.Errno
+		features []Feature
+	}{
+		{unix.SYS_NAME_TO_HANDLE_AT, syscall.EOPNOTSUPP, []Feature{FeatureFileHandle, FeatureHandleFID, FeatureMountIDUnique, FeatureHandleConnectable}},
+		{unix.SYS_NAME_TO_HANDLE_AT, syscall.EOVERFLOW, []Feature{FeatureHandleFID, FeatureMountIDUnique, FeatureHandleConnectable}},
+		{unix.SYS_NAME_TO_HANDLE_AT, 0, []Feature{FeatureFileHandle, FeatureHandleFID, FeatureMountIDUnique, FeatureHandleConnectable}},
+		{unix.SYS_WAITID, syscall.ECHILD, []Feature{FeatureWait}},
+		{unix.SYS_PIDFD_SEND_SIGNAL, 0, []Feature{FeatureSendSignal, FeatureSignalTo}},
+		{unix.SYS_SETNS, 0, []Feature{FeatureSetns}},
+		{unix.SYS_PROCESS_MADVISE, 0, []Feature{FeatureMadvise}},
+		{unix.SYS_PROCESS_MRELEASE, 0, []Feature{FeatureMrelease}},
+		{unix.SYS_PROCESS_MRELEASE, syscall.EINVAL, []Feature{FeatureMrelease}},
+		{unix.SYS_IOCTL, 0, []Feature{FeatureFileSystemID, FeatureNamespace, FeatureInfo, FeatureExitStatus}},
+		{unix.SYS_FREMOVEXATTR, 0, []Feature{FeatureXattr}},
+	} {
+		for _, f := range test.features {
+			var errFilter, err error
+			onThrowawayThread(func() {
+				errFilter = refuse(map[int]syscall.Errno{test.call: test.answer})
+				err = f.Probe()
+			})
+			if errFilter != nil {
+				lacks(t, "seccomp filters: "+errFilter.Error())
+			}
+			if !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.ENODATA) {
+				t.Errorf("%s, with %d from call %d: %v", f, test.answer, test.call, err)
+			}
+		}
+	}
+	// A socket option that has no effect.
+	number, ok := callNumbersHere["setsockopt"]
+	if !ok || number == callNumbersHere["socket"] {
+		return // one number for all calls of sockets
+	}
+	var errFilter, err error
+	onThrowawayThread(func() {
+		errFilter = refuse(map[int]syscall.Errno{number: 0})
+		err = FeaturePassPidFD.Probe()
+	})
+	if errFilter != nil {
+		t.Fatal(errFilter)
+	}
+	matches(t, err, syscall.EOPNOTSUPP, errors.ErrUnsupported)
+}
+
 func isOnCgroup2(dir string) bool {
 	var st syscall.Statfs_t
 	return syscall.Statfs(dir, &st) == nil && uint32(st.Type) == unix.CGROUP2_SUPER_MAGIC

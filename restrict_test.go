@@ -624,7 +624,7 @@ func init() {
 		FeatureFileSystemID: "ioctl", FeatureMountIDUnique: "name_to_handle_at", FeatureHandleConnectable: "name_to_handle_at",
 		FeatureNamespaceHandle: "open_by_handle_at", FeaturePidFD: "pidfd_open", FeatureWait: "waitid", FeatureGetFD: "pidfd_getfd",
 		FeatureSetns: "setns", FeatureMrelease: "process_mrelease", FeaturePeerPidFD: "getsockopt", FeaturePassPidFD: "setsockopt",
-		FeatureThread: "pidfd_open", FeatureSignalTo: "pidfd_send_signal", FeaturePidFDID: byInode, FeatureNamespace: "ioctl",
+		FeatureThread: "pidfd_open", FeatureSendSignal: "pidfd_send_signal", FeatureSignalTo: "pidfd_send_signal", FeaturePidFDID: byInode, FeatureNamespace: "ioctl",
 		FeatureInfo: "ioctl", FeatureOpenByID: "open_by_handle_at", FeatureXattr: "fgetxattr",
 	}
 	for _, f := range Features() {

@@ -221,7 +221,7 @@ func TestWait(t *testing.T) {
 	said := func(arg, how string) {
 		t.Helper()
 		lines.Scan()
-		if line := lines.Text(); line != arg+": "+how && !strings.Contains(line, "this kernel does not have it") {
+		if line := lines.Text(); line != arg+": "+how && !strings.Contains(line, "not supported by this kernel") {
 			t.Errorf("%q, want %s: %s", line, arg, how)
 		}
 	}
