@@ -19,14 +19,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Each feature is there from its version on. Before that it is not, but for kernels of
+// Each feature is there from its version on, or as the table of environments has it. Before that it is not, but for kernels of
 // vendors who have backported it; those that CI and test/vm run on are none of these.
 func TestFeatures(t *testing.T) {
 	keepsDescriptors(t)
 	backports := os.Getenv("CI") == "" && os.Getenv("SYSFD_TEST_VM") == ""
 	for _, f := range Features() {
 		err := probe(t, f)
-		switch {
+		switch e := surroundings(); {
+		case slices.Contains(e.lacks, f) && (err != nil || e.instead):
+			matches(t, err, errors.ErrUnsupported)
+		case slices.Contains(e.open, f):
+			matches(t, err, syscall.ENODATA)
+		case e.instead:
+			if err != nil {
+				t.Errorf("%s should have %s: %v", e.name, f, err)
+			}
 		case f == FeatureXattr && os.Geteuid() != 0:
 			matches(t, err, syscall.EPERM, os.ErrPermission) // on any kernel
 		case olderThan(t, f.Since()):
@@ -36,8 +44,6 @@ func TestFeatures(t *testing.T) {
 				t.Errorf("%s: since Linux %s, and on %s: %v", f, f.Since(), release(t), err)
 			}
 		case err == nil:
-		case os.Getenv(emulatorVar) != "" && slices.Contains(emulatorLacks, f):
-			matches(t, err, errors.ErrUnsupported)
 		case f == FeatureCgroupID && errors.Is(err, syscall.ENODATA) && !isOnCgroup2("/sys/fs/cgroup") && !isOnCgroup2("/sys/fs/cgroup/unified"):
 			t.Log(err)
 		case os.Geteuid() != 0 && slices.Contains([]Feature{FeatureOpenByHandle, FeatureSetns, FeatureMadvise}, f):
@@ -59,9 +65,7 @@ func TestNoFeature(t *testing.T) {
 
 // What a filter answers is not taken for a kernel that leaves it open.
 func TestFeatureExitStatusRefused(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no seccomp filters")
-	}
+	reliesOn(t, seccompFilters)
 	keepsDescriptors(t)
 	for errno, want := range map[syscall.Errno]error{syscall.EPERM: os.ErrPermission, syscall.ENOSYS: errors.ErrUnsupported} {
 		var errFilter, err error
@@ -78,9 +82,7 @@ func TestFeatureExitStatusRefused(t *testing.T) {
 
 // What a sandbox accepts without doing it, or refuses with one answer for all, is not there.
 func TestFeaturePretended(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no seccomp filters")
-	}
+	reliesOn(t, seccompFilters)
 	keepsDescriptors(t)
 	for _, test := range []struct {
 		call     int

@@ -250,9 +250,7 @@ func TestOpenFileSystemPrefers(t *testing.T) {
 // A copy that is mounted beside the original has another UUID for the moment.
 func TestBtrfsTwice(t *testing.T) {
 	needsRoot(t)
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator passes on no ioctl that it does not know")
-	}
+	reliesOn(t, newIoctls)
 	keepsDescriptors(t)
 	dir := t.TempDir()
 	image, first, second := filepath.Join(dir, "image"), filepath.Join(dir, "first"), filepath.Join(dir, "second")
@@ -289,9 +287,7 @@ func TestBtrfsTwice(t *testing.T) {
 // On btrfs f_fsid is another one in each subvolume.
 func TestBtrfsSubvolume(t *testing.T) {
 	needsRoot(t)
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator passes on no ioctl that it does not know")
-	}
+	reliesOn(t, newIoctls)
 	keepsDescriptors(t)
 	dir := t.TempDir()
 	image, top, alone := filepath.Join(dir, "image"), filepath.Join(dir, "top"), filepath.Join(dir, "alone")
@@ -322,6 +318,7 @@ func TestBtrfsSubvolume(t *testing.T) {
 }
 
 func TestFileSystemIDOf(t *testing.T) {
+	needs(t, FeatureFileHandle)
 	keepsDescriptors(t)
 	// The number of a device is no identity, and a device has no file system.
 	for path, want := range map[string][]error{
@@ -355,9 +352,8 @@ func TestFileSystemIDOf(t *testing.T) {
 
 // Where the UUID may not be asked for there may be one.
 func TestFileSystemIDOfRefused(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no seccomp filters")
-	}
+	needs(t, FeatureFileHandle)
+	reliesOn(t, seccompFilters)
 	keepsDescriptors(t)
 	fd := int(fileOnTmpfs(t).Fd())
 	for errno, want := range map[syscall.Errno][]error{

@@ -31,6 +31,9 @@ func runTool(t *testing.T, words ...string) {
 // mountAt mounts for the time of a test.
 func mountAt(t *testing.T, source, target, fsType, options string) {
 	t.Helper()
+	if fsType != "tmpfs" {
+		reliesOn(t, mounting)
+	}
 	if err := os.MkdirAll(target, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -46,10 +49,9 @@ func unmount(t *testing.T, target string) {
 }
 
 func TestOpenMount(t *testing.T) {
+	needs(t, FeatureFileHandle)
 	needsRoot(t)
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no statmount")
-	}
+	reliesOn(t, statmounting)
 	keepsDescriptors(t)
 	dir := filepath.Join(t.TempDir(), "a b\\c") // as mountinfo escapes it
 	for _, flags := range []int{0, AT_HANDLE_MNT_ID_UNIQUE} {
@@ -100,9 +102,8 @@ func TestOpenMount(t *testing.T) {
 
 // What lies on top is not opened to find out that it is something else.
 func TestOpenMountOfSpecialFile(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no statmount")
-	}
+	needs(t, FeatureFileHandle)
+	reliesOn(t, statmounting)
 	needsRoot(t)
 	needs(t, FeatureMountIDUnique)
 	keepsDescriptors(t)
@@ -133,9 +134,7 @@ func TestOpenMountOfSpecialFile(t *testing.T) {
 
 // Without a handle to ask for there is fdinfo, which has the reusable ID alone.
 func TestMountIDOfRefused(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no seccomp filters")
-	}
+	reliesOn(t, seccompFilters)
 	keepsDescriptors(t)
 	fd := int(fileOnTmpfs(t).Fd())
 	want, err := mountIDOf(fd, false)

@@ -46,6 +46,7 @@ func TestFileHandleValue(t *testing.T) {
 }
 
 func TestNameToHandleAt(t *testing.T) {
+	needs(t, FeatureFileHandle)
 	keepsDescriptors(t)
 	name := tempFile(t)
 	dir := filepath.Dir(name)
@@ -102,6 +103,7 @@ func TestNameToHandleAt(t *testing.T) {
 }
 
 func TestNameToHandleAtErrors(t *testing.T) {
+	needs(t, FeatureFileHandle)
 	keepsDescriptors(t)
 	name := tempFile(t)
 	for _, test := range []struct {
@@ -139,6 +141,7 @@ func TestNameToHandleAtErrors(t *testing.T) {
 // The kernel reads 32 bits of a descriptor. A number that is equal to an open one
 // but for what lies above these is not that one.
 func TestHandleFlags(t *testing.T) {
+	needs(t, FeatureFileHandle)
 	keepsDescriptors(t)
 	name := tempFile(t)
 	t.Run("FID", func(t *testing.T) {
@@ -204,6 +207,7 @@ func TestNewHandleFlag(t *testing.T) {
 
 // The kernel tells the mount ID of an open file in another way, too.
 func TestMountID(t *testing.T) {
+	needs(t, FeatureFileHandle)
 	keepsDescriptors(t)
 	f, err := os.Open(tempFile(t))
 	if err != nil {
@@ -230,6 +234,7 @@ func TestMountID(t *testing.T) {
 }
 
 func TestOpenByHandleAt(t *testing.T) {
+	needs(t, FeatureFileHandle)
 	needsRoot(t) // CAP_DAC_READ_SEARCH
 	keepsDescriptors(t)
 	name := tempFile(t)
@@ -275,6 +280,7 @@ func TestOpenByHandleAt(t *testing.T) {
 }
 
 func TestOpenByHandleAtFlags(t *testing.T) {
+	needs(t, FeatureFileHandle)
 	needsRoot(t)
 	keepsDescriptors(t)
 	name := tempFile(t)
@@ -321,6 +327,7 @@ func TestOpenByHandleAtFlags(t *testing.T) {
 
 // A file of more than 2 GiB opens in a 32-bit program, too.
 func TestOpenByHandleAtLargeFile(t *testing.T) {
+	needs(t, FeatureFileHandle)
 	needsRoot(t)
 	keepsDescriptors(t)
 	name := tempFile(t)
@@ -344,6 +351,7 @@ func TestOpenByHandleAtLargeFile(t *testing.T) {
 }
 
 func TestNameToHandleAtAllocates(t *testing.T) {
+	needs(t, FeatureFileHandle)
 	name := tempFile(t)
 	doesNotAllocate(t, func() { NameToHandleAt(AT_FDCWD, name, 0) })
 	f, err := os.Open(name)

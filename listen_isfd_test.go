@@ -341,6 +341,7 @@ func init() {
 }
 
 func TestIsMessageQueue(t *testing.T) {
+	reliesOn(t, messageQueues)
 	keepsDescriptors(t)
 	needsRoot(t)
 	cmd := child("queue")

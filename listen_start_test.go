@@ -26,9 +26,7 @@ import (
 // needsShim skips a test where this program cannot execute itself.
 func needsShim(t testing.TB) {
 	t.Helper()
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator cannot execute /proc/self/exe as a program of its architecture")
-	}
+	reliesOn(t, runsItself)
 }
 
 // A startReport is what a started child saw.

@@ -142,9 +142,7 @@ func init() {
 
 // What a filter answers is no news about a process, nor about a descriptor.
 func TestVerifyUnderFilter(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no seccomp filters")
-	}
+	reliesOn(t, seccompFilters)
 	keepsDescriptors(t)
 	process := sleeper(t)
 	p := openPidFD(t, process.Process.Pid)

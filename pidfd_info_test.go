@@ -452,9 +452,7 @@ func strayPidFD(t *testing.T, fd int) *PidFD {
 }
 
 func TestNSPIDsInNamespace(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no CLONE_NEWPID")
-	}
+	reliesOn(t, namespaces)
 	needsRoot(t)
 	keepsDescriptors(t)
 	cmd := child("ready", "0")
@@ -623,9 +621,7 @@ func init() {
 }
 
 func TestForeignProcess(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no CLONE_NEWPID")
-	}
+	reliesOn(t, namespaces)
 	needsRoot(t)
 	needs(t, FeatureInfo)
 	keepsDescriptors(t)
@@ -645,9 +641,7 @@ func TestForeignProcess(t *testing.T) {
 
 // A process whose parent is in an outer pid namespace only is no less alive.
 func TestParentOutside(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no CLONE_NEWPID")
-	}
+	reliesOn(t, namespaces)
 	needsRoot(t)
 	keepsDescriptors(t)
 	cmd := child("ready", "0")

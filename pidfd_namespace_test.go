@@ -142,9 +142,7 @@ func TestNamespaceOfEnded(t *testing.T) {
 }
 
 func TestSetns(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no CLONE_NEWUTS")
-	}
+	reliesOn(t, namespaces)
 	needsRoot(t)
 	keepsDescriptors(t)
 	p, pid := namespaced(t)

@@ -352,9 +352,7 @@ func init() {
 }
 
 func TestProcessRefRecycledPID(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no CLONE_NEWPID")
-	}
+	reliesOn(t, namespaces)
 	needsRoot(t)
 	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
@@ -373,9 +371,7 @@ func TestProcessRefRecycledPID(t *testing.T) {
 
 // A process in a pid namespace of its own names itself, and is opened from outside.
 func TestProcessRefOfOtherNamespace(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no CLONE_NEWPID")
-	}
+	reliesOn(t, namespaces)
 	needsRoot(t)
 	needs(t, FeatureOpenByID)
 	keepsDescriptors(t)
@@ -450,9 +446,7 @@ func init() {
 
 // From inside a pid namespace, the end of a child is known, and what is outside is not taken for gone.
 func TestProcessRefOutOfSight(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no CLONE_NEWPID")
-	}
+	reliesOn(t, namespaces)
 	needsRoot(t)
 	needs(t, FeatureOpenByID)
 	keepsDescriptors(t)
@@ -496,9 +490,7 @@ func init() {
 }
 
 func TestProcessRefWithoutProc(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator needs /proc itself")
-	}
+	reliesOn(t, withoutProc)
 	needsRoot(t)
 	needs(t, FeaturePidFDID)
 	needs(t, FeatureInfo)
@@ -556,9 +548,7 @@ func init() {
 }
 
 func TestProcessRefRefused(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no seccomp")
-	}
+	reliesOn(t, seccompFilters)
 	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
 	for name := range refusals {

@@ -285,6 +285,7 @@ func TestThreadEnded(t *testing.T) {
 		}
 	}
 	close(end)
+	reliesOn(t, threadWaits)
 	if _, err := p.Wait(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}

@@ -61,6 +61,7 @@ func bytes64(n uint64) (b [12]byte) {
 
 func openPidFD(t testing.TB, pid int) *PidFD {
 	t.Helper()
+	needs(t, FeaturePidFD)
 	p, err := OpenPidFD(pid, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -591,9 +592,7 @@ func init() {
 
 // In a pid namespace of its own a process is told the PIDs of that one, or none.
 func TestPidFDPIDInNamespace(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no CLONE_NEWPID")
-	}
+	reliesOn(t, namespaces)
 	needsRoot(t)
 	keepsDescriptors(t)
 	outside := openPidFD(t, os.Getpid())

@@ -36,6 +36,7 @@ type kid struct {
 // test is its end.
 func startKid(t testing.TB, cmd *exec.Cmd) *kid {
 	t.Helper()
+	needs(t, FeaturePidFD)
 	stdin, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +100,7 @@ func (k *kid) open(flags int) *PidFD {
 
 func openFlags(t testing.TB, pid, flags int) *PidFD {
 	t.Helper()
+	needs(t, FeaturePidFD)
 	if flags&PIDFD_THREAD != 0 {
 		needs(t, FeatureThread)
 	}
@@ -679,9 +681,7 @@ func init() {
 
 func needsPtrace(t *testing.T) {
 	t.Helper()
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no ptrace(2)")
-	}
+	reliesOn(t, ptracing)
 	needsRoot(t) // kernel.yama.ptrace_scope
 }
 
@@ -729,6 +729,7 @@ func TestWaitTraced(t *testing.T) {
 func TestWaitTracedOfOther(t *testing.T) {
 	needsPtrace(t)
 	needs(t, FeatureThread) // as old as POLLHUP of a pidfd
+	reliesOn(t, pidfs)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	parent, pid := grandchild(t)
@@ -787,6 +788,9 @@ func TestWaitHeldByTracer(t *testing.T) {
 // A process has ended when its last thread has.
 func TestWaitMainThreadEndsFirst(t *testing.T) {
 	for _, flags := range []int{0, PIDFD_NONBLOCK, PIDFD_THREAD} {
+		if flags == PIDFD_THREAD {
+			reliesOn(t, threadWaits)
+		}
 		k := startKid(t, child("leader-exits"))
 		p := k.open(flags)
 		w := startWait(context.Background(), p, 0)
@@ -827,6 +831,7 @@ func TestWaitThreadExecs(t *testing.T) {
 }
 
 func TestWaitThread(t *testing.T) {
+	reliesOn(t, threadWaits)
 	keepsDescriptors(t)
 	found, end := make(chan int), make(chan bool)
 	go onThrowawayThread(func() {
@@ -886,6 +891,7 @@ func grandchild(t *testing.T) (parent *kid, pid int) {
 // A process that is not a child is one until it is reaped, or until it is a zombie.
 func TestWaitNotAChild(t *testing.T) {
 	needs(t, FeatureThread) // as old as POLLHUP of a pidfd
+	reliesOn(t, pidfs)
 	for _, first := range []WaitOption{0, WaitExited} {
 		bothFlags(t, func(t *testing.T, flags int) {
 			parent, pid := grandchild(t)

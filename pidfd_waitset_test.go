@@ -364,6 +364,7 @@ func TestWaitSetOptions(t *testing.T) {
 
 func TestWaitSetNotAChild(t *testing.T) {
 	needs(t, FeatureThread) // as old as POLLHUP of a pidfd
+	reliesOn(t, pidfs)
 	bothFlags(t, func(t *testing.T, flags int) {
 		parent, pid := grandchild(t)
 		p := openFlags(t, pid, flags)

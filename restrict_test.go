@@ -422,12 +422,15 @@ var operations = []operation{
 		}
 		return func() error { return second(s.other.TryWait(0)) }
 	}},
-	{name: "PidFD.TryWait for a zombie that is no child", needs: FeatureThread, does: true, refused: []refusal{{calls: "fstatfs"}}, do: func(s *scene) error {
-		r, err := s.strange.TryWait(0)
-		if r.Ended {
-			return fmt.Errorf("it is for its parent to reap it, and it has %v", r)
+	{name: "PidFD.TryWait for a zombie that is no child", needs: FeatureThread, does: true, refused: []refusal{{calls: "fstatfs"}}, prepare: func(t *testing.T, s *scene) func() error {
+		reliesOn(t, pidfs)
+		return func() error {
+			r, err := s.strange.TryWait(0)
+			if r.Ended {
+				return fmt.Errorf("it is for its parent to reap it, and it has %v", r)
+			}
+			return err
 		}
-		return err
 	}},
 	{name: "WaitSet", needs: FeatureWait, takes: true, does: true, refused: []refusal{{calls: "waitid"}, {calls: "epoll_create1"}}, do: func(s *scene) error {
 		set, err := NewWaitSet[string](WaitNoReap)
@@ -744,8 +747,11 @@ func comesTo(want []error) func(t *testing.T, err error) {
 func eachOperation(t *testing.T, f func(t *testing.T, o operation)) {
 	for _, o := range operations {
 		t.Run(o.name, func(t *testing.T) {
-			if olderThan(t, o.needs.Since()) { // not Probe, which may be refused
+			if isMissing(t, o.needs) { // not Probe, which may be refused
 				t.Skipf("%s: there since Linux %s", o.needs, o.needs.Since())
+			}
+			if slices.Contains(surroundings().open, o.needs) {
+				t.Skipf("it cannot be told whether there is: %s", o.needs)
 			}
 			f(t, o)
 		})
@@ -774,9 +780,7 @@ func again(t *testing.T, change func(cmd *exec.Cmd)) bool {
 		t.Cleanup(collector.Stop()) // for try
 		return true
 	}
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has neither seccomp filters nor namespaces")
-	}
+	reliesOn(t, seccompFilters, namespaces)
 	keepsDescriptors(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute) // of its own it cannot end if it hangs in one call
 	defer cancel()
@@ -1108,9 +1112,7 @@ var touches = map[string]func() error{
 
 // There are filters that kill. Who imports the package and does not use it has nothing to fear.
 func TestRestrictKill(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no seccomp filters")
-	}
+	reliesOn(t, killingFilters)
 	keepsDescriptors(t)
 	run := func(name string, args ...string) (*exec.Cmd, string, error) {
 		cmd := child(name, args...)
@@ -1164,7 +1166,7 @@ func TestRestrictNoProc(t *testing.T) {
 	s := newScene(t)
 	eachOperation(t, func(t *testing.T, o operation) {
 		want := noProc[o.name]
-		if o.name == "Probe: "+FeatureSetns.String() && olderThan(t, FeatureThread.Since()) {
+		if o.name == "Probe: "+FeatureSetns.String() && isMissing(t, FeatureThread) {
 			want = []error{syscall.ENODATA}
 		}
 		o.try(t, s, "no /proc", func(t *testing.T, do func()) {

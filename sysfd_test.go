@@ -32,7 +32,89 @@ var children = map[string]func(args []string) error{}
 const (
 	childVar    = "SYSFD_TEST_CHILD"    // the child to be
 	emulatorVar = "SYSFD_TEST_EMULATOR" // the program that runs binaries of this architecture
+	sandboxVar  = "SYSFD_TEST_SANDBOX"  // the name of a sandbox in environments; test/gvisor sets it
 )
+
+// An ability is what tests need beside features of the package.
+type ability string
+
+const (
+	seccompFilters ability = "seccomp filters"
+	killingFilters ability = "seccomp filters that kill a process"
+	namespaces     ability = "namespaces"
+	mounting       ability = "file systems to mount, but tmpfs"
+	ptracing       ability = "ptrace(2) as Linux has it"
+	pidfs          ability = "pidfs, which tells a zombie from a process that was reaped"
+	threadWaits    ability = "a way to wait for a thread"
+	messageQueues  ability = "POSIX message queues"
+	statmounting   ability = "statmount(2)"
+	newIoctls      ability = "ioctls that it does not know itself"
+	withoutProc    ability = "a way to do without /proc"
+	runsItself     ability = "a way to execute /proc/self/exe"
+)
+
+// An environment stands between the tests and a kernel.
+type environment struct {
+	name    string
+	instead bool // of a kernel: the version that it claims to be says nothing
+
+	// lacks are the features that it does not have or does not pass on to a kernel that has
+	// them, and open those of which it cannot be told. One that stands instead of a kernel has all others.
+	lacks, open []Feature
+
+	without []ability
+}
+
+var environments = map[string]environment{
+	"": {name: "the kernel"},
+	"qemu-user": {
+		name:    "the emulator",
+		lacks:   []Feature{FeatureFileSystemID, FeatureMadvise, FeatureMrelease, FeaturePassPidFD, FeatureNamespace, FeatureInfo, FeatureExitStatus},
+		without: []ability{seccompFilters, killingFilters, namespaces, ptracing, statmounting, newIoctls, withoutProc, runsItself},
+	},
+	"gvisor": {
+		name:    "gVisor",
+		instead: true,
+		lacks: []Feature{FeatureFileHandle, FeatureOpenByHandle, FeatureHandleFID, FeatureFileSystemID, FeatureMountIDUnique, FeatureHandleConnectable,
+			FeatureNamespaceHandle, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD, FeaturePassPidFD, FeaturePidFDID, FeatureNamespace, FeatureInfo,
+			FeatureOpenByID, FeatureExitStatus, FeatureXattr},
+		open:    []Feature{FeatureCgroupID},
+		without: []ability{killingFilters, mounting, ptracing, pidfs, threadWaits, messageQueues, statmounting, newIoctls},
+	},
+	"gvisor-2022": {
+		name:    "gVisor of 2022",
+		instead: true,
+		lacks: []Feature{FeatureFileHandle, FeatureOpenByHandle, FeatureHandleFID, FeatureFileSystemID, FeatureMountIDUnique, FeatureHandleConnectable,
+			FeatureNamespaceHandle, FeatureSendSignal, FeaturePidFD, FeatureWait, FeatureGetFD, FeatureSetns, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD,
+			FeaturePassPidFD, FeatureThread, FeatureSignalTo, FeaturePidFDID, FeatureNamespace, FeatureInfo, FeatureOpenByID, FeatureExitStatus, FeatureXattr},
+		open:    []Feature{FeatureCgroupID},
+		without: []ability{killingFilters, mounting, ptracing, pidfs, threadWaits, messageQueues, statmounting, newIoctls},
+	},
+}
+
+// surroundings returns what the tests run in.
+func surroundings() environment {
+	name := os.Getenv(sandboxVar)
+	if name == "" && os.Getenv(emulatorVar) != "" {
+		name = "qemu-user"
+	}
+	e, ok := environments[name]
+	if !ok {
+		panic(sandboxVar + " is " + name)
+	}
+	return e
+}
+
+// reliesOn skips a test where there is no such thing.
+func reliesOn(t testing.TB, what ...ability) {
+	t.Helper()
+	e := surroundings()
+	for _, a := range what {
+		if slices.Contains(e.without, a) {
+			t.Skipf("%s is without %s", e.name, a)
+		}
+	}
+}
 
 func TestMain(m *testing.M) {
 	ListenShim()
@@ -145,18 +227,15 @@ func keepsDescriptors(t *testing.T) {
 	})
 }
 
-// emulatorLacks are the features that qemu-user does not pass on to a kernel that
-// has them.
-var emulatorLacks = []Feature{FeatureFileSystemID, FeatureMadvise, FeatureMrelease, FeaturePassPidFD, FeatureNamespace, FeatureInfo, FeatureExitStatus}
-
-// needs skips a test where the kernel is older than the feature and lacks it. On
-// a kernel that should have it, to lack it is a failure.
+// needs skips a test where the kernel is older than the feature and lacks it, or where it is
+// known to be hidden. On a kernel that should have it, to lack it is a failure.
 func needs(t testing.TB, f Feature) {
 	t.Helper()
+	e := surroundings()
 	switch {
 	case !lacksFeature(t, f):
-	case os.Getenv(emulatorVar) != "":
-		t.Skipf("the emulator does not have it: %s", f)
+	case slices.Contains(e.lacks, f):
+		t.Skipf("%s does not have it: %s", e.name, f)
 	default:
 		t.Skipf("%s: there since Linux %s, this is %s", f, f.Since(), release(t))
 	}
@@ -176,11 +255,17 @@ func probe(t testing.TB, f Feature) error {
 func lacksFeature(t testing.TB, f Feature) bool {
 	t.Helper()
 	err := probe(t, f)
-	expected := olderThan(t, f.Since()) || os.Getenv(emulatorVar) != "" && slices.Contains(emulatorLacks, f)
-	if err != nil && !(errors.Is(err, errors.ErrUnsupported) && expected) {
+	if err != nil && !(errors.Is(err, errors.ErrUnsupported) && isMissing(t, f)) {
 		t.Fatalf("%s: there since Linux %s, this is %s: %v", f, f.Since(), release(t), err)
 	}
 	return err != nil
+}
+
+// isMissing reports whether this kernel is not expected to have a feature.
+func isMissing(t testing.TB, f Feature) bool {
+	t.Helper()
+	e := surroundings()
+	return slices.Contains(e.lacks, f) || !e.instead && olderThan(t, f.Since())
 }
 
 // lacks skips a test for want of something that CI has.
@@ -201,11 +286,11 @@ func needsRoot(t *testing.T) {
 
 func release(t testing.TB) string {
 	t.Helper()
-	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
 		t.Fatal(err)
 	}
-	return strings.TrimSpace(string(text))
+	return unix.ByteSliceToString(name.Release[:])
 }
 
 func olderThan(t testing.TB, version string) bool {
