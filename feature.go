@@ -291,12 +291,14 @@ func probeSendSignal() error {
 			return err
 		}
 	}
-	if fd < 0 {
-		return answer("pidfd_send_signal", "0", control, 0)
+	if fd >= 0 {
+		defer syscall.Close(fd)
 	}
-	defer syscall.Close(fd)
-	if control == 0 {
+	switch {
+	case control == 0:
 		return pretended("pidfd_send_signal")
+	case fd < 0:
+		return answer("pidfd_send_signal", "0", control, 0)
 	}
 	return answer("pidfd_send_signal", "0 to descriptor "+strconv.Itoa(fd), pidfdProbe(fd), 0)
 }

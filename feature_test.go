@@ -65,6 +65,7 @@ func TestNoFeature(t *testing.T) {
 
 // What a filter answers is not taken for a kernel that leaves it open.
 func TestFeatureExitStatusRefused(t *testing.T) {
+	needs(t, FeaturePidFD)
 	reliesOn(t, seccompFilters)
 	keepsDescriptors(t)
 	for errno, want := range map[syscall.Errno]error{syscall.EPERM: os.ErrPermission, syscall.ENOSYS: errors.ErrUnsupported} {

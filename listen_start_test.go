@@ -27,6 +27,7 @@ import (
 func needsShim(t testing.TB) {
 	t.Helper()
 	reliesOn(t, runsItself)
+	needs(t, FeatureWait)
 }
 
 // A startReport is what a started child saw.

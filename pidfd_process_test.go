@@ -121,6 +121,7 @@ func TestPidFDOfReapedElsewhere(t *testing.T) {
 
 // Whether what is not to be asked was reaped is not known.
 func TestReopenByPIDOfStray(t *testing.T) {
+	needs(t, FeaturePidFD)
 	keepsDescriptors(t)
 	p, err := reopenByPID(int(openNull(t).Fd()), os.Getpid())
 	matches(t, err, syscall.EBADF)
@@ -130,6 +131,7 @@ func TestReopenByPIDOfStray(t *testing.T) {
 }
 
 func TestPidFDOfOthers(t *testing.T) {
+	needs(t, FeaturePidFD)
 	keepsDescriptors(t)
 	cmd := sleeper(t)
 	pid := cmd.Process.Pid

@@ -376,6 +376,7 @@ func TestPidFDIDOfConcurrently(t *testing.T) {
 }
 
 func TestOpenPidFDErrors(t *testing.T) {
+	needs(t, FeaturePidFD)
 	keepsDescriptors(t)
 	gone := child("sleep")
 	if err := gone.Start(); err != nil {
@@ -488,6 +489,7 @@ func otherThread(t *testing.T) (tid int) {
 }
 
 func TestOpenPidFDFlags(t *testing.T) {
+	needs(t, FeaturePidFD)
 	keepsDescriptors(t)
 	thread := otherThread(t)
 	gone := child("sleep")
@@ -903,6 +905,7 @@ func BenchmarkPidFDID(b *testing.B) {
 }
 
 func TestNewPidFD(t *testing.T) {
+	needs(t, FeaturePidFD)
 	keepsDescriptors(t)
 	cmd := sleeper(t)
 	fd, errno := pidfdOpen(cmd.Process.Pid, 0)
@@ -976,6 +979,7 @@ func TestNewPidFDNot(t *testing.T) {
 }
 
 func TestTakePidFD(t *testing.T) {
+	needs(t, FeaturePidFD)
 	keepsDescriptors(t)
 	cmd := child("sleep")
 	fd := 0

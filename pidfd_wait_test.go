@@ -308,6 +308,7 @@ func awaitTurn(where func() *parking) {
 func bothFlags(t *testing.T, f func(t *testing.T, flags int)) {
 	for name, flags := range map[string]int{"epoll": 0, "nonblock": PIDFD_NONBLOCK} {
 		t.Run(name, func(t *testing.T) {
+			needs(t, FeaturePidFD)
 			keepsDescriptors(t)
 			f(t, flags)
 		})

@@ -26,11 +26,12 @@ import (
 // An operation is one thing that the package does, to be tried in surroundings in which
 // it or what it rests on is not to be had.
 type operation struct {
-	name  string
-	needs Feature // the zero one is on any kernel that Go runs on
-	root  bool    // it takes capabilities
-	takes bool    // it takes descriptors
-	slow  bool    // it starts programs
+	name   string
+	needs  Feature // the zero one is on any kernel that Go runs on, if there is one
+	relies []ability
+	root   bool // it takes capabilities
+	takes  bool // it takes descriptors
+	slow   bool // it starts programs
 
 	// Either of them.
 	do      func(s *scene) error
@@ -302,17 +303,17 @@ var byInode = map[bool]string{true: "statx fstat", false: "name_to_handle_at"}[i
 var notFound = []error{syscall.ENODEV}
 
 var operations = []operation{
-	{name: "NameToHandleAt", refused: []refusal{{calls: "name_to_handle_at"}}, do: func(s *scene) error {
+	{name: "NameToHandleAt", relies: []ability{fileHandles}, refused: []refusal{{calls: "name_to_handle_at"}}, do: func(s *scene) error {
 		_, _, err := NameToHandleAt(AT_FDCWD, s.file.Name(), 0)
 		return err
 	}},
-	{name: "OpenByHandleAt", root: true, takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
+	{name: "OpenByHandleAt", relies: []ability{fileHandles}, root: true, takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
 		return closed(OpenByHandleAt(int(s.dir.Fd()), s.ref.Handle, 0))
 	}},
 	{name: "OpenByHandleAt on pidfs", needs: FeatureOpenByID, takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
 		return closed(OpenByHandleAt(s.child.fd, PidFDHandle(s.id), 0))
 	}},
-	{name: "OpenMount", takes: true, refused: []refusal{
+	{name: "OpenMount", relies: []ability{fileHandles}, takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "name_to_handle_at", enosys: works}, {calls: allCalls, enosys: works},
 	}, do: func(s *scene) error { return closed(OpenMount(s.mount)) }},
 	{name: "OpenMount of a unique ID", needs: FeatureMountIDUnique, takes: true, refused: []refusal{
@@ -422,15 +423,12 @@ var operations = []operation{
 		}
 		return func() error { return second(s.other.TryWait(0)) }
 	}},
-	{name: "PidFD.TryWait for a zombie that is no child", needs: FeatureThread, does: true, refused: []refusal{{calls: "fstatfs"}}, prepare: func(t *testing.T, s *scene) func() error {
-		reliesOn(t, pidfs)
-		return func() error {
-			r, err := s.strange.TryWait(0)
-			if r.Ended {
-				return fmt.Errorf("it is for its parent to reap it, and it has %v", r)
-			}
-			return err
+	{name: "PidFD.TryWait for a zombie that is no child", needs: FeatureThread, relies: []ability{pidfs}, does: true, refused: []refusal{{calls: "fstatfs"}}, do: func(s *scene) error {
+		r, err := s.strange.TryWait(0)
+		if r.Ended {
+			return fmt.Errorf("it is for its parent to reap it, and it has %v", r)
 		}
+		return err
 	}},
 	{name: "WaitSet", needs: FeatureWait, takes: true, does: true, refused: []refusal{{calls: "waitid"}, {calls: "epoll_create1"}}, do: func(s *scene) error {
 		set, err := NewWaitSet[string](WaitNoReap)
@@ -612,7 +610,7 @@ var operations = []operation{
 	}},
 	{name: "IsFIFO", does: true, refused: []refusal{{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}}, do: func(s *scene) error { return second(IsFIFO(s.null, "")) }},
 	{name: "IsSpecial", does: true, refused: []refusal{{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}}, do: func(s *scene) error { return second(IsSpecial(s.null, "/dev/null")) }},
-	{name: "IsMessageQueue", does: true, refused: []refusal{{calls: "mq_getsetattr"}}, prepare: func(t *testing.T, s *scene) func() error {
+	{name: "IsMessageQueue", relies: []ability{messageQueues}, does: true, refused: []refusal{{calls: "mq_getsetattr"}}, prepare: func(t *testing.T, s *scene) func() error {
 		if mqGetAttr(int(s.null.Fd())) == syscall.ENOSYS {
 			t.Skip("this kernel has no message queues")
 		}
@@ -636,7 +634,7 @@ func init() {
 		case FeatureCgroupID, FeatureMadvise, FeatureExitStatus: // their answers differ by machine and by kernel; see above
 			continue
 		case FeatureFileHandle, FeatureHandleFID, FeatureMountIDUnique, FeatureHandleConnectable:
-			o.takes = false
+			o.takes, o.relies = false, []ability{fileHandles}
 		case FeatureOpenByHandle, FeatureSetns, FeatureXattr:
 			o.root = true
 		case FeatureFileSystemID, FeaturePeerPidFD, FeaturePassPidFD:
@@ -747,9 +745,10 @@ func comesTo(want []error) func(t *testing.T, err error) {
 func eachOperation(t *testing.T, f func(t *testing.T, o operation)) {
 	for _, o := range operations {
 		t.Run(o.name, func(t *testing.T) {
-			if isMissing(t, o.needs) { // not Probe, which may be refused
+			if o.needs != 0 && isMissing(t, o.needs) { // not Probe, which may be refused
 				t.Skipf("%s: there since Linux %s", o.needs, o.needs.Since())
 			}
+			reliesOn(t, o.relies...)
 			if slices.Contains(surroundings().open, o.needs) {
 				t.Skipf("it cannot be told whether there is: %s", o.needs)
 			}

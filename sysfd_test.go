@@ -39,6 +39,7 @@ const (
 type ability string
 
 const (
+	fileHandles    ability = "file handles"
 	seccompFilters ability = "seccomp filters"
 	killingFilters ability = "seccomp filters that kill a process"
 	namespaces     ability = "namespaces"
@@ -79,7 +80,7 @@ var environments = map[string]environment{
 			FeatureNamespaceHandle, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD, FeaturePassPidFD, FeaturePidFDID, FeatureNamespace, FeatureInfo,
 			FeatureOpenByID, FeatureExitStatus, FeatureXattr},
 		open:    []Feature{FeatureCgroupID},
-		without: []ability{killingFilters, mounting, ptracing, pidfs, threadWaits, messageQueues, statmounting, newIoctls},
+		without: []ability{fileHandles, killingFilters, mounting, ptracing, pidfs, threadWaits, messageQueues, statmounting, newIoctls},
 	},
 	"gvisor-2022": {
 		name:    "gVisor of 2022",
@@ -88,7 +89,7 @@ var environments = map[string]environment{
 			FeatureNamespaceHandle, FeatureSendSignal, FeaturePidFD, FeatureWait, FeatureGetFD, FeatureSetns, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD,
 			FeaturePassPidFD, FeatureThread, FeatureSignalTo, FeaturePidFDID, FeatureNamespace, FeatureInfo, FeatureOpenByID, FeatureExitStatus, FeatureXattr},
 		open:    []Feature{FeatureCgroupID},
-		without: []ability{killingFilters, mounting, ptracing, pidfs, threadWaits, messageQueues, statmounting, newIoctls},
+		without: []ability{fileHandles, killingFilters, mounting, ptracing, pidfs, threadWaits, messageQueues, statmounting, newIoctls},
 	},
 }
 
