@@ -306,9 +306,9 @@ func awaitTurn(where func() *parking) {
 
 // bothFlags runs a test for both ways to park.
 func bothFlags(t *testing.T, f func(t *testing.T, flags int)) {
+	needs(t, FeaturePidFD)
 	for name, flags := range map[string]int{"epoll": 0, "nonblock": PIDFD_NONBLOCK} {
 		t.Run(name, func(t *testing.T) {
-			needs(t, FeaturePidFD)
 			keepsDescriptors(t)
 			f(t, flags)
 		})

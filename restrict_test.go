@@ -746,7 +746,7 @@ func eachOperation(t *testing.T, f func(t *testing.T, o operation)) {
 	for _, o := range operations {
 		t.Run(o.name, func(t *testing.T) {
 			if o.needs != 0 && isMissing(t, o.needs) { // not Probe, which may be refused
-				t.Skipf("%s: there since Linux %s", o.needs, o.needs.Since())
+				skipWithout(t, o.needs)
 			}
 			reliesOn(t, o.relies...)
 			if slices.Contains(surroundings().open, o.needs) {

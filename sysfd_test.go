@@ -232,14 +232,18 @@ func keepsDescriptors(t *testing.T) {
 // known to be hidden. On a kernel that should have it, to lack it is a failure.
 func needs(t testing.TB, f Feature) {
 	t.Helper()
-	e := surroundings()
-	switch {
-	case !lacksFeature(t, f):
-	case slices.Contains(e.lacks, f):
-		t.Skipf("%s does not have it: %s", e.name, f)
-	default:
-		t.Skipf("%s: there since Linux %s, this is %s", f, f.Since(), release(t))
+	if lacksFeature(t, f) {
+		skipWithout(t, f)
 	}
+}
+
+// skipWithout skips a test of a feature that is missing.
+func skipWithout(t testing.TB, f Feature) {
+	t.Helper()
+	if e := surroundings(); slices.Contains(e.lacks, f) {
+		t.Skipf("%s does not have it: %s", e.name, f)
+	}
+	t.Skipf("%s: there since Linux %s, this is %s", f, f.Since(), release(t))
 }
 
 // probe tries a feature, with a process that has ended for what takes one.
