@@ -64,9 +64,7 @@ func init() {
 
 // A /proc in which the caller is not to be seen has other processes under the PIDs that it knows.
 func TestVerifyInnerProc(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no CLONE_NEWPID")
-	}
+	reliesOn(t, namespaces)
 	needsRoot(t)
 	needs(t, FeatureSetns)
 	keepsDescriptors(t)

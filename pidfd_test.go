@@ -254,6 +254,7 @@ func TestNotAPidFD(t *testing.T) {
 // A file on FUSE whose server does not answer can be any descriptor that someone has passed. To
 // say that it is no pidfd, nor what systemd passes, does not take the server.
 func TestSilentFileSystem(t *testing.T) {
+	reliesOn(t, mounting)
 	keepsDescriptors(t)
 	f, abort := silentFile(t)
 	fd := int(f.Fd())

@@ -492,7 +492,7 @@ var operations = []operation{
 		a, _ := socketpair(t, syscall.SOCK_STREAM)
 		return func() error { return second(PeerCredentials(a)) }
 	}},
-	{name: "PeerGroups", does: true, refused: []refusal{{calls: "direct_getsockopt"}}, prepare: func(t *testing.T, s *scene) func() error {
+	{name: "PeerGroups", relies: []ability{socketGroups}, does: true, refused: []refusal{{calls: "direct_getsockopt"}}, prepare: func(t *testing.T, s *scene) func() error {
 		a, _ := socketpair(t, syscall.SOCK_STREAM)
 		return func() error { return second(PeerGroups(a)) }
 	}},

@@ -47,6 +47,7 @@ const (
 	ptracing       ability = "ptrace(2) as Linux has it"
 	pidfs          ability = "pidfs, which tells a zombie from a process that was reaped"
 	threadWaits    ability = "a way to wait for a thread"
+	socketGroups   ability = "SO_PEERGROUPS"
 	messageQueues  ability = "POSIX message queues"
 	statmounting   ability = "statmount(2)"
 	newIoctls      ability = "ioctls that it does not know itself"
@@ -80,7 +81,7 @@ var environments = map[string]environment{
 			FeatureNamespaceHandle, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD, FeaturePassPidFD, FeaturePidFDID, FeatureNamespace, FeatureInfo,
 			FeatureOpenByID, FeatureExitStatus, FeatureXattr},
 		open:    []Feature{FeatureCgroupID},
-		without: []ability{fileHandles, killingFilters, mounting, ptracing, pidfs, threadWaits, messageQueues, statmounting, newIoctls},
+		without: []ability{fileHandles, killingFilters, mounting, ptracing, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls},
 	},
 	"gvisor-2022": {
 		name:    "gVisor of 2022",
@@ -89,7 +90,7 @@ var environments = map[string]environment{
 			FeatureNamespaceHandle, FeatureSendSignal, FeaturePidFD, FeatureWait, FeatureGetFD, FeatureSetns, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD,
 			FeaturePassPidFD, FeatureThread, FeatureSignalTo, FeaturePidFDID, FeatureNamespace, FeatureInfo, FeatureOpenByID, FeatureExitStatus, FeatureXattr},
 		open:    []Feature{FeatureCgroupID},
-		without: []ability{fileHandles, killingFilters, mounting, ptracing, pidfs, threadWaits, messageQueues, statmounting, newIoctls},
+		without: []ability{fileHandles, killingFilters, mounting, ptracing, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls},
 	},
 }
 

@@ -298,6 +298,7 @@ var taken = []group{
 		{Name: "BTRFS_SUPER_MAGIC"},
 		{Name: "CGROUP2_SUPER_MAGIC"},
 		{Name: "EXT4_SUPER_MAGIC"},
+		{Name: "NSFS_MAGIC"},
 		{Name: "OVERLAYFS_SUPER_MAGIC"},
 		{Name: "PID_FS_MAGIC"},
 		{Name: "PROC_SUPER_MAGIC"},
