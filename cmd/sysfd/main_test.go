@@ -576,6 +576,30 @@ func TestProbe(t *testing.T) {
 	}
 }
 
+// What a version has and does not show is told, and not what a vendor has added.
+func TestDisagreement(t *testing.T) {
+	yes, no := result{Feature: "a", Status: "yes", Since: "5.3"}, result{Feature: "b", Status: "no", Since: "5.4"}
+	old := result{Feature: "c", Status: "no", Since: "2.6.39"}
+	open := result{Feature: "d", Status: "not known", Since: "2.6.39"}
+	for _, test := range []struct {
+		release string
+		results []result
+		want    string // a part, "" for none
+	}{
+		{"6.18.44-cloud", []result{yes, open}, ""},
+		{"6.18.44-cloud", []result{yes, no, old}, "Linux 6.18.44-cloud should have: b, c.\n"},
+		{"5.4", []result{yes, no}, "should have: b."},
+		{"5.3.18", []result{yes, no}, ""},
+		{"4.18.0-vendor", []result{yes, no}, ""},
+		{"4.19.0-gvisor", []result{yes, no, old}, "hardly Linux 4.19.0-gvisor"},
+		{"4.4.0", []result{no, old}, "Linux 4.4.0 should have: c.\n"},
+	} {
+		if got := disagreement(test.release, test.results); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
+			t.Errorf("%s, %v: %q, want %q", test.release, test.results, got, test.want)
+		}
+	}
+}
+
 // A shell starts another process, to which exec hands on what the shell was passed.
 func TestExec(t *testing.T) {
 	cmd := sysfdCommand("activate", "--now", "-l", "127.0.0.1:0", "--fdname", "http", "--", "sh", "-c", `"$0" exec -- "$0" listen -json; exit $?`, os.Args[0])

@@ -3,18 +3,20 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sysfd/sysfd"
 )
@@ -61,14 +63,19 @@ func probe(c *call) error {
 	}
 	seen, err := p.activation()
 	results = append(results, newResult("activation by $LISTEN_PIDFDID", sysfd.FeaturePidFDID.Since(), seen, err))
-	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	release := string(bytes.TrimSpace(kernel))
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return err
+	}
+	release := unix.ByteSliceToString(name.Release[:])
+	note := disagreement(release, results)
 	if *asJSON {
 		return c.printJSON(struct {
 			Kernel   string   `json:"kernel,omitempty"`
 			GOARCH   string   `json:"goarch"`
 			Features []result `json:"features"`
-		}{release, runtime.GOARCH, results})
+			Note     string   `json:"note,omitempty"`
+		}{release, runtime.GOARCH, results, note})
 	}
 	var table strings.Builder
 	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
@@ -81,7 +88,44 @@ func probe(c *call) error {
 	for line := range strings.Lines(table.String()) {
 		fmt.Fprintln(c.out, strings.TrimRight(line, " \n"))
 	}
+	if note != "" {
+		fmt.Fprintf(c.out, "\n%s\n", note)
+	}
 	return nil
+}
+
+// disagreement says what it means if features do not go with the version of the kernel, or
+// returns "". To have what is younger alone is common, for vendors give it to older kernels.
+func disagreement(release string, results []result) string {
+	var missing []string
+	younger := false
+	for _, r := range results {
+		switch old := compareVersions(release, r.Since) < 0; {
+		case r.Status == "no" && !old:
+			missing = append(missing, r.Feature)
+		case r.Status == "yes" && old:
+			younger = true
+		}
+	}
+	switch {
+	case len(missing) == 0:
+		return ""
+	case younger:
+		return "This is hardly Linux " + release + ": it lacks what that has, and has what is younger. A sandbox such as gVisor answers in the place of the kernel."
+	}
+	return "Linux " + release + " should have: " + strings.Join(missing, ", ") + ".\n" +
+		"An emulator (qemu-user), a sandbox (gVisor) or a seccomp filter hides it from this program, or the kernel was built without it."
+}
+
+// compareVersions compares major and minor, of which the first is a release such as
+// "6.18.44-cloud".
+func compareVersions(release, since string) int {
+	numbers := func(version string) []int {
+		n := make([]int, 2)
+		fmt.Sscanf(version, "%d.%d", &n[0], &n[1])
+		return n
+	}
+	return slices.Compare(numbers(release), numbers(since))
 }
 
 // try asks for a feature and has it demonstrated.
