@@ -95,8 +95,8 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 // reaps or that is reaped without anybody waiting because SIGCHLD is ignored, has ended
 // for Wait when it was reaped: only then the kernel tells its status, with
 // [PIDFD_INFO_EXIT] (Linux 6.15). On Linux 6.9 to 6.14 the status is then unknown. Before
-// Linux 6.9 a pidfd does not tell when the process was reaped, and Wait returns when it
-// is a zombie. With [WaitExited] it does so everywhere.
+// Linux 6.9, and in gVisor, a pidfd does not tell when the process was reaped, and Wait
+// returns when it is a zombie. With [WaitExited] it does so everywhere.
 //
 // All callers of Wait and [PidFD.TryWait] on one PidFD get the same status, one of
 // them with Reaped set.
@@ -119,7 +119,7 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 //
 // Errors: EINVAL for options that do not exist; that of ctx ([context.Cause]), and then nothing
 // was reaped; [os.ErrClosed] when p is closed; one that matches [errors.ErrUnsupported]
-// before Linux 5.4; EMFILE and ENFILE if there is no descriptor left to park on, and ENOSPC
+// before Linux 5.4, and in gVisor for a pidfd of a thread; EMFILE and ENFILE if there is no descriptor left to park on, and ENOSPC
 // beyond /proc/sys/fs/epoll/max_user_watches.
 func (p *PidFD) Wait(ctx context.Context, options WaitOption) (r WaitResult, err error) {
 	if r, err = p.TryWait(options); err != nil || r.Ended {
