@@ -860,6 +860,7 @@ func (o operation) tryRefused(t *testing.T, s *scene, calls string, errno syscal
 // Under a supervisor (SECCOMP_RET_USER_NOTIF) each call can take as long as that likes. The rest
 // of the program runs meanwhile: here the supervisor itself, which has but one processor to run on.
 func TestRestrictSupervised(t *testing.T) {
+	reliesOn(t, supervisors)
 	if !again(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "GOMAXPROCS=1") }) {
 		return
 	}

@@ -42,6 +42,7 @@ const (
 	fileHandles    ability = "file handles"
 	seccompFilters ability = "seccomp filters"
 	killingFilters ability = "seccomp filters that kill a process"
+	supervisors    ability = "seccomp filters with a supervisor"
 	namespaces     ability = "namespaces"
 	mounting       ability = "file systems to mount, but tmpfs"
 	ptracing       ability = "ptrace(2) as Linux has it"
@@ -81,7 +82,7 @@ var environments = map[string]environment{
 			FeatureNamespaceHandle, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD, FeaturePassPidFD, FeaturePidFDID, FeatureNamespace, FeatureInfo,
 			FeatureOpenByID, FeatureExitStatus, FeatureXattr},
 		open:    []Feature{FeatureCgroupID},
-		without: []ability{fileHandles, killingFilters, mounting, ptracing, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls},
+		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls},
 	},
 	"gvisor-2022": {
 		name:    "gVisor of 2022",
@@ -90,7 +91,7 @@ var environments = map[string]environment{
 			FeatureNamespaceHandle, FeatureSendSignal, FeaturePidFD, FeatureWait, FeatureGetFD, FeatureSetns, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD,
 			FeaturePassPidFD, FeatureThread, FeatureSignalTo, FeaturePidFDID, FeatureNamespace, FeatureInfo, FeatureOpenByID, FeatureExitStatus, FeatureXattr},
 		open:    []Feature{FeatureCgroupID},
-		without: []ability{fileHandles, killingFilters, mounting, ptracing, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls},
+		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls},
 	},
 }
 
