@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -59,8 +60,13 @@ func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 // process on this machine that made it, which says nothing about the other end.
 //
 // Errors: ENODATA if the socket has no peer: it is not connected, or a datagram socket that
-// is not of a socketpair, or not a Unix socket. ENOTSOCK if it is none. Those of conn.
+// is not of a socketpair, or not a Unix socket. ENOTSOCK if it is none. One that matches
+// [errors.ErrUnsupported] in a sandbox that answers with the IDs of the caller, whoever the peer
+// is: gVisor of 2022. EMFILE: the first call asks for that with a socket of its own. Those of conn.
 func PeerCredentials(conn syscall.Conn) (syscall.Ucred, error) {
+	if err := peersAreRecorded(); err != nil {
+		return syscall.Ucred{}, err
+	}
 	var peer struct { // what the function below writes to is one allocation
 		syscall.Ucred
 		errno syscall.Errno
@@ -76,6 +82,35 @@ func PeerCredentials(conn syscall.Conn) (syscall.Ucred, error) {
 		return syscall.Ucred{}, noPeer()
 	}
 	return peer.Ucred, nil
+}
+
+// What peersAreRecorded has found out.
+var peersRecorded atomic.Int32
+
+const yes, no = 1, 2
+
+// peersAreRecorded returns an error where SO_PEERCRED is about the caller, whoever the peer is, as
+// in gVisor of 2022: it then has an answer for a socket that has no peer. It asks once.
+func peersAreRecorded() error {
+	if peersRecorded.Load() == 0 {
+		fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if outOfResources(err) {
+			return os.NewSyscallError("socket", err)
+		}
+		state := int32(yes)
+		if err == nil { // or else a filter lets this process have no sockets but those it was passed
+			defer syscall.Close(fd)
+			c := syscall.Ucred{Uid: nobodyAtAll}
+			if errno := peerCred(fd, &c); errno == 0 && c.Uid != nobodyAtAll {
+				state = no
+			}
+		}
+		peersRecorded.Store(state)
+	}
+	if peersRecorded.Load() == no {
+		return refused(syscall.EOPNOTSUPP, "SO_PEERCRED is not about the peer of a socket here").as(errors.ErrUnsupported)
+	}
+	return nil
 }
 
 // nobodyAtAll is the ID that no user and no group can have, (uid_t)-1.

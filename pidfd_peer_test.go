@@ -365,6 +365,27 @@ func isFrom(t *testing.T, conn syscall.Conn, want syscall.Ucred, groups []uint32
 	}
 }
 
+// Where SO_PEERCRED is about the caller, whoever the peer is, that passes for nobody's rights.
+func TestPeerCredentialsRecorded(t *testing.T) {
+	keepsDescriptors(t)
+	a, _ := socketpair(t, syscall.SOCK_STREAM)
+	defer peersRecorded.Store(0)
+	for range 2 {
+		peersRecorded.Store(0)
+		_, err := PeerCredentials(a)
+		if surroundings().name == environments["gvisor-2022"].name {
+			matches(t, err, errors.ErrUnsupported)
+		} else if err != nil || peersRecorded.Load() != yes {
+			t.Errorf("%v, %d", err, peersRecorded.Load())
+		}
+	}
+	peersRecorded.Store(no)
+	c, err := PeerCredentials(a)
+	if matches(t, err, errors.ErrUnsupported); c != (syscall.Ucred{}) {
+		t.Errorf("%+v", c)
+	}
+}
+
 func TestPeerCredentials(t *testing.T) {
 	keepsDescriptors(t)
 	self := syscall.Ucred{Pid: int32(os.Getpid()), Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())}

@@ -45,7 +45,7 @@ var differsInAll = map[string]difference{
 	"TestIsFD":                   {why: "SO_ACCEPTCONN of a netlink socket is ENOPROTOOPT"},
 	"TestPeerCredentials":        {why: "there is no SO_PEERGROUPS"},
 	"TestPeerCredentialsOfOther": {why: "there is no SO_PEERGROUPS"},
-	"TestPeerCredentialsNone":    {why: "SO_PEERCRED of a socket without a peer is EINVAL, or that of the caller"},
+	"TestPeerCredentialsNone":    {why: "SO_PEERCRED of a socket without a peer is EINVAL, or PeerCredentials is unsupported"},
 	"TestNotifyFull":             {why: "of several senders one is not woken when there is room again", sometimes: true},
 	"TestNotifyFullAndGone":      {why: "a sender is not woken when the receiver closes the socket whose queue is full"},
 }
@@ -59,7 +59,7 @@ var of2022 = release{
 		"TestListenAcrossExec":          {why: "SO_ACCEPTCONN of a listening Unix socket is 0"},
 		"TestMountIDOfRefused":          {why: "/proc/PID/fdinfo has no mnt_id"},
 		"TestNamespaceHandle":           {why: "/proc/PID/ns has no uts"},
-		"TestPeerCredentialsOutOfSight": {why: "SO_PEERCRED is about the caller, whoever the peer is"},
+		"TestPeerCredentialsOutOfSight": {why: "SO_PEERCRED is about the caller, whoever the peer is, so that PeerCredentials is unsupported"},
 		"TestRestrictFromStart":         {why: "clone(2) gives no pidfd"},
 		"TestRestrictNoProc":            {why: "a mount cannot be made private"},
 		"TestWaitAdopted":               {why: "there is no PR_SET_CHILD_SUBREAPER"},
