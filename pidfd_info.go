@@ -4,6 +4,7 @@ package sysfd
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -167,9 +168,19 @@ func (p *PidFD) NSPIDs() ([]int, error) {
 func (p *PidFD) GetXattr(name string) (value []byte, err error) {
 	err = p.xattr("fgetxattr", name, func() (errno syscall.Errno) {
 		value, errno = readXattr(func(buf []byte) (int, syscall.Errno) { return fgetxattr(p.fd, name, buf) })
+		if errno == 0 && len(value) == 0 && !p.mayHaveXattr(name) {
+			return syscall.ENODATA
+		}
 		return errno
 	})
 	return value, err
+}
+
+// mayHaveXattr is for an empty value, with which the kernel also answers as long as a process has no
+// attributes at all (fs/pidfs.c, pidfs_xattr_get, as of Linux 6.18).
+func (p *PidFD) mayHaveXattr(name string) bool {
+	list, errno := readXattr(func(buf []byte) (int, syscall.Errno) { return flistxattr(p.fd, buf) })
+	return errno != 0 || slices.Contains(strings.Split(string(list), "\x00"), name)
 }
 
 // SetXattr sets an extended attribute; see [PidFD.GetXattr]. flags is 0,
