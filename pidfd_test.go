@@ -803,6 +803,55 @@ func TestPidFDSyscallConnRead(t *testing.T) {
 	}
 }
 
+// A function that is given the descriptor may panic or end its goroutine. The PidFD can be
+// used afterwards, and closed, also by the function itself.
+func TestPidFDSyscallConnFunctionLeaves(t *testing.T) {
+	for name, call := range map[string]func(p *PidFD, conn syscall.RawConn, f func()){
+		"Control": func(p *PidFD, conn syscall.RawConn, f func()) { conn.Control(func(uintptr) { f() }) },
+		"Read":    func(p *PidFD, conn syscall.RawConn, f func()) { conn.Read(func(uintptr) bool { f(); return true }) },
+		"Write":   func(p *PidFD, conn syscall.RawConn, f func()) { conn.Write(func(uintptr) bool { f(); return true }) },
+		"Verify":  func(p *PidFD, conn syscall.RawConn, f func()) { p.Verify(func() error { f(); return nil }) },
+	} {
+		for how, leave := range map[string]func(){"panics": func() { panic("of the test") }, "ends": runtime.Goexit} {
+			for _, closes := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s %s, closes %v", name, how, closes), func(t *testing.T) {
+					bothFlags(t, func(t *testing.T, flags int) {
+						p := exiter(t, 0).open(flags)
+						conn, err := p.SyscallConn()
+						if err != nil {
+							t.Fatal(err)
+						}
+						left := make(chan bool)
+						go func() {
+							defer close(left)
+							defer func() { recover() }()
+							call(p, conn, func() {
+								if closes {
+									p.Close()
+								}
+								leave()
+							})
+							t.Error("it has returned")
+						}()
+						<-left
+						if !closes {
+							if _, err := p.Wait(giveUp(), 0); gaveUp(err) != nil {
+								t.Error(err)
+							}
+							if err := p.Close(); err != nil {
+								t.Error(err)
+							}
+						}
+						if _, errno := fcntl(p.fd, syscall.F_GETFD, 0); errno != syscall.EBADF {
+							t.Errorf("after Close: %v", errno)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
 // What is forgotten is closed: a PidFD, one that Wait has parked on, a set and its members.
 func TestPidFDForgotten(t *testing.T) {
 	keepsDescriptors(t)

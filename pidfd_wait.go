@@ -147,21 +147,26 @@ func (p *PidFD) Wait(ctx context.Context, options WaitOption) (r WaitResult, err
 }
 
 // await parks in w until look returns true, which is called with p acquired. While it is parked it
-// does not keep Close from closing.
+// does not keep Close from closing. look may panic or end its goroutine.
 func (p *PidFD) await(ctx context.Context, w *parking, also <-chan struct{}, look func() bool) error {
 	var errClosed error
 	done, last := false, false
-	err := w.wait(ctx, also, func() bool {
+	defer func() {
+		if last {
+			p.closeFD()
+		}
+	}()
+	err := w.wait(ctx, also, func() (leave bool) {
 		if errClosed = p.acquire(); errClosed != nil {
 			return true
 		}
+		defer func() {
+			last = p.uses.Add(-1) == closing
+			leave = last || done
+		}()
 		done = look()
-		last = p.uses.Add(-1) == closing
-		return last || done
+		return
 	})
-	if last {
-		p.closeFD()
-	}
 	switch {
 	case done:
 		return nil
