@@ -233,18 +233,21 @@ func (p *PidFD) closeFD() error {
 // other calls that are under way, nor for a [WaitSet] that p is in: the descriptor itself is closed
 // when the last of them is done with it. A second Close returns [os.ErrClosed].
 func (p *PidFD) Close() error {
-	if err := p.acquire(); err != nil {
-		return err
+	if p == nil {
+		return os.ErrInvalid
 	}
-	if p.uses.Or(closing)&closing != 0 {
-		p.release()
-		return os.ErrClosed
+	for n := p.uses.Load(); ; n = p.uses.Load() {
+		if n <= 0 {
+			return os.ErrClosed
+		}
+		if p.uses.CompareAndSwap(n, n|closing) {
+			break
+		}
 	}
 	if w := p.parking.Load(); w != nil {
 		w.interrupt()
 	}
-	p.uses.Add(-1) // the owner
-	return p.release()
+	return p.release() // of the owner
 }
 
 // String returns "pidfd:" and what the PidFD was opened by, for messages.
