@@ -889,6 +889,49 @@ func TestPidFDForgotten(t *testing.T) {
 	}
 }
 
+// A PidFD that was closed and is forgotten afterwards closes nothing: its number is that of another file.
+func TestPidFDClosedAndForgotten(t *testing.T) {
+	keepsDescriptors(t)
+	k := exiter(t, 0)
+	null := int(openNull(t).Fd())
+	var strangers []int
+	func() {
+		for _, flags := range []int{0, PIDFD_NONBLOCK} {
+			for _, parks := range []bool{false, true} {
+				p, err := OpenPidFD(k.pid, flags)
+				if err != nil {
+					t.Fatal(err)
+				}
+				fds := []int{p.fd}
+				if parks {
+					if _, err := p.Wait(giveUp(), 0); gaveUp(err) != nil {
+						t.Fatal(err)
+					}
+					withFD(p.parking.Load().file, func(fd int) { fds = slices.Compact(append(fds, fd)) })
+				}
+				if err := p.Close(); err != nil {
+					t.Error(err)
+				}
+				for _, fd := range fds {
+					if _, errno := fcntl(fd, syscall.F_GETFD, 0); errno != syscall.EBADF {
+						t.Errorf("after Close: %v", errno)
+					}
+					if err := syscall.Dup3(null, fd, syscall.O_CLOEXEC); err != nil {
+						t.Fatal(err)
+					}
+				}
+				strangers = append(strangers, fds...)
+			}
+		}
+	}()
+	collector.Run()
+	for _, fd := range strangers {
+		if err := syscall.Close(fd); err != nil {
+			t.Errorf("%d: %v", fd, err)
+		}
+	}
+}
+
 // At the limit of descriptors there is a clear error, and below it all works again.
 func TestPidFDOutOfDescriptors(t *testing.T) {
 	keepsDescriptors(t)
