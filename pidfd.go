@@ -489,7 +489,7 @@ func (p *PidFD) pid() (int, error) {
 	switch {
 	case err == nil:
 		return int(info.PID), nil
-	case errors.Is(err, os.ErrProcessDone), errors.Is(err, syscall.EREMOTE):
+	case errors.Is(err, os.ErrProcessDone):
 		return 0, err
 	case errors.Is(err, syscall.ESRCH), errors.Is(err, errors.ErrUnsupported):
 		return p.fdinfoPID(err)

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sysfd/sysfd/internal/collector"
 )
 
@@ -1115,5 +1117,186 @@ func TestTakePidFD(t *testing.T) {
 	}
 	if err := cmd.Process.Signal(syscall.Signal(0)); err != nil {
 		t.Error(err)
+	}
+}
+
+// reapedPidFD ends a child and returns a pidfd of it.
+func reapedPidFD(t *testing.T) *PidFD {
+	t.Helper()
+	cmd := sleeper(t)
+	p := openPidFD(t, cmd.Process.Pid)
+	reap(cmd)
+	return p
+}
+
+// The kernel tells what is a pidfd, or else /proc does. Without either it is not certain.
+func TestIsPidFD(t *testing.T) {
+	keepsDescriptors(t)
+	live, reaped, null := openPidFD(t, os.Getpid()).fd, reapedPidFD(t).fd, int(openNull(t).Fd())
+	path, err := openat(AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(live), O_PATH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(path)
+	noProc := map[int]syscall.Errno{unix.SYS_READLINKAT: syscall.ENOENT}
+	elsewhere := map[int]syscall.Errno{unix.SYS_READLINKAT: syscall.ENOENT, unix.SYS_PIDFD_SEND_SIGNAL: syscall.EINVAL}
+	forbidden := map[int]syscall.Errno{unix.SYS_PIDFD_SEND_SIGNAL: syscall.EPERM}
+	neither := map[int]syscall.Errno{unix.SYS_READLINKAT: syscall.ENOENT, unix.SYS_PIDFD_SEND_SIGNAL: syscall.EPERM}
+	for _, test := range []struct {
+		fd       int
+		refused  map[int]syscall.Errno
+		is, sure bool
+	}{
+		{live, nil, true, true}, {live, noProc, true, true}, {live, elsewhere, true, true}, {live, forbidden, true, true}, {live, neither, false, false},
+		{reaped, nil, true, true}, {reaped, noProc, true, true}, {reaped, forbidden, true, true},
+		{null, nil, false, true}, {null, forbidden, false, true}, {null, noProc, false, false}, {null, neither, false, false},
+		{path, nil, true, true},
+	} {
+		underFilter(t, func() error { return refuse(test.refused) }, func() {
+			if is, sure := isPidFD(test.fd); is != test.is || sure != test.sure {
+				t.Errorf("%+v: %v, %v", test, is, sure)
+			}
+		})
+	}
+}
+
+// What is not on pidfs is not asked for its file system, if there is another way to tell that it
+// is no pidfd. And what shares its inode with pidfds of old kernels is none.
+func TestProvePidfsAsksLittle(t *testing.T) {
+	keepsDescriptors(t)
+	needs(t, FeatureThread) // as old as pidfs
+	const (
+		open   = unix.SYS_PIDFD_OPEN
+		signal = unix.SYS_PIDFD_SEND_SIGNAL
+		link   = unix.SYS_READLINKAT
+	)
+	p, null := openPidFD(t, os.Getpid()), int(openNull(t).Fd())
+	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(epoll)
+	fstatfs, ok := answersTo("fstatfs", 0)
+	if !ok {
+		t.Skip("not on " + runtime.GOARCH)
+	}
+	for _, test := range []struct {
+		known   bool // what tells pidfs
+		fd      int
+		refused []int
+		statfs  bool // may be asked for
+		is      bool
+	}{
+		{known: true, fd: null, refused: []int{open, signal, link}},
+		{known: true, fd: p.fd, refused: []int{open, signal, link}, is: true},
+		{fd: null, refused: []int{open}},
+		{fd: null, refused: []int{open, signal}},
+		{fd: epoll, refused: []int{open}},
+		{fd: epoll, refused: []int{open, signal, link}, statfs: true},
+		{fd: p.fd, refused: []int{open, signal, link}, statfs: true, is: true},
+	} {
+		forgetPidfs()
+		if test.known {
+			provePidfs(null)
+		}
+		refused := map[int]syscall.Errno{}
+		for _, nr := range test.refused {
+			refused[nr] = syscall.EPERM
+		}
+		if !test.statfs {
+			for nr := range fstatfs {
+				refused[nr] = syscall.EIO
+			}
+		}
+		underFilter(t, func() error { return refuse(refused) }, func() {
+			switch _, err := provePidfs(test.fd); {
+			case !test.is:
+				matches(t, err, ErrNotPidFD, syscall.EBADF)
+			case err != nil:
+				t.Errorf("%+v: %v", test, err)
+			}
+		})
+	}
+	forgetPidfs()
+}
+
+// What kernels answer that are not the one of this machine.
+func TestPidFDOnOtherKernels(t *testing.T) {
+	needs(t, FeatureOpenByID)
+	keepsDescriptors(t)
+	cmd := sleeper(t)
+	pid := cmd.Process.Pid
+	p := openPidFD(t, pid)
+	id := idOf(t, p)
+	forgetPidfs()
+	idOf(t, p)
+	type answers = map[int]syscall.Errno
+	for name, test := range map[string]struct {
+		answers answers
+		do      func() error
+		want    []error
+	}{
+		"OpenPidFD with a flag that is not known": {
+			answers{unix.SYS_PIDFD_OPEN: syscall.EINVAL},
+			func() error { return closed(OpenPidFD(pid, PIDFD_NONBLOCK)) },
+			[]error{syscall.EINVAL, errors.ErrUnsupported},
+		},
+		"OpenPidFD without flags": {
+			answers{unix.SYS_PIDFD_OPEN: syscall.EINVAL},
+			func() error { return closed(OpenPidFD(pid, 0)) },
+			[]error{syscall.EINVAL},
+		},
+		"OpenPidFDByID before 6.11": {
+			answers{unix.SYS_OPEN_BY_HANDLE_AT: syscall.EPERM, unix.SYS_NAME_TO_HANDLE_AT: syscall.EOPNOTSUPP},
+			func() error { return closed(OpenPidFDByID(id)) },
+			[]error{errors.ErrUnsupported},
+		},
+		"OpenPidFDByID of a thread before 6.17": {
+			answers{unix.SYS_OPEN_BY_HANDLE_AT: syscall.ESRCH},
+			func() error { return closed(OpenPidFDByID(id)) },
+			[]error{syscall.ESRCH, os.ErrProcessDone},
+		},
+		"PID before 6.18, with a parent that has none here": {
+			answers{unix.SYS_IOCTL: syscall.ESRCH},
+			func() error {
+				got, err := p.PID()
+				if err == nil && got != pid {
+					return fmt.Errorf("PID %d, want %d", got, pid)
+				}
+				return err
+			},
+			works,
+		},
+		"Info before 6.18, with a parent that has none here": {
+			answers{unix.SYS_IOCTL: syscall.ESRCH},
+			func() error { return second(p.Info(PIDFD_INFO_PID)) },
+			[]error{syscall.ESRCH},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			underFilter(t, func() error { return refuse(test.answers) }, func() { comesTo(test.want)(t, test.do()) })
+		})
+	}
+	// A kernel that knows the flag does not say EINVAL about this process.
+	underFilter(t, func() error { return refuseUnless(int32(os.Getpid()), unix.SYS_PIDFD_OPEN, syscall.EINVAL) }, func() {
+		matches(t, closed(OpenPidFD(pid, PIDFD_NONBLOCK)), syscall.EINVAL)
+	})
+}
+
+// A security module may have other words for what the kernel calls EPERM. The process is there.
+func TestReapedForbidden(t *testing.T) {
+	keepsDescriptors(t)
+	p := openPidFD(t, os.Getpid())
+	for _, errno := range []syscall.Errno{syscall.EPERM, syscall.EACCES, syscall.ENOENT} {
+		underFilter(t, func() error { return refuseUnless(-1, unix.SYS_PIDFD_SEND_SIGNAL, errno) }, func() {
+			if errno := reaped(p.fd); errno != 0 {
+				t.Error(errno)
+			}
+		})
+		underFilter(t, func() error { return refuse(map[int]syscall.Errno{unix.SYS_PIDFD_SEND_SIGNAL: errno}) }, func() {
+			if got := reaped(p.fd); got != errno {
+				t.Errorf("%v, want %v", got, errno)
+			}
+		})
 	}
 }

@@ -417,6 +417,9 @@ var operations = []operation{
 	{name: "PidFD.TryWait", needs: FeatureWait, does: true, refused: []refusal{{calls: "waitid"}}, do: func(s *scene) error {
 		return second(s.child.TryWait(0))
 	}},
+	{name: "PidFD.TryWait with WaitExited", needs: FeatureWait, does: true, refused: []refusal{{calls: "waitid"}, {calls: "ppoll ppoll_time32"}}, do: func(s *scene) error {
+		return second(s.child.TryWait(WaitExited))
+	}},
 	{name: "PidFD.TryWait for no child", needs: FeatureWait, does: true, refused: []refusal{{calls: "waitid"}, {calls: "ppoll ppoll_time32"}}, prepare: func(t *testing.T, s *scene) func() error {
 		if s.other == nil {
 			t.Skip("the parent is out of sight")
@@ -1222,7 +1225,7 @@ func TestRestrictPIDNamespace(t *testing.T) {
 				p := openPidFD(t, os.Getpid())
 				id, _ := p.ID()
 				cmd.Env = append(cmd.Env, outsideVar+"="+ProcessRef{PID: os.Getpid(), ID: id}.String())
-				cmd.ExtraFiles = append(cmd.ExtraFiles, duplicateOf(t, p))
+				cmd.ExtraFiles = append(cmd.ExtraFiles, duplicateOf(t, p), duplicateOf(t, reapedPidFD(t)))
 				cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
 			}) {
 				return
@@ -1254,9 +1257,28 @@ func TestRestrictPIDNamespace(t *testing.T) {
 			isRunning(t, outside, WaitExited)
 			matches(t, outside.SendSignal(0), syscall.EINVAL)
 			matches(t, outside.Verify(func() error { return nil }), syscall.EREMOTE)
+
+			// Of one outside that was reaped it is not known that it was. Linux 6.16 and 6.17 say ESRCH of either.
+			gone, err := NewPidFD(5)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer gone.Close()
 			if !olderThan(t, "6.13") {
-				matches(t, second(outside.PID()), syscall.EREMOTE)
-				matches(t, second(outside.Info(PIDFD_INFO_PID)), syscall.EREMOTE)
+				check := func() {
+					for _, p := range []*PidFD{outside, gone} {
+						matches(t, second(p.PID()), syscall.EREMOTE)
+						matches(t, second(p.Info(PIDFD_INFO_PID)), syscall.EREMOTE)
+					}
+					r, err := gone.TryWait(0)
+					if err != nil || !r.Ended {
+						t.Errorf("%+v, %v", r, err)
+					}
+					isUnknown(t, r)
+					matches(t, r.Unknown, syscall.EREMOTE)
+				}
+				check()
+				underFilter(t, func() error { return refuse(map[int]syscall.Errno{unix.SYS_IOCTL: syscall.ESRCH}) }, check)
 			}
 
 			passed(t, s.self.ID)

@@ -319,6 +319,7 @@ const (
 	retKillProcess = 0x80000000
 	retErrno       = 0x00050000
 	retUserNotif   = 0x7fc00000
+	retAllow       = 0x7fff0000
 )
 
 // refuse makes system calls fail on the calling thread, as older kernels do and
@@ -331,6 +332,41 @@ func refuse(calls map[int]syscall.Errno) error {
 	return filter(answers)
 }
 
+// refuseUnless makes one system call fail on the calling thread, unless the low 32 bits of its
+// first argument are these.
+func refuseUnless(arg int32, nr int, errno syscall.Errno) error {
+	low := uint32(16) // in a struct seccomp_data
+	if bigEndian {
+		low += 4
+	}
+	_, err := installProgram([]syscall.SockFilter{
+		{Code: syscall.BPF_LD | syscall.BPF_W | syscall.BPF_ABS},
+		{Code: syscall.BPF_JMP | syscall.BPF_JEQ | syscall.BPF_K, Jf: 3, K: uint32(nr)},
+		{Code: syscall.BPF_LD | syscall.BPF_W | syscall.BPF_ABS, K: low},
+		{Code: syscall.BPF_JMP | syscall.BPF_JEQ | syscall.BPF_K, Jt: 1, K: uint32(arg)},
+		{Code: syscall.BPF_RET | syscall.BPF_K, K: retErrno | uint32(errno)},
+		{Code: syscall.BPF_RET | syscall.BPF_K, K: retAllow},
+	}, 0)
+	return err
+}
+
+// underFilter calls f on a thread that has a filter.
+func underFilter(t *testing.T, install func() error, f func()) {
+	t.Helper()
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator has no seccomp filters")
+	}
+	var err error
+	onThrowawayThread(func() {
+		if err = install(); err == nil {
+			f()
+		}
+	})
+	if err != nil {
+		lacks(t, "seccomp filters: "+err.Error())
+	}
+}
+
 // filter installs a seccomp filter on the calling thread. It stays with what that
 // starts and executes.
 func filter(answers map[int]uint32) error {
@@ -340,15 +376,17 @@ func filter(answers map[int]uint32) error {
 
 // installFilter returns what seccomp(2) does: with filterNewListener a descriptor.
 func installFilter(answers map[int]uint32, flags uintptr) (int, error) {
-	const prSetNoNewPrivs, setModeFilter = 38, 1
-	const retAllow = 0x7fff0000
 	program := []syscall.SockFilter{{Code: syscall.BPF_LD | syscall.BPF_W | syscall.BPF_ABS}} // the number
 	for nr, answer := range answers {
 		program = append(program,
 			syscall.SockFilter{Code: syscall.BPF_JMP | syscall.BPF_JEQ | syscall.BPF_K, Jf: 1, K: uint32(nr)},
 			syscall.SockFilter{Code: syscall.BPF_RET | syscall.BPF_K, K: answer})
 	}
-	program = append(program, syscall.SockFilter{Code: syscall.BPF_RET | syscall.BPF_K, K: retAllow})
+	return installProgram(append(program, syscall.SockFilter{Code: syscall.BPF_RET | syscall.BPF_K, K: retAllow}), flags)
+}
+
+func installProgram(program []syscall.SockFilter, flags uintptr) (int, error) {
+	const prSetNoNewPrivs, setModeFilter = 38, 1
 	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); errno != 0 {
 		return -1, errno
 	}
