@@ -1278,7 +1278,7 @@ func TestPidFDOnOtherKernels(t *testing.T) {
 		})
 	}
 	// A kernel that knows the flag does not say EINVAL about this process.
-	underFilter(t, func() error { return refuseUnless(int32(os.Getpid()), unix.SYS_PIDFD_OPEN, syscall.EINVAL) }, func() {
+	underFilter(t, func() error { return refuseUnless(0, int32(os.Getpid()), unix.SYS_PIDFD_OPEN, syscall.EINVAL) }, func() {
 		matches(t, closed(OpenPidFD(pid, PIDFD_NONBLOCK)), syscall.EINVAL)
 	})
 }
@@ -1288,7 +1288,7 @@ func TestReapedForbidden(t *testing.T) {
 	keepsDescriptors(t)
 	p := openPidFD(t, os.Getpid())
 	for _, errno := range []syscall.Errno{syscall.EPERM, syscall.EACCES, syscall.ENOENT} {
-		underFilter(t, func() error { return refuseUnless(-1, unix.SYS_PIDFD_SEND_SIGNAL, errno) }, func() {
+		underFilter(t, func() error { return refuseUnless(0, -1, unix.SYS_PIDFD_SEND_SIGNAL, errno) }, func() {
 			if errno := reaped(p.fd); errno != 0 {
 				t.Error(errno)
 			}

@@ -1250,3 +1250,34 @@ func TestWaitOnLinux53(t *testing.T) {
 		matches(t, err, syscall.EINVAL, errors.ErrUnsupported)
 	})
 }
+
+// Between the look that takes nothing away and the one that reaps, someone else may have reaped it,
+// or be about to: the status is known then, and it was not this call.
+func TestWaitSomeoneElseWasFaster(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.ECHILD, 0} {
+		bothFlags(t, func(t *testing.T, flags int) {
+			k := exiter(t, 3)
+			p := k.open(flags)
+			k.exit()
+			awaitEnd(t, k.guard)
+			const look = syscall.WEXITED | syscall.WNOHANG | syscall.WALL | syscall.WNOWAIT
+			underFilter(t, func() error { return refuseUnless(3, look, unix.SYS_WAITID, errno) }, func() {
+				r, err := p.TryWait(0)
+				isEnd(t, r, err, exitCode(3), false)
+			})
+			r, err := p.TryWait(0)
+			isEnd(t, r, err, exitCode(3), true)
+		})
+	}
+}
+
+// For a child that runs TryWait asks waitid(2) and nothing else.
+func TestTryWaitAsksOnce(t *testing.T) {
+	keepsDescriptors(t)
+	p := exiter(t, 0).guard
+	calls, _ := answersTo("ppoll ppoll_time32 fcntl ioctl", retErrno|uint32(syscall.EIO))
+	underFilter(t, func() error { return filter(calls) }, func() {
+		isRunning(t, p, 0)
+		isRunning(t, p, WaitNoReap)
+	})
+}

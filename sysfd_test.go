@@ -332,10 +332,10 @@ func refuse(calls map[int]syscall.Errno) error {
 	return filter(answers)
 }
 
-// refuseUnless makes one system call fail on the calling thread, unless the low 32 bits of its
-// first argument are these.
-func refuseUnless(arg int32, nr int, errno syscall.Errno) error {
-	low := uint32(16) // in a struct seccomp_data
+// refuseUnless makes one system call fail on the calling thread, unless the low 32 bits of an
+// argument of it are these. The first argument has the index 0.
+func refuseUnless(index int, arg int32, nr int, errno syscall.Errno) error {
+	low := 16 + 8*uint32(index) // in a struct seccomp_data
 	if bigEndian {
 		low += 4
 	}
