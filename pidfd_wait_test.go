@@ -781,8 +781,11 @@ func TestWaitHeldByTracer(t *testing.T) {
 		if line := tracer.line(); line != "traces" {
 			t.Fatal(line)
 		}
-		reaped, exited := startWait(context.Background(), p, 0), startWait(context.Background(), p, WaitExited)
+		reaped := startWait(context.Background(), p, 0)
 		awaitParked(p)
+		waits := make(chan bool) // for the other one, who is the first to hear of it
+		exited := startWait(&doneLater{context.Background(), 0, 1, func() { close(waits) }}, p, WaitExited)
+		<-waits
 		k.exit()
 		r, err := exited.result()
 		for range 2 {
@@ -1279,5 +1282,25 @@ func TestTryWaitAsksOnce(t *testing.T) {
 	underFilter(t, func() error { return filter(calls) }, func() {
 		isRunning(t, p, 0)
 		isRunning(t, p, WaitNoReap)
+	})
+}
+
+// Once no one can reap a process any more, what is known of it does not change, and is not asked for.
+func TestTryWaitAsksNoMore(t *testing.T) {
+	needs(t, FeatureExitStatus)
+	keepsDescriptors(t)
+	k := exiter(t, 3)
+	child, other := k.open(0), k.guard
+	k.exit()
+	r, err := child.Wait(context.Background(), 0)
+	isEnd(t, r, err, exitCode(3), true)
+	r, err = other.Wait(context.Background(), 0)
+	isEnd(t, r, err, exitCode(3), false)
+	calls, _ := answersTo("waitid ppoll ppoll_time32 ioctl", retErrno|uint32(syscall.EIO))
+	underFilter(t, func() error { return filter(calls) }, func() {
+		for _, p := range []*PidFD{child, other} {
+			r, err := p.TryWait(WaitExited)
+			isEnd(t, r, err, exitCode(3), false)
+		}
 	})
 }
