@@ -742,3 +742,26 @@ func BenchmarkPidFDInfo(b *testing.B) {
 		}
 	})
 }
+
+// A filter can have the ioctl do nothing and return 0, as of a process of root's that has ended
+// with status 0. That is no answer.
+func TestPidFDInfoFaked(t *testing.T) {
+	keepsDescriptors(t)
+	cmd := sleeper(t)
+	pid := cmd.Process.Pid
+	p, gone := openPidFD(t, pid), reapedPidFD(t)
+	underFilter(t, func() error { return refuse(map[int]syscall.Errno{unix.SYS_IOCTL: 0}) }, func() {
+		for _, mask := range []uint64{0, PIDFD_INFO_PID, PIDFD_INFO_PID | PIDFD_INFO_CREDS | PIDFD_INFO_EXIT, 1<<64 - 1} {
+			matches(t, second(p.Info(mask)), errors.ErrUnsupported)
+		}
+		if got, err := p.PID(); err != nil || got != pid { // from /proc
+			t.Errorf("PID %d, %v", got, err)
+		}
+		r, err := gone.TryWait(0)
+		if err != nil || !r.Ended {
+			t.Errorf("%+v, %v", r, err)
+		}
+		isUnknown(t, r)
+		matches(t, r.Unknown, errors.ErrUnsupported)
+	})
+}

@@ -218,7 +218,14 @@ func pidfdGetInfo(fd int, info *pidfdInfo) syscall.Errno {
 	if errno := check32(fd); errno != 0 {
 		return errno
 	}
+	// No kernel leaves this bit there. A seccomp filter that has the call do nothing does, and what
+	// it says would be that the process is root's, and has ended with status 0.
+	const unanswered = 1 << 63
+	info.Mask |= unanswered
 	_, _, errno := syscall.Syscall(unix.SYS_IOCTL, uintptr(fd), _PIDFD_GET_INFO, uintptr(unsafe.Pointer(info)))
+	if errno == 0 && info.Mask&unanswered != 0 {
+		return syscall.EOPNOTSUPP
+	}
 	return errno
 }
 
