@@ -281,7 +281,8 @@ func (p *PidFD) File() (*os.File, error) {
 // SyscallConn gives access to the descriptor itself: for what this package has
 // no method for, and for the functions that borrow descriptors. It implements
 // [syscall.Conn]. Use Control. Read calls its function at first and after each change of the
-// process, as [PidFD.Wait] does. Nothing is written to a pidfd, so Write calls its function once.
+// process, as [PidFD.Wait] does; the function must not call Read or Wait of the same PidFD, which
+// would wait for their turn for ever. Nothing is written to a pidfd, so Write calls its function once.
 func (p *PidFD) SyscallConn() (syscall.RawConn, error) {
 	if err := p.acquire(); err != nil {
 		return nil, err

@@ -11,7 +11,9 @@ import (
 
 // PidFDOf returns a pidfd of p that is independent of p: it stays open when p is
 // waited for or released, and nothing done to it, such as making it
-// non-blocking, has an effect on p. It needs Go 1.26, which has [os.Process.WithHandle].
+// non-blocking, has an effect on p. The process is one, however: [PidFD.Wait] reaps a child, and
+// Wait of p then fails with ECHILD. With [WaitNoReap] it is left to p. PidFDOf needs Go 1.26, which
+// has [os.Process.WithHandle].
 //
 // Errors: one that matches [os.ErrProcessDone] if the process was waited for. EINVAL
 // if p was released. One that matches [errors.ErrUnsupported] if p has no handle, without

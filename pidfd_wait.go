@@ -119,8 +119,8 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 //
 // Errors: EINVAL for options that do not exist; that of ctx ([context.Cause]), and then nothing
 // was reaped; [os.ErrClosed] when p is closed; one that matches [errors.ErrUnsupported]
-// before Linux 5.4, and in gVisor for a pidfd of a thread; EMFILE and ENFILE if there is no descriptor left to park on, and ENOSPC
-// beyond /proc/sys/fs/epoll/max_user_watches.
+// before Linux 5.4, and in gVisor for a pidfd of a thread; EMFILE and ENFILE if there is no descriptor left to park on, ENOSPC
+// beyond /proc/sys/fs/epoll/max_user_watches, and EINVAL if p is in 500 sets (see [WaitSet.Add]).
 func (p *PidFD) Wait(ctx context.Context, options WaitOption) (r WaitResult, err error) {
 	if r, err = p.TryWait(options); err != nil || r.Ended {
 		return r, err

@@ -1030,6 +1030,9 @@ func TestExitStatusErrors(t *testing.T) {
 		matches(t, noExitInfo(3, errno), want...)
 	}
 	matches(t, errNotReaped, syscall.EAGAIN)
+	// What the kernel answers of a process that has not ended is no status.
+	_, err := exitStatus(openPidFD(t, os.Getpid()).fd)
+	matches(t, err, errors.ErrUnsupported)
 }
 
 func TestWaitNeedsNoThreads(t *testing.T) {
