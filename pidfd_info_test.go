@@ -746,6 +746,7 @@ func BenchmarkPidFDInfo(b *testing.B) {
 // A filter can have the ioctl do nothing and return 0, as of a process of root's that has ended
 // with status 0. That is no answer.
 func TestPidFDInfoFaked(t *testing.T) {
+	reliesOn(t, seccompFilters, pidfs)
 	keepsDescriptors(t)
 	cmd := sleeper(t)
 	pid := cmd.Process.Pid

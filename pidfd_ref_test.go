@@ -407,6 +407,15 @@ func TestProcessRefOfOtherNamespace(t *testing.T) {
 	}
 	_, err = r.openByPID()
 	matches(t, err, syscall.EREMOTE) // the first process of this namespace has another ID
+	// From the initial namespace all processes are in sight, so that one that is not there is gone.
+	stdin.Close()
+	cmd.Wait()
+	_, err = r.Open()
+	if ownPIDNamespace() == initialPIDNamespace {
+		matches(t, err, os.ErrProcessDone, syscall.ESRCH)
+	} else {
+		matches(t, err, syscall.EREMOTE)
+	}
 }
 
 func init() {

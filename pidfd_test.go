@@ -1131,6 +1131,7 @@ func reapedPidFD(t *testing.T) *PidFD {
 
 // The kernel tells what is a pidfd, or else /proc does. Without either it is not certain.
 func TestIsPidFD(t *testing.T) {
+	reliesOn(t, seccompFilters, pidfs)
 	keepsDescriptors(t)
 	live, reaped, null := openPidFD(t, os.Getpid()).fd, reapedPidFD(t).fd, int(openNull(t).Fd())
 	path, err := openat(AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(live), O_PATH)
@@ -1163,6 +1164,7 @@ func TestIsPidFD(t *testing.T) {
 // What is not on pidfs is not asked for its file system, if there is another way to tell that it
 // is no pidfd. And what shares its inode with pidfds of old kernels is none.
 func TestProvePidfsAsksLittle(t *testing.T) {
+	reliesOn(t, seccompFilters, pidfs)
 	keepsDescriptors(t)
 	needs(t, FeatureThread) // as old as pidfs
 	const (
@@ -1222,6 +1224,7 @@ func TestProvePidfsAsksLittle(t *testing.T) {
 
 // What kernels answer that are not the one of this machine.
 func TestPidFDOnOtherKernels(t *testing.T) {
+	reliesOn(t, seccompFilters)
 	needs(t, FeatureOpenByID)
 	keepsDescriptors(t)
 	cmd := sleeper(t)
@@ -1285,6 +1288,7 @@ func TestPidFDOnOtherKernels(t *testing.T) {
 
 // A security module may have other words for what the kernel calls EPERM. The process is there.
 func TestReapedForbidden(t *testing.T) {
+	reliesOn(t, seccompFilters, pidfs)
 	keepsDescriptors(t)
 	p := openPidFD(t, os.Getpid())
 	for _, errno := range []syscall.Errno{syscall.EPERM, syscall.EACCES, syscall.ENOENT} {

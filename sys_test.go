@@ -9,9 +9,11 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -268,4 +270,58 @@ func callsOf(f *ast.FuncDecl) map[string]bool {
 		return true
 	})
 	return calls
+}
+
+// Where only the ppoll(2) with 32 bits is to be had, it waits as long, and as well.
+func TestPollFor(t *testing.T) {
+	reliesOn(t, seccompFilters)
+	keepsDescriptors(t)
+	const short = 20 * time.Millisecond
+	for _, errno := range []syscall.Errno{0, syscall.ENOSYS, syscall.EPERM} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd := int(r.Fd())
+		calls := map[int]syscall.Errno{_SYS_PPOLL_TIME64: errno}
+		number := strconv.Itoa(unix.SYS_PPOLL)
+		switch {
+		case errno == 0:
+			calls, number = nil, strconv.Itoa(_SYS_PPOLL_TIME64)
+		case is64bit:
+			calls = nil // there is but one
+		}
+		thread, polled := make(chan int), make(chan bool)
+		go func() {
+			defer close(polled)
+			defer close(thread)
+			underFilter(t, func() error { return refuse(calls) }, func() {
+				begin := time.Now()
+				if revents, errno := pollFor(fd, short); revents != 0 || errno != 0 || time.Since(begin) < short {
+					t.Errorf("%#x, %v after %v", revents, errno, time.Since(begin))
+				}
+				thread <- syscall.Gettid()
+				if revents, errno := pollFor(fd, time.Hour); revents != unix.POLLIN || errno != 0 {
+					t.Errorf("%#x, %v", revents, errno)
+				}
+			})
+		}()
+		if tid, ok := <-thread; ok {
+			for {
+				select {
+				case <-polled: // it did not wait
+				default:
+					text, err := os.ReadFile("/proc/self/task/" + strconv.Itoa(tid) + "/syscall")
+					if call, _, _ := strings.Cut(string(text), " "); err == nil && call != number {
+						continue
+					}
+				}
+				break
+			}
+		}
+		w.Write([]byte("x"))
+		<-polled
+		r.Close()
+		w.Close()
+	}
 }

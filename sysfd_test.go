@@ -46,6 +46,7 @@ const (
 	namespaces     ability = "namespaces"
 	mounting       ability = "file systems to mount, but tmpfs"
 	ptracing       ability = "ptrace(2) as Linux has it"
+	clones         ability = "clone(2) with any signal for the end"
 	pidfs          ability = "pidfs, which tells a zombie from a process that was reaped"
 	threadWaits    ability = "a way to wait for a thread"
 	socketGroups   ability = "SO_PEERGROUPS"
@@ -73,7 +74,7 @@ var environments = map[string]environment{
 	"qemu-user": {
 		name:    "the emulator",
 		lacks:   []Feature{FeatureFileSystemID, FeatureMadvise, FeatureMrelease, FeaturePassPidFD, FeatureNamespace, FeatureInfo, FeatureExitStatus},
-		without: []ability{seccompFilters, killingFilters, namespaces, ptracing, statmounting, newIoctls, withoutProc, runsItself},
+		without: []ability{seccompFilters, killingFilters, namespaces, ptracing, clones, statmounting, newIoctls, withoutProc, runsItself},
 	},
 	"gvisor": {
 		name:    "gVisor",
@@ -82,7 +83,7 @@ var environments = map[string]environment{
 			FeatureNamespaceHandle, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD, FeaturePassPidFD, FeaturePidFDID, FeatureNamespace, FeatureInfo,
 			FeatureOpenByID, FeatureExitStatus, FeatureXattr},
 		open:    []Feature{FeatureCgroupID},
-		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls},
+		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, clones, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls},
 	},
 	"gvisor-2022": {
 		name:    "gVisor of 2022",
@@ -91,7 +92,7 @@ var environments = map[string]environment{
 			FeatureNamespaceHandle, FeatureSendSignal, FeaturePidFD, FeatureWait, FeatureGetFD, FeatureSetns, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD,
 			FeaturePassPidFD, FeatureThread, FeatureSignalTo, FeaturePidFDID, FeatureNamespace, FeatureInfo, FeatureOpenByID, FeatureExitStatus, FeatureXattr},
 		open:    []Feature{FeatureCgroupID},
-		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls},
+		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, clones, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls},
 	},
 }
 
@@ -353,9 +354,7 @@ func refuseUnless(index int, arg int32, nr int, errno syscall.Errno) error {
 // underFilter calls f on a thread that has a filter.
 func underFilter(t *testing.T, install func() error, f func()) {
 	t.Helper()
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no seccomp filters")
-	}
+	reliesOn(t, seccompFilters)
 	var err error
 	onThrowawayThread(func() {
 		if err = install(); err == nil {
