@@ -222,8 +222,13 @@ func (p *PidFD) look(options WaitOption) (r WaitResult, err error) {
 	case !info.isEnd():
 		return p.lookAtHeld(options)
 	}
-	used := rusage // on the heap, now that it is worth it
-	r = WaitResult{Ended: true, Status: info.waitStatus(), Rusage: &used}
+	r = WaitResult{Ended: true, Status: info.waitStatus()}
+	if p.ended != nil {
+		r.Rusage = p.ended.Rusage // a zombie uses nothing
+	} else {
+		used := rusage // on the heap, now that it is worth it
+		r.Rusage = &used
+	}
 	if options&WaitNoReap == 0 {
 		info = siginfo{}
 		errno := waitPidFD(p.fd, how, &info, nil)

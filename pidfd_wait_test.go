@@ -434,8 +434,8 @@ func TestWaitNoReap(t *testing.T) {
 		}
 		used := func(r WaitResult) {
 			t.Helper()
-			if r.Rusage == nil || *r.Rusage != *first.Rusage {
-				t.Errorf("resource usage %+v, at first %+v", r.Rusage, first.Rusage)
+			if r.Rusage != first.Rusage {
+				t.Errorf("resource usage %+v, not the same as %+v", r.Rusage, first.Rusage)
 			}
 		}
 		for range 2 {
