@@ -698,6 +698,29 @@ func TestPeerErrors(t *testing.T) {
 	}
 }
 
+// What kernels before 6.16 answer when the peer was reaped. And a filter that says ERANGE is not asked
+// again and again.
+func TestPeerRefused(t *testing.T) {
+	reliesOn(t, seccompFilters)
+	keepsDescriptors(t)
+	a, _ := socketpair(t, syscall.SOCK_STREAM)
+	for errno, want := range map[syscall.Errno][]error{
+		syscall.EINVAL: {os.ErrProcessDone}, syscall.ESRCH: {os.ErrProcessDone},
+		syscall.ENODATA: nil, syscall.ENOPROTOOPT: {errors.ErrUnsupported},
+	} {
+		calls, ok := answersTo("getsockopt", retErrno|uint32(errno))
+		if !ok {
+			t.Skip("not on " + runtime.GOARCH)
+		}
+		underFilter(t, func() error { return filter(calls) }, func() {
+			matches(t, closed(PeerPidFD(a)), append(want, errno)...)
+		})
+	}
+	underFilter(t, func() error { return refuse(map[int]syscall.Errno{unix.SYS_GETSOCKOPT: syscall.ERANGE}) }, func() {
+		matches(t, second(PeerGroups(a)), syscall.ERANGE)
+	})
+}
+
 func TestPeerPidFDOutOfDescriptors(t *testing.T) {
 	needs(t, FeaturePeerPidFD)
 	keepsDescriptors(t)
@@ -948,6 +971,7 @@ func TestFindPidFD(t *testing.T) {
 		"half of one":  cmsg(syscall.SOL_SOCKET, unix.SCM_PIDFD, syscall.CmsgLen(2), 1, 2),
 		"two of them":  cmsg(syscall.SOL_SOCKET, unix.SCM_PIDFD, syscall.CmsgLen(8), 1, 2, 3, 4, 5, 6, 7, 8),
 		"beyond":       cmsg(syscall.SOL_SOCKET, unix.SCM_PIDFD, syscall.CmsgLen(400), 1, 2, 3, 4),
+		"no errno":     pidfdMessage(-4096),
 		"far beyond":   cmsg(syscall.SOL_SOCKET, unix.SCM_PIDFD, -1, 1, 2, 3, 4),
 		"too short":    cmsg(syscall.SOL_SOCKET, unix.SCM_PIDFD, 3, 1, 2, 3, 4),
 		"liar between": join(rights, cmsg(syscall.SOL_SOCKET, 77, 1<<30), pidfdMessage(5)),

@@ -128,6 +128,8 @@ func TestReadBootID(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "boot_id")
 	_, err := readBootID(name)
 	matches(t, err, errors.ErrUnsupported, syscall.ENOENT, os.ErrNotExist)
+	_, err = readBootID(os.Args[0] + "/boot_id")
+	matches(t, err, errors.ErrUnsupported, syscall.ENOTDIR)
 	for text, want := range map[string]string{
 		someBoot + "\n": someBoot, someBoot: someBoot, strings.ToUpper(someBoot) + "\n": someBoot,
 		strings.ReplaceAll(someBoot, "-", ""): someBoot,
