@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -324,11 +325,12 @@ func TestMrelease(t *testing.T) {
 	}
 }
 
-// The main thread is a zombie, others live on: the process is not done.
 // A process that is just ending has no files, namespaces or memory any more and is no zombie yet.
 // Whatever is asked of it at that moment, the answer is that it is done.
 func TestJustEnding(t *testing.T) {
 	keepsDescriptors(t)
+	defer func(before time.Duration) { endsWithin = before }(endsWithin)
+	endsWithin = time.Minute
 	asks := map[string]func(p *PidFD) error{
 		"GetFD":     func(p *PidFD) error { return closed(p.GetFD(0)) },
 		"Namespace": func(p *PidFD) error { return closed(p.Namespace(UTSNamespace)) },
@@ -370,6 +372,7 @@ func TestJustEnding(t *testing.T) {
 	}
 }
 
+// The main thread is a zombie, others live on: the process is not done.
 func TestMainThreadEnded(t *testing.T) {
 	keepsDescriptors(t)
 	k := startKid(t, child("leader-exits"))
