@@ -170,10 +170,11 @@ func notAPidFD(fd int) error {
 // return [os.ErrClosed]. The descriptor of a PidFD that is forgotten is closed when the
 // garbage collector finds it.
 type PidFD struct {
-	fd     int
-	by     string // with number, what it was opened by
-	number uint64
-	uses   atomic.Int32 // 1 for the owner and 1 for each call under way; plus closing once the owner is gone
+	fd       int
+	by       string // with number, what it was opened by
+	number   uint64
+	observes bool         // someone else in this program reaps the process
+	uses     atomic.Int32 // 1 for the owner and 1 for each call under way; plus closing once the owner is gone
 
 	parking atomic.Pointer[parking] // where Wait parks, once it had to
 	file    *os.File                // owns the descriptor once Wait had to park on it

@@ -11,11 +11,14 @@ import (
 
 // PidFDOf returns a pidfd of p that is independent of p: it stays open when p is
 // waited for or released, and nothing done to it, such as making it
-// non-blocking, has an effect on p. The process is one, however: [PidFD.Wait] reaps a child, and
-// Wait of p then fails with ECHILD. With [WaitNoReap] it is left to p. PidFDOf needs Go 1.26, which
-// has [os.Process.WithHandle].
+// non-blocking, has an effect on p. It observes: its Wait, and that of a [WaitSet], leave it to
+// p, or the [os/exec.Cmd] that p is from, to reap the process, as if [WaitNoReap] were given.
+// It needs Go 1.26, which has [os.Process.WithHandle].
 //
-// Errors: one that matches [os.ErrProcessDone] if the process was waited for. EINVAL
+// If someone else has reaped the process, or the kernel has because SIGCHLD is ignored, the
+// PidFD is of a process that is done, whose status Wait returns since Linux 6.15.
+//
+// Errors: one that matches [os.ErrProcessDone] if p was waited for. EINVAL
 // if p was released. One that matches [errors.ErrUnsupported] if p has no handle, without
 // which it is not certain that the process with its PID is p.
 func PidFDOf(p *os.Process) (*PidFD, error) {
@@ -43,8 +46,23 @@ func PidFDOf(p *os.Process) (*PidFD, error) {
 }
 
 // reopen opens the process of the pidfd fd once more; a duplicate would share
-// the blocking mode.
+// the blocking mode, and so is for a process that cannot be opened any more.
 func reopen(fd, pid int) (*PidFD, error) {
+	p, err := reopenLiving(fd, pid)
+	if errors.Is(err, os.ErrProcessDone) {
+		var errno syscall.Errno
+		if fd, errno = dupAbove(fd, 0); errno != 0 {
+			return nil, failed("fcntl", "F_DUPFD_CLOEXEC of the handle of process "+strconv.Itoa(pid), errno)
+		}
+		p, err = newPidFD(fd, "", uint64(pid)), nil
+	}
+	if p != nil {
+		p.observes = true
+	}
+	return p, err
+}
+
+func reopenLiving(fd, pid int) (*PidFD, error) {
 	id, err := PidFDIDOf(fd)
 	if err == nil {
 		return ProcessRef{PID: pid, ID: id}.Open()

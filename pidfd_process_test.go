@@ -5,6 +5,7 @@ package sysfd
 import (
 	"errors"
 	"os"
+	"strconv"
 	"syscall"
 	"testing"
 )
@@ -115,8 +116,85 @@ func TestPidFDOfReapedElsewhere(t *testing.T) {
 	}) == os.ErrNoHandle {
 		return // then nobody can tell
 	}
-	_, err := PidFDOf(cmd.Process)
-	matches(t, err, os.ErrProcessDone, syscall.ESRCH)
+	p, err := PidFDOf(cmd.Process)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	matches(t, second(p.PID()), os.ErrProcessDone, syscall.ESRCH)
+	r, err := p.Wait(t.Context(), 0)
+	if err != nil || !r.Ended || r.Reaped {
+		t.Errorf("%v, %v", r, err)
+	}
+	if !lacksFeature(t, FeatureExitStatus) && r.Status.Signal() != syscall.SIGKILL {
+		t.Errorf("%v", r)
+	}
+}
+
+// What is from an os.Process observes: the Process, or the Cmd that it is from, gets the status.
+func TestPidFDOfRobsNobody(t *testing.T) {
+	needs(t, FeatureWait)
+	keepsDescriptors(t)
+	set := newWaitSet[int](t, 0)
+	var all waitGroup
+	for i := range fewer(100) {
+		cmd := child("exit-at-once", strconv.Itoa(i%256))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		p, err := PidFDOf(cmd.Process)
+		if errors.Is(err, errors.ErrUnsupported) {
+			reap(cmd)
+			t.Skip(err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		member, err := PidFDOf(cmd.Process)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := set.Add(member, i); err != nil {
+			t.Fatal(err)
+		}
+		member.Close()
+		isIt := func(what string, r WaitResult, err error) {
+			status, known := r.Status.ExitStatus(), r.Unknown == nil
+			if err != nil || !r.Ended || r.Reaped || known && status != i%256 {
+				t.Errorf("%s: %v, %v, want %d", what, r, err, i%256)
+			}
+		}
+		all.Go(func() {
+			defer p.Close()
+			r, err := p.Wait(t.Context(), WaitExited)
+			isIt("Wait", r, err)
+			r, err = p.TryWait(WaitExited)
+			isIt("TryWait", r, err)
+		})
+		all.Go(func() {
+			err := cmd.Wait()
+			if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != i%256 {
+				t.Errorf("cmd.Wait: %v, %v, want %d", cmd.ProcessState, err, i%256)
+			}
+		})
+	}
+	for range fewer(100) {
+		if i, r, err := set.Next(t.Context()); err != nil || !r.Ended || r.Reaped || r.Unknown == nil && r.Status.ExitStatus() != i%256 {
+			t.Errorf("Next: %d, %v, %v", i, r, err)
+		}
+	}
+	all.Wait()
+}
+
+func init() {
+	children["exit-at-once"] = func(args []string) error {
+		code, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		os.Exit(code)
+		return nil
+	}
 }
 
 // Whether what is not to be asked was reaped is not known.

@@ -90,7 +90,8 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 // done.
 //
 // A child (of any thread of this program, whatever signal it was to send) is waited
-// for with waitid(2), Linux 5.4, and reaped, unless [WaitNoReap] says otherwise. That it
+// for with waitid(2), Linux 5.4, and reaped, unless [WaitNoReap] says otherwise or the PidFD is
+// from PidFDOf. That it
 // was stopped or continued does not count, nor does a stop for a tracer, which is left to that. Another process, and a child that someone else
 // reaps or that is reaped without anybody waiting because SIGCHLD is ignored, has ended
 // for Wait when it was reaped: only then the kernel tells its status, with
@@ -201,6 +202,9 @@ func (p *PidFD) look(options WaitOption) (r WaitResult, err error) {
 		r = *p.ended
 		r.Reaped = false
 		return r, nil
+	}
+	if p.observes {
+		options |= WaitNoReap
 	}
 	// First a look that takes nothing away: it may be a stop of a process that is traced, which
 	// the kernel reports whatever the options (kernel/exit.c, wait_task_stopped).
