@@ -99,6 +99,18 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 // Linux 6.9, and in gVisor, a pidfd does not tell when the process was reaped, and Wait
 // returns when it is a zombie. With [WaitExited] it does so everywhere.
 //
+// A parent that never reaps, such as a program that was not made to be process 1 of a container, lets
+// Wait wait for ever. Whoever can do without the status waits for the end, then a moment longer:
+//
+//	r, err := p.Wait(ctx, sysfd.WaitExited)
+//	if err == nil && errors.Is(r.Unknown, syscall.EAGAIN) {
+//		moment, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+//		defer cancel()
+//		if told, err := p.Wait(moment, 0); err == nil {
+//			r = told
+//		}
+//	}
+//
 // All callers of Wait and [PidFD.TryWait] on one PidFD get the same status, one of
 // them with Reaped set.
 //
