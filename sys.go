@@ -318,12 +318,37 @@ func waitPidFD(fd, options int, info *siginfo, rusage *syscall.Rusage) syscall.E
 	if errno := check32(fd, options); errno != 0 {
 		return errno
 	}
-	_, _, errno := syscall.Syscall6(unix.SYS_WAITID, unix.P_PIDFD, uintptr(fd), uintptr(unsafe.Pointer(info)),
+	return waitid(unix.P_PIDFD, uintptr(fd), options, info, rusage)
+}
+
+// waitOwn is the same for children of the calling thread alone: that with a PID, or any if it is 0.
+func waitOwn(pid, options int, info *siginfo, rusage *syscall.Rusage) syscall.Errno {
+	if errno := check32(pid, options); errno != 0 {
+		return errno
+	}
+	kind := uintptr(unix.P_PID)
+	if pid == 0 {
+		kind = unix.P_ALL
+	}
+	return waitid(kind, uintptr(pid), options|syscall.WNOTHREAD, info, rusage)
+}
+
+func waitid(kind, id uintptr, options int, info *siginfo, rusage *syscall.Rusage) syscall.Errno {
+	_, _, errno := syscall.Syscall6(unix.SYS_WAITID, kind, id, uintptr(unsafe.Pointer(info)),
 		uintptr(options), uintptr(unsafe.Pointer(rusage)), 0)
 	if errno == syscall.ESRCH {
 		return syscall.ECHILD // gVisor says so of a process that was reaped
 	}
 	return errno
+}
+
+// setChildSubreaper is for the whole process, whichever thread calls it.
+func setChildSubreaper(on bool) syscall.Errno {
+	var arg uintptr
+	if on {
+		arg = 1
+	}
+	return errnoOf(unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, arg, 0, 0, 0))
 }
 
 // pollNow returns what poll(2) tells of a descriptor right now.

@@ -260,7 +260,8 @@ type siginfo struct {
 	Signo  int32
 	_      [4]byte
 	Code   int32
-	_      [8]byte
+	PID    int32
+	_      [4]byte
 	Status int32
 	_      [104]byte
 }
@@ -332,6 +333,7 @@ func _() {
 	_ = x[unsafe.Sizeof(siginfo{})-128]
 	_ = x[unsafe.Offsetof(siginfo{}.Signo)-0]
 	_ = x[unsafe.Offsetof(siginfo{}.Code)-8]
+	_ = x[unsafe.Offsetof(siginfo{}.PID)-12]
 	_ = x[unsafe.Offsetof(siginfo{}.Status)-20]
 	_ = x[unsafe.Sizeof(sigqueueInfo{})-128]
 	_ = x[unsafe.Offsetof(sigqueueInfo{}.Signo)-0]

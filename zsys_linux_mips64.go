@@ -259,7 +259,9 @@ type siginfo struct {
 	_      structs.HostLayout
 	Signo  int32
 	Code   int32
-	_      [16]byte
+	_      [8]byte
+	PID    int32
+	_      [4]byte
 	Status int32
 	_      [100]byte
 }
@@ -331,6 +333,7 @@ func _() {
 	_ = x[unsafe.Sizeof(siginfo{})-128]
 	_ = x[unsafe.Offsetof(siginfo{}.Signo)-0]
 	_ = x[unsafe.Offsetof(siginfo{}.Code)-4]
+	_ = x[unsafe.Offsetof(siginfo{}.PID)-16]
 	_ = x[unsafe.Offsetof(siginfo{}.Status)-24]
 	_ = x[unsafe.Sizeof(sigqueueInfo{})-128]
 	_ = x[unsafe.Offsetof(sigqueueInfo{}.Signo)-0]

@@ -260,7 +260,9 @@ type siginfo struct {
 	Signo  int32
 	_      [4]byte
 	Code   int32
-	_      [12]byte
+	_      [4]byte
+	PID    int32
+	_      [4]byte
 	Status int32
 	_      [100]byte
 }
@@ -333,6 +335,7 @@ func _() {
 	_ = x[unsafe.Sizeof(siginfo{})-128]
 	_ = x[unsafe.Offsetof(siginfo{}.Signo)-0]
 	_ = x[unsafe.Offsetof(siginfo{}.Code)-8]
+	_ = x[unsafe.Offsetof(siginfo{}.PID)-16]
 	_ = x[unsafe.Offsetof(siginfo{}.Status)-24]
 	_ = x[unsafe.Sizeof(sigqueueInfo{})-128]
 	_ = x[unsafe.Offsetof(sigqueueInfo{}.Signo)-0]

@@ -252,7 +252,8 @@ var structs = []cstruct{
 		Go: "siginfo", C: "siginfo_t", Header: "asm/siginfo.h", XSys: "Siginfo",
 		Doc: "what waitid(2) writes",
 		Fields: []field{
-			{C: "si_signo", Go: "Signo"}, {C: "si_code", Go: "Code"}, {C: "_sifields._sigchld._status", Go: "Status"},
+			{C: "si_signo", Go: "Signo"}, {C: "si_code", Go: "Code"},
+			{C: "_sifields._sigchld._pid", Go: "PID"}, {C: "_sifields._sigchld._status", Go: "Status"},
 		},
 	},
 	{
@@ -304,10 +305,10 @@ var taken = []group{
 		{Name: "PROC_SUPER_MAGIC"},
 	}},
 	{Header: "linux/mount.h", Consts: []constant{{Name: "MNT_ID_REQ_SIZE_VER0"}}},
-	{Header: "linux/prctl.h", Consts: []constant{{Name: "PR_SET_PDEATHSIG"}}},
+	{Header: "linux/prctl.h", Consts: []constant{{Name: "PR_SET_CHILD_SUBREAPER"}, {Name: "PR_SET_PDEATHSIG"}}},
 	{Header: "linux/stat.h", Consts: []constant{{Name: "STATX_INO"}, {Name: "STATX_TYPE"}}},
 	{Header: "linux/time.h", Consts: []constant{{Name: "CLOCK_MONOTONIC"}}},
-	{Header: "linux/wait.h", Consts: []constant{{Name: "P_PIDFD"}}},
+	{Header: "linux/wait.h", Consts: []constant{{Name: "P_ALL"}, {Name: "P_PID"}, {Name: "P_PIDFD"}}},
 }
 
 // takenStructs are the structs of golang.org/x/sys/unix that the package uses, with all
