@@ -173,34 +173,48 @@ func cgroup(c *call) error {
 	if c.NArg() != 1 {
 		return usageError("one ID or PATH is needed")
 	}
-	id, err := strconv.ParseUint(c.Arg(0), 10, 64)
-	if errors.Is(err, strconv.ErrRange) {
-		return usageError(c.Arg(0) + " is no ID: these have 64 bits")
-	}
+	id, isPath, err := cgroupArg(c.Arg(0))
 	if err != nil {
-		id, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, c.Arg(0), sysfd.AT_SYMLINK_FOLLOW)
-		if err != nil {
-			return err
-		}
+		return err
+	}
+	if isPath {
 		fmt.Fprintln(c.out, id)
 		return nil
 	}
-	if *mountPath == "" {
-		if *mountPath, err = cgroup2Mount(); err != nil {
-			return err
-		}
-	}
-	root, err := os.Open(*mountPath)
+	root, err := openCgroup2(*mountPath)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	f, err := sysfd.OpenCgroup(int(root.Fd()), sysfd.CgroupID(id))
+	f, err := sysfd.OpenCgroup(int(root.Fd()), id)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	return c.printPath(f)
+}
+
+// cgroupArg returns the ID of the cgroup that ID|PATH stands for.
+func cgroupArg(arg string) (id sysfd.CgroupID, isPath bool, err error) {
+	n, err := strconv.ParseUint(arg, 10, 64)
+	if errors.Is(err, strconv.ErrRange) {
+		return 0, false, usageError(arg + " is no ID: these have 64 bits")
+	}
+	if err != nil {
+		id, err = sysfd.CgroupIDAt(sysfd.AT_FDCWD, arg, sysfd.AT_SYMLINK_FOLLOW)
+		return id, true, err
+	}
+	return sysfd.CgroupID(n), false, nil
+}
+
+// openCgroup2 opens the mount of cgroup2 at path, or finds it if path is empty.
+func openCgroup2(path string) (root *os.File, err error) {
+	if path == "" {
+		if path, err = cgroup2Mount(); err != nil {
+			return nil, err
+		}
+	}
+	return os.Open(path)
 }
 
 // printPath prints where a file is now.

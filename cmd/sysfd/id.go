@@ -17,6 +17,7 @@ func id(c *call) error {
 		if err != nil {
 			return err
 		}
+		defer p.Close()
 		var name fmt.Stringer
 		if *ref {
 			name, err = p.Ref()

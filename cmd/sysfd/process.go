@@ -41,8 +41,8 @@ func parseProcess(arg string) (r sysfd.ProcessRef, err error) {
 }
 
 // eachProcess calls f with each process of the command line, all of which must be
-// spelled right, or with the error of opening it. What f returns is said, and the others
-// go on.
+// spelled right, or with the error of opening it. f closes it. What f returns is said, and the
+// others go on.
 func (c *call) eachProcess(f func(arg string, p *sysfd.PidFD, err error) error) error {
 	if c.NArg() == 0 {
 		return usageError("a PID is missing")
@@ -58,9 +58,7 @@ func (c *call) eachProcess(f func(arg string, p *sysfd.PidFD, err error) error) 
 	var failed error
 	for i, arg := range c.Args() {
 		p, err := openProcess(refs[i])
-		err = f(arg, p, err)
-		p.Close()
-		if err != nil {
+		if err = f(arg, p, err); err != nil {
 			text := err.Error()
 			if !strings.HasPrefix(text, "process "+refs[i].Short()+" ") {
 				text = "process " + arg + ": " + text
@@ -134,6 +132,7 @@ func info(c *call) error {
 		if err != nil {
 			return err
 		}
+		defer p.Close()
 		i, err := inspect(p)
 		if err != nil {
 			return err
@@ -237,11 +236,16 @@ func wait(c *call) error {
 		return nil
 	})
 	anyOne := c.Bool("any", false, "wait for the first one to end, not for all")
+	exited := c.Bool("exited", false, "be content with the end; without, wait a moment longer for the status of a process that its parent has to reap first")
+	reaped := c.Bool("reaped", false, "wait for the status, however long the parent takes to reap the process")
 	if err := c.parse(); err != nil {
 		return err
 	}
 	if slices.Contains(c.Args(), "self") {
 		return usageError("that would wait for ever: self is this command")
+	}
+	if *exited && *reaped {
+		return usageError("-exited and -reaped exclude each other")
 	}
 	ctx := context.Background()
 	if timeout > 0 {
@@ -249,7 +253,15 @@ func wait(c *call) error {
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	set, err := sysfd.NewWaitSet[string](0)
+	options := sysfd.WaitExited
+	if *reaped {
+		options = 0
+	}
+	type process struct {
+		arg string
+		p   *sysfd.PidFD
+	}
+	set, err := sysfd.NewWaitSet[process](options)
 	if err != nil {
 		return err
 	}
@@ -257,7 +269,7 @@ func wait(c *call) error {
 	running, ended := 0, 0
 	failed := c.eachProcess(func(arg string, p *sysfd.PidFD, err error) error {
 		if err == nil {
-			err = set.Add(p, arg)
+			err = set.Add(p, process{arg, p})
 		}
 		switch {
 		case err == nil:
@@ -275,7 +287,7 @@ func wait(c *call) error {
 		return failed
 	}
 	for ; running > 0 && !(*anyOne && ended > 0); running-- {
-		arg, r, err := set.Next(ctx)
+		of, r, err := set.Next(ctx)
 		if errors.Is(err, context.DeadlineExceeded) {
 			fmt.Fprintf(c.err, "sysfd wait: after %v not all have ended, %d are left\n", timeout, running)
 			return exitStatus(3) // as waitpid(1) has it
@@ -284,7 +296,16 @@ func wait(c *call) error {
 			return err
 		}
 		ended++
-		fmt.Fprintf(c.out, "%s: %v\n", arg, r)
+		if !*exited && errors.Is(r.Unknown, syscall.EAGAIN) {
+			// A parent that reaps at once does so within that.
+			moment, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+			if told, err := of.p.Wait(moment, 0); err == nil {
+				r = told
+			}
+			cancel()
+		}
+		of.p.Close()
+		fmt.Fprintf(c.out, "%s: %v\n", of.arg, r)
 		if err := c.out.(interface{ Flush() error }).Flush(); err != nil {
 			return err
 		}
@@ -300,8 +321,16 @@ func kill(c *call) error {
 			c.args = append([]string{"-s", c.args[0][1:]}, c.args[1:]...)
 		}
 	}
+	tree := c.Bool("cgroup", false, "kill all of a cgroup, which must not be one that this command is in")
+	mountPath := c.String("mount", "", "the `PATH` where cgroup2 is mounted; normally it is found")
 	if err := c.parse(); err != nil {
 		return err
+	}
+	if *tree {
+		if *name != "TERM" {
+			return usageError("-cgroup sends SIGKILL, and goes without -s")
+		}
+		return c.killCgroup(*mountPath)
 	}
 	sig, ok := signalNumber(*name)
 	if !ok {
@@ -314,8 +343,25 @@ func kill(c *call) error {
 		if err != nil {
 			return err
 		}
+		defer p.Close()
 		return p.SendSignal(sig)
 	})
+}
+
+func (c *call) killCgroup(mountPath string) error {
+	if c.NArg() != 1 {
+		return usageError("one ID or PATH of a cgroup is needed")
+	}
+	id, _, err := cgroupArg(c.Arg(0))
+	if err != nil {
+		return err
+	}
+	root, err := openCgroup2(mountPath)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return sysfd.KillCgroup(int(root.Fd()), id, 0)
 }
 
 func signalNumber(name string) (sig syscall.Signal, ok bool) {
@@ -337,6 +383,7 @@ func ns(c *call) error {
 		if err != nil {
 			return err
 		}
+		defer p.Close()
 		w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "NAMESPACE\tINODE\tID")
 		for _, kind := range []sysfd.NamespaceKind{

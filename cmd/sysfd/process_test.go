@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -259,6 +260,73 @@ func TestWait(t *testing.T) {
 	fourth.end()
 	if err := wait.Wait(); err != nil || !strings.HasPrefix(printed.String(), fourth.pid()+": ") || strings.Count(printed.String(), "\n") != 1 {
 		t.Errorf("%v, %q", err, printed.String())
+	}
+}
+
+// A parent that never reaps is not waited for, unless that is asked for.
+func TestWaitZombie(t *testing.T) {
+	p := startProgram(t)
+	if err := p.Process.Kill(); err != nil { // and it is not waited for
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"wait", p.ref}, {"wait", "-exited", p.ref}} {
+		out, errs, code := status(t, sysfdCommand(args...))
+		if code != 0 || out != p.ref+": status unknown: a zombie that its parent has not reaped\n" || errs != "" {
+			t.Errorf("%q: status %d, %q, %q", args, code, out, errs)
+		}
+	}
+	if _, errs, code := status(t, sysfdCommand("wait", "-reaped", "-timeout", "100ms", p.ref)); code != 3 {
+		t.Errorf("-reaped: status %d, %q", code, errs)
+	}
+	if _, _, code := status(t, sysfdCommand("wait", "-reaped", "-exited", p.ref)); code != 2 {
+		t.Errorf("-reaped and -exited: status %d", code)
+	}
+}
+
+func TestKillCgroup(t *testing.T) {
+	mount := t.TempDir()
+	err := syscall.Mount("none", mount, "cgroup2", 0, "")
+	dir := filepath.Join(mount, fmt.Sprintf("sysfd-command-%d", os.Getpid()))
+	if err == nil {
+		defer syscall.Unmount(mount, syscall.MNT_DETACH)
+		err = os.Mkdir(dir, 0o700)
+	}
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	defer func() {
+		for os.Remove(dir) != nil { // the kernel buries what was in it
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	for _, byID := range []bool{false, true} {
+		p := startProgram(t)
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(p.pid()), 0); err != nil {
+			t.Fatal(err)
+		}
+		arg := dir
+		if byID {
+			id, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, dir, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			arg = id.String()
+		}
+		if _, errs, code := status(t, sysfdCommand("kill", "-cgroup", "-s", "HUP", arg)); code != 2 {
+			t.Errorf("status %d, %q", code, errs)
+		}
+		if out, errs, code := status(t, sysfdCommand("kill", "-cgroup", "-mount", mount, arg)); code != 0 || out+errs != "" {
+			t.Fatalf("status %d, %q, %q", code, out, errs)
+		}
+		if p.end(); p.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+			t.Errorf("%v", p.ProcessState)
+		}
+	}
+	if _, errs, code := status(t, sysfdCommand("kill", "-cgroup", "-mount", mount, mount)); code != 1 || !strings.Contains(errs, "this process is in cgroup") {
+		t.Errorf("the root: status %d, %q", code, errs)
 	}
 }
 
