@@ -106,11 +106,9 @@ func reapOrphansBeside(rounds int) error {
 		"StartProcess": waitedFor(func(words []string, attr *os.ProcAttr) (*PidFD, error) {
 			return StartProcess(words[0], words, attr)
 		}),
-	}
-	if os.Getenv(emulatorVar) == "" {
-		ways["StartListenFDs"] = waitedFor(func(words []string, attr *os.ProcAttr) (*PidFD, error) {
+		"StartListenFDs": waitedFor(func(words []string, attr *os.ProcAttr) (*PidFD, error) {
 			return StartListenFDs(words[0], words, attr, nil)
-		})
+		}),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var all waitGroup
@@ -194,9 +192,7 @@ func waitedFor(start func(words []string, attr *os.ProcAttr) (*PidFD, error)) fu
 // subreaper and as process 1.
 func TestReapOrphans(t *testing.T) {
 	needs(t, FeatureWait)
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no PR_SET_CHILD_SUBREAPER")
-	}
+	reliesOn(t, namespaces)
 	keepsDescriptors(t)
 	rounds := fewer(20)
 	for name, flags := range map[string]uintptr{"subreaper": 0, "process 1": syscall.CLONE_NEWPID | syscall.CLONE_NEWNS} {

@@ -148,6 +148,7 @@ func TestStopContext(t *testing.T) {
 // A zombie whose parent does not reap it has ended, whatever its status.
 func TestStopForeignZombie(t *testing.T) {
 	needs(t, FeatureThread)
+	reliesOn(t, pidfs)
 	keepsDescriptors(t)
 	s := newScene(t)
 	r, err := s.strange.Stop(t.Context(), time.Hour)
