@@ -29,7 +29,7 @@
 //
 // XOf(fd) borrows a descriptor and returns what it knows of it: [PidFDIDOf], [CgroupIDOf],
 // [FileSystemIDOf]. XAt(dirfd, path, flags) names a file by its path: [NameToHandleAt],
-// [CgroupIDAt], [FileRefAt]. Open… returns an owner, Take… takes ownership of what exists,
+// [CgroupIDAt], [FileRefAt]. Open… and Start… return an owner, Take… takes ownership of what exists,
 // Parse… reads text, Notify… speaks to the service manager. IDs of 64 bits are types of
 // their own: [PidFDID], [CgroupID], [NamespaceID], [MountID]. Names for storing have one text
 // each, which String writes, Parse… reads, and JSON, flags and map keys use: [FileHandle],
