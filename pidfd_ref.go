@@ -13,6 +13,10 @@ import (
 // A ProcessRef is a name of a process that can be stored and sent: the process
 // that [ProcessRef.Open] opens is that one, or there is an error.
 //
+// Kernels before Linux 6.9, and before 6.14 for a 32-bit program, have no ID that would make such a
+// name. For programs that have to run there, and for which a PID together with a start time is good
+// enough, there is a second best: see [PidFD.RefOrSecondBest] and [ProcessRef.OpenOrSecondBest].
+//
 // ProcessRefs are values: they can be compared with == and be the keys of a map.
 // The zero ProcessRef names nothing.
 //
@@ -38,9 +42,10 @@ type ProcessRef struct {
 	ID PidFDID
 
 	// StartTime is the second best where there is no ID: when the process started, in clock ticks
-	// since the boot, as the starttime of proc_pid_stat(5). It is for programs that read it
-	// there: this package does not set it, and Open does not take it, since a PID and a start time
-	// are no proof. It goes with a BootID and without an ID.
+	// since the boot, as the starttime of proc_pid_stat(5) in the initial time namespace. There are
+	// 100 ticks in a second. [PidFD.RefOrSecondBest] sets it, and [ProcessRef.OpenOrSecondBest]
+	// takes it, but not Open: a PID and a start time are no proof. It goes with a BootID and
+	// without an ID.
 	StartTime uint64
 
 	// BootID names the boot in which the ID is good: with each boot IDs start anew, from small
@@ -66,6 +71,17 @@ func SelfRef() (ProcessRef, error) {
 		return ProcessRef{}, err
 	}
 	return newProcessRef(syscall.Getpid(), id)
+}
+
+// SelfRefOrSecondBest returns the name of this process, and the second best where the kernel has no
+// pidfd IDs; see [PidFD.RefOrSecondBest], also for the errors.
+func SelfRefOrSecondBest() (ProcessRef, error) {
+	p, err := OpenPidFD(syscall.Getpid(), 0)
+	if err != nil {
+		return ProcessRef{}, err
+	}
+	defer p.Close()
+	return p.RefOrSecondBest()
 }
 
 func newProcessRef(pid int, id PidFDID) (ProcessRef, error) {
@@ -94,6 +110,64 @@ func (p *PidFD) Ref() (ProcessRef, error) {
 	return newProcessRef(pid, id)
 }
 
+// RefOrSecondBest returns what [PidFD.Ref] does, or the second best where the kernel has no pidfd
+// IDs: a ProcessRef with the StartTime of the process instead. Use it only if that is good enough.
+//
+// Two processes have the same second best if they have had the same PID, one after the other, and
+// have both started within one clock tick, 10 ms. All the PIDs that are free must have come round in
+// that time, or somebody has chosen the PID (clone3(2), set_tid). Whoever can start processes fast
+// enough where few PIDs are free can bring that about.
+//
+// The ID is taken wherever the kernel has it, and a ProcessRef with an ID is never equal to
+// one with a StartTime. So after the kernel was replaced by a newer one, the names are other ones,
+// as they are after each boot.
+//
+// Errors: those of [PidFD.PID]. Those of [PidFD.ID] but for the one that is the reason for the second
+// best. ESRCH, which matches [os.ErrProcessDone], if the process was reaped. One that matches
+// [errors.ErrUnsupported] without the /proc of the caller's pid namespace, where the boot ID is not
+// known, for a process that started in the first tick, and in a time namespace if the start time
+// in the initial one cannot be computed. One that matches [os.ErrPermission] where /proc hides
+// the process (hidepid), and those of [PidFD.Verify].
+func (p *PidFD) RefOrSecondBest() (ProcessRef, error) {
+	if _, err := p.ID(); errors.Is(err, errors.ErrUnsupported) {
+		return p.secondBest()
+	}
+	return p.Ref()
+}
+
+// secondBest is for kernels before 6.9, and for 32-bit programs before 6.14.
+func (p *PidFD) secondBest() (ProcessRef, error) {
+	if err := p.acquire(); err != nil {
+		return ProcessRef{}, err
+	}
+	defer p.release()
+	pid, err := p.pid()
+	if err != nil {
+		return ProcessRef{}, err
+	}
+	start, err := p.startTime(pid)
+	if err != nil {
+		return ProcessRef{}, err
+	}
+	boot, err := ThisBootID()
+	if err != nil {
+		return ProcessRef{}, err
+	}
+	return ProcessRef{PID: pid, StartTime: start, BootID: boot, PIDNamespace: ownPIDNamespace()}, nil
+}
+
+// startTime returns the start time of the process, whose PID is pid. The caller has acquired p.
+func (p *PidFD) startTime(pid int) (start uint64, err error) {
+	err = p.verify(func() error {
+		start, err = startTimeOfPID(pid)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return start, nil
+}
+
 // Open returns a pidfd of the process, never one of another. Since Linux 6.14 it
 // opens the process by its ID and does not look at the PID, so that it finds a
 // process whose name was made in another pid namespace. Where that cannot be, because the
@@ -110,19 +184,17 @@ func (p *PidFD) Ref() (ProcessRef, error) {
 // compared and cannot be known.
 func (r ProcessRef) Open() (*PidFD, error) {
 	if r.ID == 0 {
-		return nil, refused(syscall.EINVAL, "process "+strconv.Itoa(r.PID)+" cannot be opened: its pidfd ID is not known")
+		text := "process " + strconv.Itoa(r.PID) + " cannot be opened: its pidfd ID is not known"
+		if r.StartTime != 0 {
+			text += ", and its start time is no proof"
+		}
+		return nil, refused(syscall.EINVAL, text)
 	}
 	if !r.valid() {
 		return nil, notAProcess(r.String())
 	}
-	if r.BootID != (BootID{}) {
-		boot, err := ThisBootID()
-		if err != nil {
-			return nil, err
-		}
-		if boot != r.BootID {
-			return nil, r.gone("is of boot " + r.BootID.String() + ", this is boot " + boot.String())
-		}
+	if err := r.isOfThisBoot(); err != nil {
+		return nil, err
 	}
 	p, err := OpenPidFDByID(r.ID)
 	switch {
@@ -144,15 +216,8 @@ func (r ProcessRef) openByPID() (*PidFD, error) {
 	if !r.isOf(ownPIDNamespace()) {
 		return nil, r.outOfSight() // the PID would be that of another process
 	}
-	p, err := OpenPidFD(r.PID, 0)
-	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EINVAL) {
-		// The PID is that of a thread. As by the ID, this may be the name of one.
-		p, err = OpenPidFD(r.PID, PIDFD_THREAD)
-	}
+	p, err := r.openPID()
 	if err != nil {
-		if errors.Is(err, os.ErrProcessDone) {
-			err = r.gone("was reaped: no process has its PID")
-		}
 		return nil, err
 	}
 	id, err := p.ID()
@@ -164,6 +229,76 @@ func (r ProcessRef) openByPID() (*PidFD, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// openPID opens whatever process has the PID.
+func (r ProcessRef) openPID() (*PidFD, error) {
+	p, err := OpenPidFD(r.PID, 0)
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EINVAL) {
+		// The PID is that of a thread. As by the ID, this may be the name of one.
+		p, err = OpenPidFD(r.PID, PIDFD_THREAD)
+		if errors.Is(err, errors.ErrUnsupported) {
+			// Before Linux 6.9 there are no names of threads.
+			return nil, r.gone("is gone: its PID is that of a thread")
+		}
+	}
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil, r.gone("was reaped: no process has its PID")
+	}
+	return p, err
+}
+
+// OpenOrSecondBest returns what [ProcessRef.Open] does for a ProcessRef with an ID. One with a
+// StartTime instead it opens by the PID, and compares the start time. That is no proof: the
+// process may be another one that has the same PID and has started within the same clock tick;
+// [PidFD.RefOrSecondBest] says when. A start time that differs is a proof.
+//
+// Errors: those of [ProcessRef.Open]. With a StartTime they are: one that matches
+// [os.ErrProcessDone] if no process has the PID, if the one that has it started at another time, or if
+// the BootID is not that of this machine (or container). EREMOTE if PIDNamespace is not the caller's.
+// EINVAL if r is none that [ParseProcessRef] reads. One that matches [errors.ErrUnsupported] or
+// [os.ErrPermission], as with [PidFD.RefOrSecondBest], if the start time or the boot ID cannot be known.
+func (r ProcessRef) OpenOrSecondBest() (*PidFD, error) {
+	if r.ID != 0 || r.StartTime == 0 {
+		return r.Open()
+	}
+	if !r.valid() {
+		return nil, notAProcess(r.String())
+	}
+	if err := r.isOfThisBoot(); err != nil {
+		return nil, err
+	}
+	if !r.isOf(ownPIDNamespace()) {
+		return nil, r.outOfSight() // the PID would be that of another process
+	}
+	p, err := r.openPID()
+	if err != nil {
+		return nil, err
+	}
+	start, err := p.startTime(r.PID)
+	switch {
+	case errors.Is(err, os.ErrProcessDone):
+		err = r.gone("was reaped") // or else it had been before, and that was the next one
+	case err == nil && start != r.StartTime:
+		err = r.gone("is gone: its PID is that of a process that started at " + strconv.FormatUint(start, 10))
+	}
+	if err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// isOfThisBoot returns an error unless r is the name of a process of this boot, or does not say.
+func (r ProcessRef) isOfThisBoot() error {
+	if r.BootID == (BootID{}) {
+		return nil
+	}
+	boot, err := ThisBootID()
+	if err == nil && boot != r.BootID {
+		err = r.gone("is of boot " + r.BootID.String() + ", this is boot " + boot.String())
+	}
+	return err
 }
 
 // isOf reports whether r was made in a pid namespace.
@@ -246,7 +381,7 @@ func (r ProcessRef) valid() bool {
 }
 
 func notAProcess(text string) error {
-	return refused(syscall.EINVAL, text+" is not a process reference: want PID:ID or PID:ID@BOOTID+PIDNAMESPACE")
+	return refused(syscall.EINVAL, text+" is not a process reference: want PID:ID, PID:ID@BOOTID+PIDNAMESPACE or PID:tSTARTTIME@BOOTID+PIDNAMESPACE")
 }
 
 // AppendText implements [encoding.TextAppender]. The text is that of [ProcessRef.String]. A

@@ -111,6 +111,105 @@ func ownPIDNamespaceByPidFD() (ns inode, errno syscall.Errno) {
 	return statFD(fd)
 }
 
+// startTimeOfPID returns when the process started that /proc has under this PID, in clock ticks since
+// the boot, as in the initial time namespace. It is for [PidFD.Verify], since it does not see whether
+// that process is the one that was meant.
+func startTimeOfPID(pid int) (uint64, error) {
+	name := "/proc/" + strconv.Itoa(pid) + "/stat"
+	var room [1024]byte // the start time is in the first half of that
+	n, errno := readSmall(name, room[:])
+	switch {
+	case errno == syscall.ESRCH:
+		return 0, failed("read", name, errno).as(os.ErrProcessDone)
+	case errno == syscall.ENOENT && procIsMounted():
+		return 0, refused(syscall.EACCES, "when process "+strconv.Itoa(pid)+" started is not known: /proc hides it")
+	case errno == syscall.ENOENT, errno == syscall.ENOTDIR:
+		return 0, refused(errno, "when process "+strconv.Itoa(pid)+" started is not known: there is no "+name).as(errors.ErrUnsupported)
+	case errno != 0:
+		return 0, failed("read", name, errno)
+	}
+	shift, err := timeNamespaceShift()
+	if err != nil {
+		return 0, err
+	}
+	start, ok := parseStartTime(string(room[:n]), shift)
+	if !ok {
+		return 0, refused(syscall.EOPNOTSUPP, name+" does not tell a start time that could be stored").as(errors.ErrUnsupported)
+	}
+	return start, nil
+}
+
+// parseStartTime finds the start time, the 22nd field of proc_pid_stat(5), and takes shift away. The
+// second field is the name of the program in parentheses, which can hold anything. 0 is not one: it
+// would look like none at all.
+func parseStartTime(stat string, shift int64) (uint64, bool) {
+	i := strings.LastIndexByte(stat, ')')
+	fields := strings.Fields(stat[i+1:])
+	const startTime = 22 - 3
+	if i < 0 || len(fields) <= startTime {
+		return 0, false
+	}
+	start, err := strconv.ParseUint(fields[startTime], 10, 64)
+	// Of a time below zero the kernel makes a very large one, which has lost its last digits.
+	const negative = 1 << 63 / nanosecondsPerTick
+	if err != nil || start >= negative {
+		return 0, false
+	}
+	since := int64(start) - shift
+	return uint64(since), since > 0
+}
+
+const (
+	ticksPerSecond     = 100 // the kernel's USER_HZ, which is that on all ports of Go
+	nanosecondsPerTick = 1_000_000_000 / ticksPerSecond
+)
+
+// initialTimeNamespace is the inode number of the time namespace in which clocks are not shifted
+// (PROC_TIME_INIT_INO of the kernel's include/linux/proc_ns.h).
+const initialTimeNamespace = 0xeffffffa
+
+// timeNamespaceShift returns by how many clock ticks the start times are shifted that /proc tells this
+// process, in whatever time namespace the other processes are (fs/proc/array.c,
+// timens_add_boottime_ns).
+func timeNamespaceShift() (ticks int64, err error) {
+	const dir = "/proc/self/"
+	own, errno := stat(dir + "ns/time")
+	switch {
+	case errno == syscall.ENOENT: // before Linux 5.6
+		return 0, nil
+	case errno != 0:
+		return 0, failed("statx", dir+"ns/time", errno)
+	case own.ino == initialTimeNamespace:
+		return 0, nil
+	}
+	// It tells the offsets of the namespace for children, which can be another one.
+	offsets, err := os.ReadFile(dir + "timens_offsets")
+	if err != nil {
+		return 0, err
+	}
+	children, errno := stat(dir + "ns/time_for_children")
+	if errno != 0 {
+		return 0, failed("statx", dir+"ns/time_for_children", errno)
+	}
+	ticks, ok := parseTimeOffset(string(offsets))
+	if !ok || children.ino != own.ino {
+		return 0, refused(syscall.EOPNOTSUPP, "start times are shifted by this time namespace, nobody knows how far").as(errors.ErrUnsupported)
+	}
+	return ticks, nil
+}
+
+// parseTimeOffset finds the offset of the clock since the boot in timens_offsets. One of a part of a tick
+// would make the start time ambiguous.
+func parseTimeOffset(text string) (ticks int64, ok bool) {
+	fields := procFields(text, "boottime")
+	if len(fields) != 2 {
+		return 0, false
+	}
+	seconds, err1 := strconv.ParseInt(fields[0], 10, 40)
+	nanoseconds, err2 := strconv.ParseInt(fields[1], 10, 32)
+	return seconds*ticksPerSecond + nanoseconds/nanosecondsPerTick, err1 == nil && err2 == nil && nanoseconds%nanosecondsPerTick == 0
+}
+
 // readFdinfo returns what /proc tells of a descriptor. That may be one of a thread with a table
 // of its own, so it asks for the thread, Linux 3.17.
 func readFdinfo(fd int) (name, text string, err error) {
