@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -316,7 +317,12 @@ func init() {
 		if err != nil {
 			return err
 		}
+		secondBest, err := p.secondBest()
+		if err != nil {
+			return err
+		}
 		reap(first)
+		time.Sleep(2 * time.Second / ticksPerSecond)
 		for range 1000 {
 			if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(r.PID-1)), 0); err != nil {
 				fmt.Printf("lacks ns_last_pid: %v\n", err)
@@ -345,6 +351,8 @@ func init() {
 			fmt.Println(errors.Is(err, os.ErrProcessDone), err)
 			_, err = r.openByPID()
 			fmt.Println(errors.Is(err, os.ErrProcessDone), strings.Replace(fmt.Sprint(err), id.String(), "ID", 1))
+			_, err = secondBest.OpenOrSecondBest()
+			fmt.Println(errors.Is(err, os.ErrProcessDone), err)
 			return nil
 		}
 		return errors.New("the PID did not come again")
@@ -363,8 +371,9 @@ func TestProcessRefRecycledPID(t *testing.T) {
 		lacks(t, out)
 	}
 	lines := strings.SplitAfter(out, "\n")
-	if len(lines) != 3 || !strings.HasPrefix(lines[0], "true process ") || !strings.HasPrefix(lines[1], "true process ") ||
-		!strings.HasSuffix(lines[1], "is gone: its PID is that of the process with pidfd ID ID\n") {
+	if len(lines) != 4 || !strings.HasPrefix(lines[0], "true process ") || !strings.HasPrefix(lines[1], "true process ") ||
+		!strings.HasSuffix(lines[1], "is gone: its PID is that of the process with pidfd ID ID\n") ||
+		!strings.HasPrefix(lines[2], "true process ") || !strings.Contains(lines[2], "is gone: its PID is that of a process that started at ") {
 		t.Errorf("%s", out)
 	}
 }
@@ -571,5 +580,362 @@ func TestProcessRefRefused(t *testing.T) {
 		if out := output(t, child("refused", name)); out != want {
 			t.Errorf("%s: %q, want %q", name, out, want)
 		}
+	}
+}
+
+// secondBestOf returns the second best of the process of cmd, whatever this kernel has.
+func secondBestOf(t *testing.T, cmd *exec.Cmd) ProcessRef {
+	t.Helper()
+	r, err := openPidFD(t, cmd.Process.Pid).secondBest()
+	if err != nil || r.PID != cmd.Process.Pid || r.ID != 0 || r.StartTime == 0 || r.BootID == (BootID{}) {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	return r
+}
+
+// failsToOpen opens a ProcessRef, or its second best, which must fail.
+func failsToOpen(t *testing.T, open func(ProcessRef) (*PidFD, error), r ProcessRef, text string, want ...error) {
+	t.Helper()
+	p, err := open(r)
+	if p != nil {
+		t.Errorf("%+v: opened", r)
+		p.Close()
+	}
+	matches(t, err, want...)
+	if err != nil && !strings.Contains(err.Error(), text) {
+		t.Errorf("%+v: %v does not tell %q", r, err, text)
+	}
+}
+
+func TestSecondBest(t *testing.T) {
+	needs(t, FeaturePidFD)
+	keepsDescriptors(t)
+	cmd, other := sleeper(t), sleeper(t)
+	pid := cmd.Process.Pid
+	r := secondBestOf(t, cmd)
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot, err := ThisBootID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start, err := strconv.ParseUint(strings.Fields(string(stat))[21], 10, 64) // there is no space in the name
+	if want := (ProcessRef{PID: pid, StartTime: start, BootID: boot, PIDNamespace: namespaceNumber(t)}); err != nil || r != want {
+		t.Errorf("%+v, want %+v, %v", r, want, err)
+	}
+	if again, err := ParseProcessRef(r.String()); err != nil || again != r {
+		t.Errorf("%s: %+v, %v", r, again, err)
+	}
+	same := func(r ProcessRef) {
+		t.Helper()
+		p, err := r.OpenOrSecondBest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		if again, err := p.PID(); err != nil || again != pid {
+			t.Errorf("PID %d, want %d, %v", again, pid, err)
+		}
+	}
+	same(r)
+	anywhere := r
+	anywhere.PIDNamespace = 0
+	same(anywhere)
+
+	// The exact name where the kernel has it.
+	p := openPidFD(t, pid)
+	best, err := p.RefOrSecondBest()
+	want := r
+	if exact, errExact := p.Ref(); !errors.Is(errExact, errors.ErrUnsupported) {
+		if want = exact; errExact != nil || exact.StartTime != 0 || exact.String() == r.String() {
+			t.Errorf("%+v, %v", exact, errExact)
+		}
+	}
+	if err != nil || best != want {
+		t.Errorf("%+v, want %+v, %v", best, want, err)
+	}
+	same(best)
+
+	fails := func(change func(r *ProcessRef), text string, want ...error) {
+		t.Helper()
+		r := r
+		change(&r)
+		failsToOpen(t, ProcessRef.OpenOrSecondBest, r, text, want...)
+	}
+	fails(func(r *ProcessRef) { r.StartTime++ }, "that started at "+strconv.FormatUint(start, 10), os.ErrProcessDone, syscall.ESRCH)
+	fails(func(r *ProcessRef) { r.StartTime-- }, "its PID is that of a process", os.ErrProcessDone, syscall.ESRCH)
+	fails(func(r *ProcessRef) { r.StartTime = 1<<64 - 1 }, r.Short()[:4], os.ErrProcessDone, syscall.ESRCH)
+	fails(func(r *ProcessRef) { r.PID, r.StartTime = other.Process.Pid, r.StartTime-1 }, "is gone", os.ErrProcessDone, syscall.ESRCH)
+	fails(func(r *ProcessRef) { r.PID = otherThread(t); r.StartTime-- }, "is gone", os.ErrProcessDone, syscall.ESRCH)
+	fails(func(r *ProcessRef) { r.PID = 1<<31 - 1 }, "no process has its PID", os.ErrProcessDone, syscall.ESRCH)
+	fails(func(r *ProcessRef) { r.BootID[3] ^= 1 }, "this is boot", os.ErrProcessDone, syscall.ESRCH)
+	fails(func(r *ProcessRef) { r.BootID[3] ^= 1; r.PIDNamespace ^= 1 }, "this is boot", os.ErrProcessDone, syscall.ESRCH)
+	fails(func(r *ProcessRef) { r.PIDNamespace ^= 1 }, "not in sight", syscall.EREMOTE)
+	fails(func(r *ProcessRef) { r.BootID = BootID{} }, "is not a process reference", syscall.EINVAL)
+	fails(func(r *ProcessRef) { r.ID = 1 }, "is not a process reference", syscall.EINVAL)
+	fails(func(r *ProcessRef) { r.PID = 0 }, "is not a process reference", syscall.EINVAL)
+	fails(func(r *ProcessRef) { r.StartTime = 0 }, "ID is not known", syscall.EINVAL)
+	fails(func(r *ProcessRef) { *r = ProcessRef{} }, "ID is not known", syscall.EINVAL)
+	// It must be asked for.
+	failsToOpen(t, ProcessRef.Open, r, "its start time is no proof", syscall.EINVAL)
+
+	cmd.Process.Kill()
+	awaitEnd(t, p)
+	same(r) // a zombie
+	if again, err := p.secondBest(); err != nil || again != r {
+		t.Errorf("a zombie: %+v, want %+v, %v", again, r, err)
+	}
+	reap(cmd)
+	fails(func(r *ProcessRef) {}, r.Short()+" was reaped", os.ErrProcessDone, syscall.ESRCH)
+	_, err = p.secondBest()
+	matches(t, err, os.ErrProcessDone, syscall.ESRCH)
+	_, err = p.RefOrSecondBest()
+	matches(t, err, os.ErrProcessDone, syscall.ESRCH)
+	p.Close()
+	_, err = p.RefOrSecondBest()
+	matches(t, err, os.ErrClosed)
+	_, err = (*PidFD)(nil).RefOrSecondBest()
+	matches(t, err, os.ErrInvalid)
+}
+
+func TestSelfRefOrSecondBest(t *testing.T) {
+	needs(t, FeaturePidFD)
+	keepsDescriptors(t)
+	r, err := SelfRefOrSecondBest()
+	want, errExact := SelfRef()
+	if errors.Is(errExact, errors.ErrUnsupported) {
+		want, errExact = openPidFD(t, os.Getpid()).secondBest()
+	}
+	if err != nil || errExact != nil || r != want {
+		t.Errorf("%+v, %v; want %+v, %v", r, err, want, errExact)
+	}
+	p, err := r.OpenOrSecondBest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+}
+
+// Where the kernel has no IDs, or looks like it.
+func TestSecondBestWithoutIDs(t *testing.T) {
+	if !again(t, func(cmd *exec.Cmd) { behindFilter(cmd, "name_to_handle_at fstatfs", retErrno|uint32(syscall.ENOSYS)) }) {
+		return
+	}
+	_, err := SelfRef()
+	matches(t, err, errors.ErrUnsupported)
+	r, err := SelfRefOrSecondBest()
+	if err != nil || r.PID != os.Getpid() || r.StartTime == 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	cmd := sleeper(t)
+	p := openPidFD(t, cmd.Process.Pid)
+	r, err = p.RefOrSecondBest()
+	if want := secondBestOf(t, cmd); err != nil || r != want {
+		t.Fatalf("%+v, want %+v, %v", r, want, err)
+	}
+	q, err := r.OpenOrSecondBest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Close()
+}
+
+func init() {
+	// Gives itself a name, and then executes itself again and again, from any thread.
+	children["be-called"] = func(args []string) error {
+		if len(args) == 0 {
+			io.ReadAll(os.Stdin)
+			return nil
+		}
+		if err := os.WriteFile("/proc/self/comm", []byte(args[0]), 0); err != nil {
+			return err
+		}
+		fmt.Println("called")
+		os.Stdin.Read(make([]byte, 1))
+		return syscall.Exec("/proc/self/exe", append([]string{"x"}, args[1:]...), os.Environ())
+	}
+}
+
+// A start time is that of the process, whatever it is called and executes.
+func TestSecondBestNames(t *testing.T) {
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator executes another program")
+	}
+	needs(t, FeaturePidFD)
+	keepsDescriptors(t)
+	names := []string{"a b", ")", ") R 1 (", "\n", "(((", "a\nb) S 1 2 3", " ", "\\", "\xff\x01"}
+	cmd := child("be-called", names...)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer reap(cmd)
+	r := secondBestOf(t, cmd)
+	p := openPidFD(t, cmd.Process.Pid)
+	is := func(when string) bool {
+		if got, err := p.secondBest(); err != nil || got != r {
+			t.Errorf("%s: %+v, want %+v, %v", when, got, r, err)
+			return false
+		}
+		return true
+	}
+	for i, name := range names {
+		if _, err := io.ReadFull(stdout, make([]byte, len("called\n"))); err != nil {
+			t.Fatalf("%d: %v", i, err)
+		}
+		is(strconv.Quote(name))
+		stdin.Write([]byte{1})
+		for range 200 { // while it executes
+			if !is("after " + strconv.Quote(name)) {
+				return
+			}
+		}
+	}
+	// Until it is reaped, and no longer.
+	stdin.Close()
+	reaped := make(chan error)
+	go func() { reaped <- cmd.Wait() }()
+	for {
+		q, err := r.OpenOrSecondBest()
+		if err != nil {
+			matches(t, err, os.ErrProcessDone, syscall.ESRCH)
+			break
+		}
+		q.Close()
+	}
+	if err := <-reaped; err != nil {
+		t.Error(err)
+	}
+}
+
+func init() {
+	// The main goroutine has the main thread then, whose time namespace for children counts.
+	if os.Getenv(childVar) == "second-best" {
+		runtime.LockOSThread()
+	}
+	// Prints the second best of a process, and opens the given one of it.
+	children["second-best"] = func(args []string) error {
+		r, err := ParseProcessRef(args[0])
+		if err != nil {
+			return err
+		}
+		say := func() error {
+			p, err := OpenPidFD(r.PID, 0)
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			own, err := p.secondBest()
+			switch {
+			case errors.Is(err, errors.ErrUnsupported):
+				fmt.Println("unsupported")
+			case err != nil:
+				fmt.Println(err)
+			default:
+				fmt.Println(own)
+			}
+			q, err := r.OpenOrSecondBest()
+			fmt.Println(err == nil, errors.Is(err, errors.ErrUnsupported))
+			if q != nil {
+				q.Close()
+			}
+			return nil
+		}
+		if err := say(); err != nil || len(args) == 1 {
+			return err
+		}
+		if err := syscall.Unshare(syscall.CLONE_NEWTIME); err != nil {
+			return err
+		}
+		return say()
+	}
+}
+
+// In a time namespace the kernel tells other start times, and the second best remains the same.
+func TestSecondBestTimeNamespace(t *testing.T) {
+	needsRoot(t)
+	needs(t, FeaturePidFD)
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the shell of the namespace does not know the emulator")
+	}
+	if _, err := os.Stat("/proc/self/ns/time"); err != nil {
+		t.Skip("this kernel has no time namespaces")
+	}
+	unshare, err := exec.LookPath("unshare")
+	if err != nil {
+		if os.Getenv("SYSFD_TEST_VM") != "" {
+			t.Skip("the machine has no unshare(1)")
+		}
+		lacks(t, "unshare(1)")
+	}
+	keepsDescriptors(t)
+	r := secondBestOf(t, sleeper(t))
+	first, err := openPidFD(t, 1).secondBest()
+	if err != nil {
+		t.Skip(err) // it may have started in the first tick
+	}
+	beforeFirst := strconv.FormatUint(first.StartTime/ticksPerSecond+1, 10)
+	for _, test := range []struct {
+		r       ProcessRef
+		offset  string
+		unshare bool
+		want    string
+	}{
+		{r, "0", false, r.String() + "\ntrue false\n"},
+		{r, "100000", false, r.String() + "\ntrue false\n"},
+		{r, "-" + beforeFirst, false, r.String() + "\ntrue false\n"},
+		{first, "1", false, first.String() + "\ntrue false\n"},
+		{first, "-" + beforeFirst, false, "unsupported\nfalse true\n"}, // below zero
+		{r, "1", true, r.String() + "\ntrue false\nunsupported\nfalse true\n"},
+	} {
+		cmd := child("second-best", test.r.String())
+		if test.unshare {
+			cmd.Args = append(cmd.Args, "-unshare")
+		}
+		// Before Linux 6.3 it takes a fork to get there.
+		cmd.Args = append([]string{unshare, "--time", "--boottime=" + test.offset, "sh", "-c", `"$@"; exit`, "sh"}, cmd.Args...)
+		cmd.Path = unshare
+		if out := output(t, cmd); out != test.want {
+			t.Errorf("%v, offset %s: %s, want %s", test.r, test.offset, out, test.want)
+		}
+	}
+}
+
+func init() {
+	children["second-best-outside"] = func(args []string) error {
+		r, err := ParseProcessRef(args[0])
+		if err != nil {
+			return err
+		}
+		for _, pid := range []int{r.PID, os.Getpid()} {
+			r.PID = pid
+			p, err := r.OpenOrSecondBest()
+			fmt.Println(p == nil, errors.Is(err, syscall.EREMOTE), errors.Is(err, os.ErrProcessDone))
+		}
+		return nil
+	}
+}
+
+// In another pid namespace a PID is that of another process.
+func TestSecondBestOutOfSight(t *testing.T) {
+	if os.Getenv(emulatorVar) != "" {
+		t.Skip("the emulator has no CLONE_NEWPID")
+	}
+	needsRoot(t)
+	needs(t, FeaturePidFD)
+	keepsDescriptors(t)
+	cmd := child("second-best-outside", secondBestOf(t, sleeper(t)).String())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	if out := output(t, cmd); out != "true true false\ntrue true false\n" {
+		t.Error(out)
 	}
 }

@@ -124,7 +124,8 @@ func startTimeOfPID(pid int) (uint64, error) {
 	case errno == syscall.ENOENT && procIsMounted():
 		return 0, refused(syscall.EACCES, "when process "+strconv.Itoa(pid)+" started is not known: /proc hides it")
 	case errno == syscall.ENOENT, errno == syscall.ENOTDIR:
-		return 0, refused(errno, "when process "+strconv.Itoa(pid)+" started is not known: there is no "+name).as(errors.ErrUnsupported)
+		// Not to be taken for news about a process.
+		return 0, refused(syscall.ENOSYS, "when process "+strconv.Itoa(pid)+" started is not known: there is no "+name).as(errors.ErrUnsupported)
 	case errno != 0:
 		return 0, failed("read", name, errno)
 	}

@@ -86,6 +86,80 @@ func FuzzParseFdinfoPIDs(f *testing.F) {
 	})
 }
 
+func TestParseStartTime(t *testing.T) {
+	const fields = " S 1 4711 4711 0 -1 4194560 122 507 0 49 1181 9289 1489 489 20 0 1 0 "
+	for _, test := range []struct {
+		text  string
+		shift int64
+		want  uint64
+	}{
+		{"4711 (sleep)" + fields + "82015 22974464 1489\n", 0, 82015},
+		{"4711 (sleep)" + fields + "82015", 0, 82015},
+		{"4711 ()" + fields + "1 2\n", 0, 1},
+		{"4711 (a) b (c)" + fields + "82015 1\n", 0, 82015},
+		{"4711 () R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 (x)" + fields + "82015 1\n", 0, 82015},
+		{"4711 (a\nb\tc)" + fields + "82015 1\n", 0, 82015},
+		{"4711 (sleep)" + fields + "922337203684 1\n", 0, 922337203684},
+		{"4711 (sleep)" + fields + "82015 1\n", 82014, 1},
+		{"4711 (sleep)" + fields + "82015 1\n", -100_000, 182015},
+		{"4711 (sleep)" + fields + "82015 1\n", 82015, 0},
+		{"4711 (sleep)" + fields + "82015 1\n", 82016, 0},
+		{"4711 (sleep)" + fields + "0 1\n", 0, 0},
+		{"4711 (sleep)" + fields + "922337203685 1\n", 0, 0},
+		{"4711 (sleep)" + fields + "1844673407395 1\n", -1_000_000, 0}, // process 1, 10,000 seconds before the boot
+		{"4711 (sleep)" + fields + "18446744073709551616 1\n", 0, 0},
+		{"4711 (sleep)" + fields + "-1 1\n", 0, 0},
+		{"4711 (sleep)" + fields, 0, 0},
+		{"4711 sleep" + fields + "82015 1\n", 0, 0},
+		{"4711 (sleep)", 0, 0},
+		{"", 0, 0},
+	} {
+		got, ok := parseStartTime(test.text, test.shift)
+		if ok != (test.want != 0) || ok && got != test.want {
+			t.Errorf("%q, %d: %d, %v; want %d", test.text, test.shift, got, ok, test.want)
+		}
+	}
+}
+
+func FuzzParseStartTime(f *testing.F) {
+	f.Add("sleep", uint64(82015), int64(0))
+	f.Add(") R 1 (", uint64(82015), int64(-100))
+	f.Add("\n", uint64(1<<64-1), int64(1))
+	f.Fuzz(func(t *testing.T, name string, start uint64, shift int64) {
+		if shift > 1<<40 || shift < -1<<40 {
+			return
+		}
+		got, ok := parseStartTime("4711 ("+name+") S"+strings.Repeat(" 0", 18)+" "+strconv.FormatUint(start, 10)+" 0\n", shift)
+		want := int64(start) - shift
+		if ok && (got == 0 || int64(got) != want) || !ok && start < 1<<39 && want > 0 {
+			t.Errorf("%q, %d, %d: %d, %v", name, start, shift, got, ok)
+		}
+	})
+}
+
+func TestParseTimeOffset(t *testing.T) {
+	for text, want := range map[string]int64{
+		"monotonic           0         0\nboottime            0         0\n": 0,
+		"monotonic           1         0\nboottime       100000         0\n": 10_000_000,
+		"monotonic           1         0\nboottime       -10000         0\n": -1_000_000,
+		"monotonic           1         0\nboottime           -1 990000000\n": -1,
+		"monotonic           1         0\nboottime            1  10000000\n": 101,
+		"monotonic           1         0\nboottime   4611686018         0\n": 461_168_601_800,
+		"monotonic           1         0\nboottime            1   5000000\n": -1 << 63, // half a tick
+		"monotonic           1         0\nboottime            1         1\n": -1 << 63,
+		"monotonic           1         0\n":                                  -1 << 63,
+		"boottime            1\n":                                            -1 << 63,
+		"boottime            x         0\n":                                  -1 << 63,
+		"boottime            1         x\n":                                  -1 << 63,
+		"boottime 9223372036854775807 0\n":                                   -1 << 63,
+		"":                                                                   -1 << 63,
+	} {
+		if got, ok := parseTimeOffset(text); ok != (want != -1<<63) || ok && got != want {
+			t.Errorf("%q: %d, %v; want %d", text, got, ok, want)
+		}
+	}
+}
+
 const someBoot = "e4852dac-db69-430a-8f3f-f227f27ae0a2"
 
 func bootID(t testing.TB, text string) BootID {

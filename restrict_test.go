@@ -69,6 +69,7 @@ type scene struct {
 	other, strange   *PidFD // of the parent if it is in sight, of a zombie that is not a child
 	id               PidFDID
 	self, selfOfBoot ProcessRef
+	secondBest       ProcessRef // of process
 }
 
 func newScene(t *testing.T) *scene {
@@ -114,6 +115,11 @@ func newScene(t *testing.T) *scene {
 	s.id, _ = s.child.ID()
 	s.selfOfBoot, _ = SelfRef()
 	s.self = ProcessRef{PID: s.selfOfBoot.PID, ID: s.selfOfBoot.ID}
+	if s.secondBest, err = s.child.secondBest(); err != nil {
+		// The /proc is another one.
+		s.secondBest = ProcessRef{PID: s.process.Pid, StartTime: 1, PIDNamespace: ownPIDNamespace()}
+		s.secondBest.BootID, _ = ThisBootID()
+	}
 	return s
 }
 
@@ -399,6 +405,21 @@ var operations = []operation{
 	{name: "SelfRef", needs: FeaturePidFDID, takes: true, refused: []refusal{{calls: "pidfd_open"}, {calls: byInode}, {calls: "openat", eperm: works, enosys: works}}, do: func(s *scene) error {
 		return second(SelfRef())
 	}},
+	{name: "PidFD.RefOrSecondBest", needs: FeatureOpenByID, takes: true, does: is64bit, refused: []refusal{{calls: byInode, enosys: works}, {calls: "openat", eperm: works, enosys: works}}, do: func(s *scene) error {
+		return second(s.child.RefOrSecondBest())
+	}},
+	{name: "PidFD.RefOrSecondBest without an ID", needs: FeaturePidFD, takes: true, refused: []refusal{
+		{calls: "openat"}, {calls: "pidfd_send_signal"}, {calls: "ioctl", enosys: works}, {calls: "statx", eperm: works, enosys: works},
+	}, do: func(s *scene) error {
+		r, err := s.child.secondBest()
+		if err == nil && r != s.secondBest {
+			return fmt.Errorf("%v, want %v", r, s.secondBest)
+		}
+		return err
+	}},
+	{name: "SelfRefOrSecondBest", needs: FeatureOpenByID, takes: true, refused: []refusal{{calls: "pidfd_open"}, {calls: "openat", eperm: works, enosys: works}}, do: func(s *scene) error {
+		return second(SelfRefOrSecondBest())
+	}},
 	{name: "ThisBootID", takes: true, does: true, refused: []refusal{{calls: "openat"}}, do: func(s *scene) error { return second(ThisBootID()) }},
 	{name: "ProcessRef.Open", needs: FeaturePidFDID, takes: true, refused: []refusal{
 		{calls: "open_by_handle_at", eperm: works, enosys: works}, {calls: "open_by_handle_at pidfd_open"}, {calls: "open_by_handle_at " + byInode},
@@ -406,6 +427,13 @@ var operations = []operation{
 	{name: "ProcessRef.Open with a boot ID", needs: FeaturePidFDID, takes: true, refused: []refusal{{calls: "openat"}}, do: func(s *scene) error {
 		return closed(s.selfOfBoot.Open())
 	}},
+	{name: "ProcessRef.OpenOrSecondBest", needs: FeaturePidFDID, takes: true, refused: []refusal{
+		{calls: "open_by_handle_at", eperm: works, enosys: works}, {calls: "open_by_handle_at pidfd_open"},
+	}, do: func(s *scene) error { return closed(s.self.OpenOrSecondBest()) }},
+	{name: "ProcessRef.OpenOrSecondBest without an ID", needs: FeaturePidFD, takes: true, refused: []refusal{
+		{calls: "openat"}, {calls: "pidfd_open"}, {calls: "pidfd_send_signal"}, {calls: "open_by_handle_at ioctl name_to_handle_at", eperm: works, enosys: works},
+		{calls: "statx", eperm: works, enosys: works},
+	}, do: func(s *scene) error { return closed(s.secondBest.OpenOrSecondBest()) }},
 
 	// The runtime does not say why its poller takes no file.
 	{name: "PidFD.Wait", needs: FeatureWait, takes: true, does: true, refused: []refusal{
@@ -1042,15 +1070,17 @@ func TestRestrictFromStart(t *testing.T) {
 				t.Errorf("%v, %v: %+v", files, err, e)
 			}
 			for name, do := range map[string]func() error{
-				"OpenPidFD":         func() error { return closed(OpenPidFD(os.Getpid(), 0)) },
-				"OpenPidFD, a flag": func() error { return closed(OpenPidFD(os.Getpid(), PIDFD_THREAD)) },
-				"OpenPidFDByID":     func() error { return closed(OpenPidFDByID(1)) },
-				"ProcessRef.Open":   func() error { return closed(ProcessRef{PID: 1, ID: 1}.Open()) },
-				"SelfRef":           func() error { return second(SelfRef()) },
-				"NameToHandleAt":    func() error { _, _, err := NameToHandleAt(AT_FDCWD, "/", 0); return err },
-				"OpenByHandleAt":    func() error { return closed(OpenByHandleAt(AT_FDCWD, PidFDHandle(1), 0)) },
-				"OpenMount":         func() error { return closed(OpenMount(1 << 31)) },
-				"FileRefAt":         func() error { return second(FileRefAt(AT_FDCWD, "/", 0)) },
+				"OpenPidFD":           func() error { return closed(OpenPidFD(os.Getpid(), 0)) },
+				"OpenPidFD, a flag":   func() error { return closed(OpenPidFD(os.Getpid(), PIDFD_THREAD)) },
+				"OpenPidFDByID":       func() error { return closed(OpenPidFDByID(1)) },
+				"ProcessRef.Open":     func() error { return closed(ProcessRef{PID: 1, ID: 1}.Open()) },
+				"SelfRef":             func() error { return second(SelfRef()) },
+				"SelfRefOrSecondBest": func() error { return second(SelfRefOrSecondBest()) },
+				"OpenOrSecondBest":    func() error { return closed(ProcessRef{PID: 1, ID: 1}.OpenOrSecondBest()) },
+				"NameToHandleAt":      func() error { _, _, err := NameToHandleAt(AT_FDCWD, "/", 0); return err },
+				"OpenByHandleAt":      func() error { return closed(OpenByHandleAt(AT_FDCWD, PidFDHandle(1), 0)) },
+				"OpenMount":           func() error { return closed(OpenMount(1 << 31)) },
+				"FileRefAt":           func() error { return second(FileRefAt(AT_FDCWD, "/", 0)) },
 			} {
 				t.Run(name, func(t *testing.T) { matches(t, do(), want...) })
 			}
@@ -1142,14 +1172,16 @@ func TestRestrictKill(t *testing.T) {
 
 // noProc are the operations that take /proc, and what they say without it.
 var noProc = map[string][]error{
-	"OpenMount":                              {errors.ErrUnsupported},
-	"OpenFileSystem":                         {errors.ErrUnsupported},
-	"FileRef.Open":                           {errors.ErrUnsupported},
-	"PidFD.NSPIDs":                           {errors.ErrUnsupported},
-	"ThisBootID":                             {errors.ErrUnsupported, os.ErrNotExist},
-	"ProcessRef.Open with a boot ID":         {errors.ErrUnsupported, os.ErrNotExist},
-	"StartListenFDs":                         {os.ErrNotExist},
-	"StartListenFDs with what is no program": {os.ErrNotExist},
+	"OpenMount":                                 {errors.ErrUnsupported},
+	"OpenFileSystem":                            {errors.ErrUnsupported},
+	"FileRef.Open":                              {errors.ErrUnsupported},
+	"PidFD.NSPIDs":                              {errors.ErrUnsupported},
+	"ThisBootID":                                {errors.ErrUnsupported, os.ErrNotExist},
+	"ProcessRef.Open with a boot ID":            {errors.ErrUnsupported, os.ErrNotExist},
+	"PidFD.RefOrSecondBest without an ID":       {errors.ErrUnsupported},
+	"ProcessRef.OpenOrSecondBest without an ID": {errors.ErrUnsupported, os.ErrNotExist},
+	"StartListenFDs":                            {os.ErrNotExist},
+	"StartListenFDs with what is no program":    {os.ErrNotExist},
 }
 
 // privately keeps what is mounted to the mount namespace of this process.
@@ -1243,7 +1275,7 @@ func TestRestrictPIDNamespace(t *testing.T) {
 			s := newScene(t)
 			eachOperation(t, func(t *testing.T, o operation) {
 				want := works
-				if proc == "outer" && o.name == "PidFD.Verify" {
+				if proc == "outer" && (o.name == "PidFD.Verify" || strings.HasSuffix(o.name, "OrSecondBest without an ID")) {
 					want = []error{errors.ErrUnsupported}
 				}
 				o.try(t, s, "try", free, comesTo(want))
