@@ -9,7 +9,7 @@ import (
 )
 
 func id(c *call) error {
-	ref := c.Bool("ref", false, "print PID:ID@BOOTID+PIDNAMESPACE, which is never the name of another process")
+	ref := c.Bool("ref", false, "print PID:ID@BOOTID+PIDNAMESPACE, which is never the name of another process, or on a kernel without pidfd IDs the second best: PID:tSTARTTIME@BOOTID+PIDNAMESPACE, which can become the name of one that starts within the same 10 ms")
 	if err := c.parse(); err != nil {
 		return err
 	}
@@ -18,16 +18,22 @@ func id(c *call) error {
 			return err
 		}
 		defer p.Close()
-		var name fmt.Stringer
-		if *ref {
-			name, err = p.Ref()
-		} else {
-			name, err = p.ID()
+		if !*ref {
+			id, err := p.ID()
+			if err == nil {
+				fmt.Fprintln(c.out, id)
+			}
+			return err
 		}
-		if err == nil {
-			fmt.Fprintln(c.out, name)
+		name, err := p.RefOrSecondBest()
+		if err != nil {
+			return err
 		}
-		return err
+		if name.ID == 0 {
+			fmt.Fprintf(c.err, "sysfd id: process %s: this kernel has no pidfd ID for it, so this is the second best, its start time\n", arg)
+		}
+		fmt.Fprintln(c.out, name)
+		return nil
 	})
 }
 

@@ -78,7 +78,7 @@ func commands() []command {
 			"Print the path that the file with this handle (or with what handle -ref printed) has now, or run PROGRAM with the file as its descriptor 3; {} in an ARGUMENT is replaced by /dev/fd/3. It takes root.", open},
 		{"cgroup", "[-mount PATH] ID|PATH", "Print the ID of the cgroup with this path, or the path of the one with this ID, which takes root. A PATH of digits is written ./123.", cgroup},
 		{"id", "[-ref] PID|REF|self ...", "Print the pidfd ID of processes: a number that, unlike the PID, is not used again.", id},
-		{"info", "[-json] PID|REF|self ...", "Print what the kernel knows about processes at the moment; users, groups and cgroups of a process can change. A REF is what id -ref prints, or PID:ID, the first part of that. It never stands for another process with the same PID.", info},
+		{"info", "[-json] PID|REF|self ...", "Print what the kernel knows about processes at the moment; users, groups and cgroups of a process can change. A REF is what id -ref prints, or PID:ID, the first part of that. It never stands for another process with the same PID, unless it is the second best.", info},
 		{"wait", "[-timeout TIME] [-any] [-exited|-reaped] PID|REF ...",
 			"Wait until processes have ended, which need not be children, and print how. The kernel tells that when the parent has reaped the process; if the parent does not do so at once, only the end is printed.", wait},
 		{"kill", "[-s SIGNAL] PID|REF ... | -cgroup [-mount PATH] ID|PATH",

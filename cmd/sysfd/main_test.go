@@ -27,6 +27,11 @@ import (
 const commandVar = "SYSFD_TEST_COMMAND"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(withoutIDsVar) != "" {
+		if err := againWithoutIDs(); err != nil {
+			panic(err)
+		}
+	}
 	if os.Getenv(commandVar) != "" {
 		main()
 	}

@@ -78,9 +78,9 @@ func openProcess(r sysfd.ProcessRef) (*sysfd.PidFD, error) {
 		}
 		return p, err
 	}
-	p, err := r.Open()
-	if err != nil {
-		return nil, err
+	p, err := r.OpenOrSecondBest()
+	if err != nil || r.ID == 0 {
+		return p, err
 	}
 	// The ID is what counts, but whoever gives a PID that does not go with it may have
 	// mistaken the ID, or has it from before a reboot.
@@ -162,10 +162,10 @@ func inspect(p *sysfd.PidFD) (i processInfo, err error) {
 		}
 		return err
 	}
-	ref, err := p.Ref()
+	ref, err := p.RefOrSecondBest()
 	if err == nil {
 		i.Process = &ref
-	} else if err = lacking(err); err != nil {
+	} else if err = lacking(err); err != nil && !errors.Is(err, os.ErrPermission) { // /proc can hide a start time
 		return i, err
 	}
 	ended, err := p.TryWait(sysfd.WaitExited | sysfd.WaitNoReap)

@@ -10,11 +10,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sysfd/sysfd"
 )
@@ -45,6 +49,88 @@ func startProgram(t *testing.T) *program {
 	}
 	p.ref = sysfd.ProcessRef{PID: cmd.Process.Pid, ID: id}.Short()
 	return p
+}
+
+// With this variable the command runs as on a kernel without pidfd IDs.
+const withoutIDsVar = "SYSFD_TEST_WITHOUT_IDS"
+
+// againWithoutIDs executes this program anew where the system calls fail by which the IDs are had.
+func againWithoutIDs() error {
+	os.Unsetenv(withoutIDsVar)
+	program := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}} // nr of struct seccomp_data
+	for _, nr := range []uint32{unix.SYS_NAME_TO_HANDLE_AT, unix.SYS_FSTATFS} {
+		program = append(program,
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jf: 1},
+			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)})
+	}
+	program = append(program, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW})
+	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0); err != nil {
+		return err
+	}
+	return syscall.Exec("/proc/self/exe", os.Args, os.Environ())
+}
+
+func commandWithoutIDs(args ...string) *exec.Cmd {
+	cmd := sysfdCommand(args...)
+	cmd.Env = append(cmd.Env, withoutIDsVar+"=1")
+	return cmd
+}
+
+// What sysfd id -ref prints there names the process for all that take a name, and what it is is said.
+func TestSecondBest(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "read x; exit 3")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &program{Cmd: cmd, stdin: stdin}
+	t.Cleanup(p.end)
+	out, errs, code := status(t, commandWithoutIDs("id", "-ref", p.pid()))
+	text := strings.TrimSpace(out)
+	ref, err := sysfd.ParseProcessRef(text)
+	if code != 0 || err != nil || ref.ID != 0 || ref.StartTime == 0 || ref.PID != cmd.Process.Pid || !strings.Contains(errs, "sysfd id: process "+p.pid()+": ") || !strings.Contains(errs, "second best") {
+		t.Fatalf("status %d, %q, %q, %v", code, out, errs, err)
+	}
+	if _, errs, code := status(t, commandWithoutIDs("id", p.pid())); code != 1 || errs == "" {
+		t.Errorf("status %d, %q", code, errs)
+	}
+	other := ref
+	other.StartTime++
+	for _, command := range []func(args ...string) *exec.Cmd{commandWithoutIDs, sysfdCommand} {
+		out, errs, code := status(t, command("info", text))
+		if code != 0 || !strings.Contains(out, p.pid()+":") || !strings.Contains(out, "runs") {
+			t.Errorf("info: status %d, %q, %q", code, out, errs)
+		}
+		out, errs, code = status(t, command("kill", "-s", "0", text))
+		if code != 0 || out != "" || errs != "" {
+			t.Errorf("kill: status %d, %q, %q", code, out, errs)
+		}
+		out, errs, code = status(t, command("kill", other.String()))
+		if code != 1 || out != "" || !strings.HasPrefix(errs, "sysfd kill: process "+other.Short()+" is gone: its PID is that of a process that started at ") {
+			t.Errorf("kill another: status %d, %q, %q", code, out, errs)
+		}
+		out, errs, code = status(t, command("wait", "-timeout", "0.01", text))
+		if code != 3 || out != "" {
+			t.Errorf("wait: status %d, %q, %q", code, out, errs)
+		}
+		out, errs, code = status(t, command("wait", other.String()))
+		if code != 0 || !strings.Contains(out, other.String()+": ") || !strings.Contains(out, "it ended before") {
+			t.Errorf("wait for another: status %d, %q, %q", code, out, errs)
+		}
+	}
+	var list []processInfo
+	succeeds(t, commandWithoutIDs("info", "-json", p.pid()), &list)
+	if len(list) != 1 || list[0].Process == nil || *list[0].Process != ref {
+		t.Errorf("%+v", list)
+	}
 }
 
 // end lets it end, and reaps it.
@@ -342,10 +428,9 @@ func TestKill(t *testing.T) {
 	if code != 1 || out != "" || !strings.Contains(errs, p.otherID()) {
 		t.Errorf("status %d, %q, %q", code, out, errs)
 	}
-	// A start time is no proof, and less so of another boot.
 	started := sysfd.ProcessRef{PID: p.Process.Pid, StartTime: 1, BootID: sysfd.BootID{1}}
 	_, errs, code = status(t, sysfdCommand("kill", started.String()))
-	if code != 1 || !strings.Contains(errs, "ID is not known") {
+	if code != 1 || !strings.Contains(errs, started.Short()+" is of boot ") {
 		t.Errorf("status %d, %q", code, errs)
 	}
 	for _, args := range [][]string{{"-s", "0", p.ref}, {"-s", "0", p.pid()}, {"-s", "sigusr1", p.ref}} {
