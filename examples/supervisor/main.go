@@ -53,6 +53,11 @@
 // The file is good in the pid namespace it was written in. In another one the processes may
 // be out of sight, and a supervisor that cannot tell does not start: whoever knows that
 // they have ended removes the file.
+//
+// Where the kernel has no pidfd IDs (before Linux 6.9, for 32-bit programs before 6.14), a REF is the
+// second best, a PID and a start time, and the supervisor says so. Then a program that has ended
+// while no supervisor ran can be mistaken for another process that has the same PID and has started
+// within the same 10 ms. For that all free PIDs must have come round in that time.
 package main
 
 import (
@@ -85,8 +90,11 @@ const (
 // at is called at points where it would be bad to be killed. It is for the tests.
 var at = func(point string) {}
 
-// selfRef is a variable for the tests, which have no kernel old enough.
-var selfRef = sysfd.SelfRef
+// These are variables for the tests, which have no kernel old enough.
+var (
+	selfRef = sysfd.SelfRefOrSecondBest
+	refOf   = (*sysfd.PidFD).RefOrSecondBest
+)
 
 type supervisor struct {
 	state          string // the name of the file
@@ -179,11 +187,13 @@ func (s *supervisor) run(config string) error {
 	self, err := selfRef()
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
-		return fmt.Errorf("this kernel has no IDs for processes, which Linux 6.9 has (for 32-bit programs 6.14): %w", err)
+		return fmt.Errorf("processes have no names that could be stored, is /proc mounted? %w", err)
 	case err != nil:
 		return err
 	case self.BootID == sysfd.BootID{}:
 		return errors.New("the boot ID is not known, without which IDs are not good after a reboot: is /proc mounted?")
+	case self.ID == 0:
+		s.complain(errors.New("this kernel has no IDs for processes, which are told apart by their start times instead"))
 	}
 	if s.programs, err = readConfig(config); err != nil {
 		return err
@@ -293,7 +303,7 @@ func (s *supervisor) adopt() error {
 		g.due = time.Now()
 	}
 	for _, name := range slices.Sorted(maps.Keys(refs)) {
-		p, err := refs[name].Open()
+		p, err := refs[name].OpenOrSecondBest()
 		if errors.Is(err, os.ErrProcessDone) {
 			s.say("ended", name, refs[name].String()+": status unknown:", err)
 			continue
@@ -378,7 +388,7 @@ func (s *supervisor) startShim(g *program) error {
 	}
 	p, err := sysfd.TakePidFD(attr)
 	if err == nil {
-		if g.ref, err = p.Ref(); err == nil {
+		if g.ref, err = refOf(p); err == nil {
 			err = s.set.Add(p, g)
 		}
 		if err != nil {
