@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -83,6 +84,61 @@ func TestSabotage(t *testing.T) {
 			t.Errorf("%v:\n%s", err, &out.stderr)
 		}
 	})
+}
+
+// The second best, a PID and a start time, is mistaken for another process where all free PIDs come
+// round within a clock tick, and nowhere else.
+func TestSecondBest(t *testing.T) {
+	needs(t)
+	possible, err := os.ReadFile("/sys/devices/system/cpu/possible")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fewest := 301
+	if _, last, ok := strings.Cut(strings.TrimSpace(string(possible)), "-"); ok {
+		n, err := strconv.Atoi(last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fewest = max(fewest, 8*(n+1))
+	}
+	pidMaxes := []int{fewest, 300 + 10, 300 + 1000}
+	if *rounds >= 50_000 {
+		pidMaxes = append(pidMaxes, 32768) // the default
+	}
+	for _, arch := range arches() {
+		worker := build(t, arch)
+		for _, pidMax := range pidMaxes {
+			if pidMax < fewest || pidMax > fewest && arch != runtime.GOARCH {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/%d", arch, pidMax), func(t *testing.T) {
+				out, err := run(t, worker, patience, "-second-best", fmt.Sprintf("-rounds=%d", *rounds), fmt.Sprintf("-pid-max=%d", pidMax))
+				t.Log(last(out.stdout))
+				if err != nil {
+					t.Fatalf("%v\n%s", err, &out.stderr)
+				}
+				var sum struct {
+					Free      int `json:"free_pids"`
+					Names     int
+					Reused    int
+					Mistaken  int
+					PerSecond float64 `json:"processes_per_second"`
+				}
+				if err := json.Unmarshal([]byte(last(out.stdout)), &sum); err != nil {
+					t.Fatal(err)
+				}
+				const ticksPerSecond = 100
+				round := float64(sum.Free) / sum.PerSecond * ticksPerSecond // ticks
+				switch {
+				case sum.Names != *rounds || sum.Reused < *rounds/4:
+					t.Errorf("that is no measure: %+v", sum)
+				case round < 0.5 && sum.Mistaken < sum.Reused/10, round > 50 && sum.Mistaken > 0:
+					t.Errorf("%d of %d were mistaken, PIDs come round in %.1f ticks", sum.Mistaken, sum.Reused, round)
+				}
+			})
+		}
+	}
 }
 
 // arches returns what this machine can run.

@@ -7,6 +7,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -50,6 +52,47 @@ func TestKernels(t *testing.T) {
 	slices.Reverse(chosen) // the slow ones first
 	o := options{jobs: runtime.NumCPU(), timeout: 15 * time.Minute}
 	checkResults(t, runTests(t.Context(), testBuilder(t), chosen, o, t.Output()), 100)
+}
+
+var names = flag.Int("names", 500, "how many processes TestSecondBest names")
+
+// On a kernel without pidfd IDs, with one PID that is free, a PID and a start time are mistaken for
+// another process if that starts within the same clock tick.
+func TestSecondBest(t *testing.T) {
+	boots(t)
+	b := testBuilder(t)
+	k, err := find("amd64-6.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := b.vm(t.Context(), k[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.program, err = b.build(t.Context(), k[0].goarch, "test/soak/worker", "build"); err != nil {
+		t.Fatal(err)
+	}
+	v.args = []string{"-second-best", "-dir=/tmp", "-pid-max=301", "-rounds=" + strconv.Itoa(*names)}
+	var last string
+	v.output = func(line string) { last = line }
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(*names)*100*time.Millisecond)
+	defer cancel()
+	r := v.run(ctx)
+	t.Log(last)
+	if !r.ok() {
+		t.Fatal(r, r.err)
+	}
+	var sum struct {
+		Free   int `json:"free_pids"`
+		Names  int
+		Reused int
+	}
+	if err := json.Unmarshal([]byte(last), &sum); err != nil {
+		t.Fatal(err)
+	}
+	if sum.Names != *names || sum.Free != 1 || sum.Reused < *names/4 {
+		t.Errorf("that is no measure: %+v", sum)
+	}
 }
 
 func TestBeyond32Bits(t *testing.T) {
