@@ -11,7 +11,8 @@
 //   - For a process, a [PidFDID]: the inode number of its pidfds, the descriptors
 //     that refer to a process. It has 64 bits and is not used again until the next
 //     boot. [OpenPidFD] and [PidFD.ID] give it, [OpenPidFDByID] finds the process. A
-//     [ProcessRef] is one for storing.
+//     [ProcessRef] is one for storing. Kernels before Linux 6.9 have no such IDs: for them there is a
+//     second best, [PidFD.RefOrSecondBest].
 //   - For passed sockets, $LISTEN_PIDFDID: the pidfd ID of the process they are
 //     meant for. [ListenFDs] takes them, [ExecListenFDs] and [StartListenFDs] pass them on. [Notify]
 //     tells the service manager how things are.
@@ -38,7 +39,8 @@
 // Three functions return an owner under another name. PidFDOf (Go 1.26) and [PeerPidFD] are
 // named after what they borrow, an [os.Process] and a connection; neither is opened by a
 // name of its own. [NewPidFD] wraps a descriptor, as [os.NewFile] does. [SelfRef] and
-// [ThisBootID] are about the caller.
+// [ThisBootID] are about the caller. …OrSecondBest returns what is exact where the kernel has that,
+// and otherwise the second best, which is no proof.
 //
 // # Levels
 //

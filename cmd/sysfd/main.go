@@ -82,7 +82,7 @@ func commands() []command {
 		{"wait", "[-timeout TIME] [-any] [-exited|-reaped] PID|REF ...",
 			"Wait until processes have ended, which need not be children, and print how. The kernel tells that when the parent has reaped the process; if the parent does not do so at once, only the end is printed.", wait},
 		{"kill", "[-s SIGNAL] PID|REF ... | -cgroup [-mount PATH] ID|PATH",
-			"Send a signal to processes. With a REF it is sent to that process or to none. With -cgroup, kill all processes of a cgroup and of those below it, those that they start meanwhile included.", kill},
+			"Send a signal to processes. With a REF it is sent to that process or to none (unless it is the second best; see id -h). With -cgroup, kill all processes of a cgroup and of those below it, those that they start meanwhile included.", kill},
 		{"ns", "PID|REF|self", "Print the namespaces of a process: the inode number by which /proc shows them, and the ID, which is not used again.", ns},
 		{"listen", "[-json]", "Print what this process was given by socket activation.", listen},
 		{"activate", "[-l ADDRESS]... [-d] [--fdname NAMES] [--now] [-E NAME=VALUE]... -- PROGRAM [ARGUMENT]...",

@@ -31,4 +31,29 @@
 // The second takes a quarter of an hour on two processors that have other things to do. A worker that
 // does not get on for a minute is made to show what its goroutines are at. The tests also have
 // it do one thing wrong at a time, to see that it is found.
+//
+// # The second best
+//
+// A PID and a start time, which sysfd takes on kernels without pidfd IDs, is no proof. TestSecondBest
+// counts how often it is mistaken. The worker starts one process after the other, takes the second best
+// of each, and opens it when the process has ended and the next one has its PID. That must
+// fail, unless both have started within the same clock tick, 10 ms, for which all PIDs that
+// are free have to come round in that time:
+//
+//	kernel  pid_max  free PIDs  processes a second  names opened  opened another process
+//	6.18        301          1               1,431        19,712                  18,442
+//	6.18        304          4               1,728        19,709                  15,399
+//	6.18        310         10               1,662        19,703                   8,868
+//	6.18        320         20               1,762        19,693                   2,995
+//	6.18        340         40               1,198        19,673                       0
+//	6.18     32,768     32,468                 341        67,245                       0
+//	6.1         301          1                  48        14,791                   1,076
+//	6.1         304          4                  43         2,788                       0
+//	6.1      32,768     32,468                  50         7,324                       0
+//
+// Linux 6.18, on two processors, was made to look as if it had no IDs; Linux 6.1, which has none, ran in
+// an emulated machine with one slow processor. A name is counted as opened if its PID came again.
+//
+//	go test ./soak -v -run TestSecondBest -rounds 100000     # the default pid_max, too
+//	go test ./vm -v -boot -run TestSecondBest -names 15000   # Linux 6.1
 package soak
