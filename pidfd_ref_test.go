@@ -720,6 +720,8 @@ func TestSelfRefOrSecondBest(t *testing.T) {
 
 // Where the kernel has no IDs, or looks like it.
 func TestSecondBestWithoutIDs(t *testing.T) {
+	reliesOn(t, seccompFilters)
+	needs(t, FeaturePidFD)
 	if !again(t, func(cmd *exec.Cmd) { behindFilter(cmd, "name_to_handle_at fstatfs", retErrno|uint32(syscall.ENOSYS)) }) {
 		return
 	}
@@ -760,9 +762,7 @@ func init() {
 
 // A start time is that of the process, whatever it is called and executes.
 func TestSecondBestNames(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator executes another program")
-	}
+	reliesOn(t, runsItself)
 	needs(t, FeaturePidFD)
 	keepsDescriptors(t)
 	names := []string{"a b", ")", ") R 1 (", "\n", "(((", "a\nb) S 1 2 3", " ", "\\", "\xff\x01"}
@@ -864,9 +864,7 @@ func init() {
 func TestSecondBestTimeNamespace(t *testing.T) {
 	needsRoot(t)
 	needs(t, FeaturePidFD)
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the shell of the namespace does not know the emulator")
-	}
+	reliesOn(t, namespaces)
 	if _, err := os.Stat("/proc/self/ns/time"); err != nil {
 		t.Skip("this kernel has no time namespaces")
 	}
@@ -927,9 +925,7 @@ func init() {
 
 // In another pid namespace a PID is that of another process.
 func TestSecondBestOutOfSight(t *testing.T) {
-	if os.Getenv(emulatorVar) != "" {
-		t.Skip("the emulator has no CLONE_NEWPID")
-	}
+	reliesOn(t, namespaces)
 	needsRoot(t)
 	needs(t, FeaturePidFD)
 	keepsDescriptors(t)
