@@ -1,45 +1,50 @@
 //go:build linux
 
 // Init is a process 1 for containers. It runs a program, passes sockets and signals on to it, reaps
-// what else ends, and ends as the program does:
+// orphans, and ends when the program does:
 //
 //	init PROGRAM [ARGUMENT]...
 //
-// Elsewhere than in a container it does the same as a subreaper: orphans among its
-// descendants come to it.
+// If it is not process 1 it does the same as a subreaper: orphans among its descendants come to it.
 //
-// Its status is that of the program, or 128 and the number of the signal that ended it. 127 is for a
-// program that is not found, 126 for one that cannot be executed, 125 for a failure of init
-// itself, 2 for bad usage. Then the kernel kills what is left if init was process 1. Otherwise nothing is
-// killed: daemons live on, adopted by the next subreaper or by process 1. The program lives on,
-// too, if init is killed and was not process 1.
+// Its exit status is that of the program, or 128 plus the number of the signal that ended the
+// program. It is 127 if the program is not found, 126 if it cannot be executed, 125 if
+// init itself fails, and 2 for wrong usage.
+//
+// When process 1 ends, the kernel kills all other processes of the container. If init is not
+// process 1 it kills nothing: daemons that the program has left behind live on as children of the
+// next subreaper or of process 1, and so does the program itself if init is killed.
 //
 // # Sockets
 //
-// Sockets that were passed to init ($LISTEN_FDS) are passed on to the program, addressed
-// to it: $LISTEN_PID and $LISTEN_PIDFDID are those of the program. That needs /proc; without it
-// nothing is started. What was passed to another process than init is not passed on. The rest of the
-// environment stays, $NOTIFY_SOCKET among it; systemd heeds what the program says there with
-// NotifyAccess=all, as it takes init for the main process of the service.
+// Sockets that were passed to init ($LISTEN_FDS) go on to the program, and $LISTEN_PID and
+// $LISTEN_PIDFDID are set to those of the program. That needs /proc; without it, init refuses to
+// start the program. Sockets addressed to another process are not passed on. The rest of the environment stays as it is. The
+// program can use $NOTIFY_SOCKET if the service has NotifyAccess=all, since for systemd init is the main
+// process. For the same reason $WATCHDOG_PID does not name the program.
 //
 // # Signals
 //
-// All signals are forwarded that were sent to init, also while the program was being started, except:
-//   - SIGKILL and SIGSTOP, which nobody can catch;
+// A signal sent to init is forwarded, and one that comes before the program is started waits until then.
+// The exceptions are:
+//   - SIGKILL and SIGSTOP, which cannot be caught;
 //   - SIGCHLD, which tells init of its own children;
-//   - SIGPIPE, SIGTTIN and SIGTTOU, which the kernel sends for what init itself writes;
-//   - SIGURG and SIGPROF, which the Go runtime keeps for itself, and signals 32 to 34, which
-//     it leaves to C libraries. The last of them is their SIGRTMIN.
+//   - SIGPIPE, SIGTTIN and SIGTTOU, which init can cause itself when it writes a message;
+//   - SIGURG and SIGPROF, which the Go runtime uses itself, and 32 to 34, which it leaves to
+//     C libraries; 34 is what they call SIGRTMIN, and it ends an init that is not process 1.
 //
-// Signals of one number that come faster than they are forwarded become one, real-time
-// signals too. The program sees those ignored that init was started with, if they are SIGHUP and
-// SIGINT; Go resets the others. SIGCHLD among them would cost init the status of the program.
+// Signals with the same number that come faster than init can forward them become one, even
+// real-time signals. A signal that comes within the first millisecond, before main
+// runs, can end init; then no program has been started.
+//
+// If SIGHUP or SIGINT is ignored when init starts, it is also ignored in the program. Go resets other
+// ignored signals, such as SIGPIPE in a service of systemd.
 //
 // # Terminal
 //
-// The program has a process group of its own. If that of init is in the foreground of a
-// terminal, the program's takes its place. So what is typed there (^C, ^Z) goes to the program once, and
-// not to init, which would forward it again. A program that is stopped is waited for.
+// The program gets a process group of its own. If init is in the foreground of its terminal, the
+// program takes that over, so that it gets ^C and ^Z from there once, and not
+// from init a second time. init waits for a program that is stopped.
 package main
 
 import (
@@ -53,6 +58,7 @@ import (
 	"os/signal"
 	"runtime"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"github.com/sysfd/sysfd"
@@ -72,6 +78,7 @@ func init() { runtime.LockOSThread() }
 func main() {
 	sysfd.ListenShim()
 	caught := catch() // before anything else: from here on no signal is lost
+	reserve()
 	log.SetFlags(0)
 	log.SetPrefix("init: ")
 	flag.Usage = func() { fmt.Fprintln(flag.CommandLine.Output(), "usage: init PROGRAM [ARGUMENT]...") }
@@ -113,6 +120,24 @@ func catch() map[syscall.Signal]chan os.Signal {
 	return caught
 }
 
+// reserve has the Go runtime start the threads now that it may need later. It ends a program when it
+// cannot have another one, and so would end the container when that has all processes that it
+// may have (pids.max, RLIMIT_NPROC).
+func reserve() {
+	runtime.GOMAXPROCS(1) // the fewer threads run at a time, the fewer are needed
+	var group sync.WaitGroup
+	group.Add(8)
+	for range 8 {
+		go func() {
+			runtime.LockOSThread() // keeps its thread while it waits for the others
+			group.Done()
+			group.Wait()
+			runtime.UnlockOSThread()
+		}()
+	}
+	group.Wait()
+}
+
 // run runs the program, and returns the status to exit with.
 func run(args []string, caught map[syscall.Signal]chan os.Signal) int {
 	p, err := start(args)
@@ -122,13 +147,16 @@ func run(args []string, caught map[syscall.Signal]chan os.Signal) int {
 	}
 	// A message must not stop or kill init. Not before now, as what is ignored is inherited.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGTTIN, syscall.SIGTTOU)
+	var sending sync.Mutex // so that no more than one thread waits for the kernel; see reserve
 	for sig, c := range caught {
 		signal.Notify(c, sig)
 		go func() {
 			for range c {
+				sending.Lock()
 				if err := p.SendSignal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 					log.Print(err)
 				}
+				sending.Unlock()
 			}
 		}()
 	}

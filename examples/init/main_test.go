@@ -154,6 +154,9 @@ func launch(t *testing.T, name string, s setting, program []string) *trial {
 			t.Fatal(err)
 		}
 	}
+	if err := os.WriteFile(filepath.Join(dir, "script"), []byte("exit 9\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	command := []string{filepath.Join(dir, "init")}
 	if name == "catatonit" {
 		command = []string{catatonit, "--"} // which would take the program's options otherwise
@@ -407,6 +410,12 @@ var scenarios = []scenario{
 			`kill -USR1 $$; kill -USR2 $$; kill -35 $$; exec "$@"`, "sh"}},
 		program: helper("pending", "0000000400000a00"), // it has them blocked, too
 		want:    "0000000400000a00, exit status 0",
+	},
+	{
+		name: "script without #!", program: []string{"script"},
+		want:      "exit status 126",
+		catatonit: "exit status 9", why: "execvp(3) of the C library calls a shell, which execve(2) and container runtimes do not",
+		message: "exec format error",
 	},
 	{
 		name: "signals that are blocked", program: []string{"grep", "^SigBlk", "/proc/self/status"},
@@ -707,6 +716,61 @@ func TestTerminal(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A process in the background of a terminal stays there.
+func TestBackground(t *testing.T) {
+	for init, want := range map[string]string{
+		"init":      "background, exit status 5",
+		"catatonit": "foreground, exit status 5", // it takes the terminal from the shell
+	} {
+		t.Run(init, func(t *testing.T) {
+			_, terminal := openTerminal(t)
+			r := launch(t, init, setting{stdin: terminal, before: []string{"sh", "-mc", `"$@" & wait $!`, "sh"}},
+				sh(`set -- $(cat /proc/$$/stat); [ $5 = $8 ] && echo foreground || echo background; exit 5`))
+			if got, _ := r.end(); got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+		})
+	}
+}
+
+// When there are as many processes as there may be, init goes on, though it can have no more threads.
+func TestNoMoreProcesses(t *testing.T) {
+	// Like witness, but it forks no more once it has said so. The last sleep takes the place of
+	// the shell that could not fork.
+	script := `
+		trap 'exit 42' TERM
+		trap : USR1 USR2 WINCH
+		exec 3<&0
+		cat <&3 >/dev/null &
+		cat=$!
+		(while sleep 1000 & do :; done) 2>/dev/null
+		sleep 1000 &
+		echo full
+		while kill -0 $cat; do wait $cat; done`
+	for i, init := range inits {
+		t.Run(init, func(t *testing.T) {
+			for range 10 {
+				// The limit is for a user, of its own, who is not root but can read the files of the test.
+				user := strconv.Itoa(1_000_000 + os.Getpid()*len(inits) + i)
+				r := launch(t, init, setting{place: place{Process1: true}, before: []string{
+					"setpriv", "--reuid=" + user, "--clear-groups", "--inh-caps=+dac_override", "--ambient-caps=+dac_override",
+					"prlimit", "--nproc=60",
+				}}, sh(script))
+				r.await("full")
+				for range 1000 {
+					r.send(syscall.SIGUSR1)
+					r.send(syscall.SIGUSR2)
+					r.send(syscall.SIGWINCH)
+				}
+				r.send(syscall.SIGTERM)
+				if got, messages := r.end(); got != "full, exit status 42" {
+					t.Fatalf("%s\n%s", got, messages)
+				}
+			}
+		})
 	}
 }
 
