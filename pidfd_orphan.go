@@ -41,6 +41,9 @@ type Orphan struct {
 // locked to its thread, starts a process and ends without unlocking: the thread ends with it,
 // and its children come to the main thread like orphans.
 //
+// The Go runtime ends a program that cannot get another thread, and with process 1 ends its
+// container: where the number of processes is limited, start the threads beforehand, as examples/init does.
+//
 // If an orphan is waited for by a [PidFD] as well, that gets the status from
 // PIDFD_INFO_EXIT (Linux 6.15).
 //

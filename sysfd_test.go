@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -124,6 +125,9 @@ func TestMain(m *testing.M) {
 	ListenShim()
 	name := os.Getenv(childVar)
 	if name == "" {
+		if _, err := os.Stat("/bin/sh"); err != nil || surroundings().name != environments[""].name {
+			flag.Set("test.run", "^(Test|Fuzz)") // the examples are for an ordinary machine
+		}
 		if raceEnabled { // or else each child takes a second to end
 			os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 		}

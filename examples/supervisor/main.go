@@ -208,7 +208,8 @@ func (s *supervisor) run(config string) error {
 		return err
 	}
 	defer s.null.Close()
-	if s.set, err = sysfd.NewWaitSet[*program](0); err != nil {
+	// What is adopted may have a parent that never reaps, such as a process 1 that was not made for it.
+	if s.set, err = sysfd.NewWaitSet[*program](sysfd.WaitExited); err != nil {
 		return err
 	}
 	defer s.set.Close()
@@ -441,12 +442,25 @@ func (s *supervisor) wait(signals context.Context) error {
 	g, r, err := s.set.Next(ctx)
 	switch {
 	case g != nil && err == nil:
-		s.ended(g, r)
+		s.ended(g, soon(g.p, r))
 		return nil
 	case g == nil && ctx.Err() != nil:
 		return nil
 	}
 	return err
+}
+
+// soon waits a moment for the status of a zombie, which its parent may be about to reap.
+func soon(p *sysfd.PidFD, r sysfd.WaitResult) sysfd.WaitResult {
+	if !errors.Is(r.Unknown, syscall.EAGAIN) {
+		return r
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if told, err := p.Wait(ctx, 0); err == nil {
+		return told
+	}
+	return r
 }
 
 func (s *supervisor) nextDue() (next time.Time) {

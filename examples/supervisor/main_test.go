@@ -591,6 +591,41 @@ func TestNotAdopted(t *testing.T) {
 	}
 }
 
+// A process whose parent never reaps it has ended all the same.
+func TestAdoptedFromWhoeverNeverReaps(t *testing.T) {
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	p, err := sysfd.OpenPidFD(cmd.Process.Pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	s := newScene(t, "a stay")
+	s.start("")
+	first := s.settle("a")["a"]
+	s.kill()
+	s.edit(func(ref *sysfd.ProcessRef) {
+		var err error
+		*ref, err = p.RefOrSecondBest()
+		s.must(err)
+	})
+	s.must(os.Remove(filepath.Join(s.dir, "a.copy"))) // of the first one, which is a stranger now
+	s.start("")
+	s.await("adopted a " + strconv.Itoa(cmd.Process.Pid))
+	s.must(p.SendSignal(syscall.SIGKILL))
+	s.await("ended a " + strconv.Itoa(cmd.Process.Pid))
+	s.await("started a")
+	s.settle("a")
+	s.signal(syscall.SIGTERM)
+	s.await("init: ended: status 0")
+	s.must(first.SendSignal(syscall.SIGKILL))
+	s.await("init: alone")
+}
+
 // Without IDs all is the same, but for a line that says so.
 func TestSecondBest(t *testing.T) {
 	t.Setenv(secondBestVar, "1")

@@ -224,12 +224,14 @@ func describe(status syscall.WaitStatus) sysfd.WaitResult {
 func (s *soak) fork(stdin *os.File) (int, *sysfd.PidFD, error) {
 	argv := []string{"child"}
 	if rand.IntN(2) == 0 {
-		p, err := os.StartProcess(s.program, argv, &os.ProcAttr{Files: []*os.File{stdin}})
+		fd := -1
+		attr := &os.ProcAttr{Files: []*os.File{stdin}, Sys: &syscall.SysProcAttr{PidFD: &fd}}
+		p, err := os.StartProcess(s.program, argv, attr)
 		if err != nil {
 			return 0, nil, err
 		}
 		defer p.Release()
-		pidfd, err := sysfd.PidFDOf(p)
+		pidfd, err := sysfd.TakePidFD(attr.Sys)
 		return p.Pid, pidfd, err
 	}
 	fd := -1
