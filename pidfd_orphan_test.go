@@ -21,7 +21,7 @@ import (
 
 // The child that reaps orphans does so in main, which has to be on the main thread.
 func init() {
-	if os.Getenv(childVar) == "reap-orphans" {
+	if name := os.Getenv(childVar); name == "reap-orphans" || name == "reap-strays" {
 		runtime.LockOSThread()
 	}
 }
@@ -207,6 +207,72 @@ func TestReapOrphans(t *testing.T) {
 				t.Errorf("%q", out)
 			}
 		})
+	}
+}
+
+func init() {
+	// A process whose parent thread has ended, and one that the main thread has started.
+	children["reap-strays"] = func([]string) error {
+		sigchld := make(chan os.Signal, 1)
+		signal.Notify(sigchld, syscall.SIGCHLD)
+		os.Setenv(childVar, "orphan")
+		words := self()
+		r, w, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		begin := func() (pid int, err error) {
+			p, err := os.StartProcess(words[0], words, &os.ProcAttr{Files: []*os.File{r, nil, nil}})
+			if err != nil {
+				return 0, err
+			}
+			pid = p.Pid
+			return pid, p.Release()
+		}
+		want := map[int]bool{}
+		type started struct {
+			pid, thread int
+			err         error
+		}
+		c := make(chan started)
+		go func() {
+			runtime.LockOSThread() // and it ends without unlocking
+			pid, err := begin()
+			c <- started{pid, syscall.Gettid(), err}
+		}()
+		other := <-c
+		own, err := begin()
+		if err = errors.Join(err, other.err); err != nil {
+			return err
+		}
+		want[own], want[other.pid] = true, true
+		for { // until that thread is gone
+			if _, errno := stat("/proc/self/task/" + strconv.Itoa(other.thread)); errno == syscall.ENOENT {
+				break
+			}
+			runtime.Gosched()
+		}
+		w.Close() // they end
+		ctx, cancel := context.WithCancel(context.Background())
+		err = ReapOrphans(ctx, sigchld, func(o Orphan) {
+			if delete(want, o.PID); len(want) == 0 {
+				cancel()
+			}
+		})
+		if !errors.Is(err, context.Canceled) || len(want) != 0 {
+			return fmt.Errorf("%v, not reaped: %v", err, want)
+		}
+		fmt.Println("both")
+		return nil
+	}
+}
+
+// What ReapOrphans takes of what the program has started, as its documentation says.
+func TestReapOrphansTakes(t *testing.T) {
+	reliesOn(t, namespaces)
+	keepsDescriptors(t)
+	if out := output(t, child("reap-strays")); out != "both\n" {
+		t.Errorf("%q", out)
 	}
 }
 

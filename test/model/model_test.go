@@ -39,9 +39,6 @@ var configurations = map[string]map[string]int{
 	"set closes":    {"CHILD": 1, "WAIT": 0, "CALLS": 1, "MEMBERS": 1, "LATE": 1, "REMOVES": 1, "CLOSERS": 1, "SET_CLOSER": 1, "LIVES": 0, "REAPS": 0},
 }
 
-// large are those in which, to save time, only assertions are checked.
-var large = []string{"child", "held by a set", "set and wait"}
-
 // cyclic are also searched for what goes round for ever, which takes as long again. They have all
 // loops of the protocol.
 var cyclic = []string{"other, cancel", "traced", "set"}
