@@ -91,7 +91,7 @@ func TestBroken(t *testing.T) {
 			if b.want == forever {
 				explore = v.cycles
 			}
-			out := explore("-O0")
+			out := explore()
 			t.Log(said.FindString(out))
 			if !strings.HasPrefix(said.FindString(out), "pan:1: "+b.want) {
 				t.Error("this was not found")

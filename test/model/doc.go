@@ -12,12 +12,13 @@
 // The tests also break the model, in one place at a time, to see that spin finds it, and compare
 // the comments of the model with the functions that it stands for.
 //
-// Only some configurations are searched for what goes round for ever. Left out are errors of the system calls, the tokens of WaitSet (its mutex is held from when an event
-// is fetched until its member has left), a member that is added again, and the weak order of memory, for which there is
-// the race detector.
+// Only some configurations are searched for what goes round for ever. Left out are errors of the
+// system calls, a function that panics while it is parked, the tokens of WaitSet (its mutex is held
+// from when an event is fetched until its member has left), a member that is added again, forgotten
+// sets, and the weak order of memory, for which there is the race detector.
 //
 // It takes spin and gcc:
 //
-//	go test ./model       # a minute on two processors
+//	go test ./model       # half a minute
 //	go test ./model -v    # with the number of states
 package model
