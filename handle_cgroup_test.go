@@ -105,6 +105,7 @@ func init() {
 // All of a tree is killed, also what it forks meanwhile, and nothing else.
 func TestKillCgroup(t *testing.T) {
 	needsRoot(t)
+	reliesOn(t, clones)
 	keepsDescriptors(t)
 	dir := filepath.Join(t.TempDir(), "cgroup2")
 	mountAt(t, "none", dir, "cgroup2", "rw")

@@ -47,7 +47,7 @@ const (
 	namespaces     ability = "namespaces"
 	mounting       ability = "file systems to mount, but tmpfs"
 	ptracing       ability = "ptrace(2) as Linux has it"
-	clones         ability = "clone(2) with any signal for the end"
+	clones         ability = "clone(2) with any signal for the end, or into a cgroup"
 	pidfs          ability = "pidfs, which tells a zombie from a process that was reaped"
 	threadWaits    ability = "a way to wait for a thread"
 	socketGroups   ability = "SO_PEERGROUPS"
