@@ -192,9 +192,13 @@ func testMainProcess(t *testing.T, s system) {
 				wrong.ID = first.ID
 				first.sends(t, method, wrong)
 				isMain(first, "wrong ID")
-				journal := s.run(t, "journalctl", "--no-pager", "--unit="+name)
-				if !strings.Contains(journal, "MAINPIDFDID") {
-					t.Errorf("the journal does not tell of the wrong ID:\n%s", journal)
+				// The journal takes its time.
+				journal := ""
+				for end := time.Now().Add(time.Minute); !strings.Contains(journal, "MAINPIDFDID"); time.Sleep(50 * time.Millisecond) {
+					if time.Now().After(end) {
+						t.Fatalf("the journal does not tell of the wrong ID:\n%s", journal)
+					}
+					journal = s.run(t, "journalctl", "--no-pager", "--unit="+name)
 				}
 			}
 			first.sends(t, method, second.ProcessRef)
