@@ -87,21 +87,27 @@ func ReapOrphans(ctx context.Context, sigchld <-chan os.Signal, f func(Orphan)) 
 func reapOrphan() (o Orphan, ok bool, err error) {
 	// First a look, for it may be a stop of a process that this thread traces.
 	const how = syscall.WEXITED | syscall.WNOHANG | syscall.WALL
-	var info siginfo
-	errno := waitOwn(0, how|syscall.WNOWAIT, &info, nil)
-	if errno == 0 && info.isEnd() {
-		o.PID = int(info.PID)
-		info = siginfo{}
-		errno = waitOwn(o.PID, how, &info, &o.Rusage)
+	for {
+		var info siginfo
+		errno := waitOwn(0, how|syscall.WNOWAIT, &info, nil)
+		if errno == syscall.ECHILD || errno == 0 && !info.isEnd() {
+			return o, false, nil
+		}
+		if errno == 0 {
+			o.PID = int(info.PID)
+			info = siginfo{}
+			errno = waitOwn(o.PID, how, &info, &o.Rusage)
+		}
+		switch {
+		case errno == syscall.ECHILD, errno == 0 && !info.isEnd():
+			// A PidFD was faster. There may be others, of which no further signal tells.
+		case errno != 0:
+			return o, false, failed("waitid", "for orphans", errno)
+		default:
+			o.Status = info.waitStatus()
+			return o, true, nil
+		}
 	}
-	switch {
-	case errno == syscall.ECHILD:
-		return o, false, nil
-	case errno != 0:
-		return o, false, failed("waitid", "for orphans", errno)
-	}
-	o.Status = info.waitStatus()
-	return o, info.isEnd(), nil
 }
 
 // SetChildSubreaper sets whether orphans among the descendants of this process come to it instead
