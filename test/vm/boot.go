@@ -43,12 +43,13 @@ type vm struct {
 
 // A result is how a run ended.
 type result struct {
-	kernel                  kernel
-	release                 string // what uname said
-	passed, skipped, failed int
-	status                  int // of the program
-	err                     error
-	took                    time.Duration
+	kernel          kernel
+	release         string // what uname said
+	passed, skipped int
+	failed          []string // their names
+	status          int      // of the program
+	err             error
+	took            time.Duration
 }
 
 func (r result) verdict() string {
@@ -56,7 +57,7 @@ func (r result) verdict() string {
 	case r.err != nil:
 		return "no verdict"
 	case r.status != 0:
-		return fmt.Sprintf("exit status %d", r.status)
+		return strings.TrimSpace(fmt.Sprintf("exit status %d %s", r.status, strings.Join(r.failed, " ")))
 	default:
 		return "ok"
 	}
@@ -175,7 +176,7 @@ func (v vm) programLine(line string, r *result) {
 	case strings.HasPrefix(line, "--- SKIP: "):
 		r.skipped++
 	case strings.HasPrefix(line, "--- FAIL: "):
-		r.failed++
+		r.failed = append(r.failed, strings.Fields(line)[2])
 	}
 }
 

@@ -142,18 +142,14 @@ func runTests(ctx context.Context, b *builder, chosen []kernel, o options, stdou
 		slots <- true
 		running.Go(func() {
 			defer func() { <-slots }()
-			var log strings.Builder
-			r := runTest(ctx, b, k, o, func(line string) {
-				if o.verbose || tellsFailure(line) {
-					log.WriteString(line)
-				}
-			})
+			var log testLog
+			r := runTest(ctx, b, k, o, func(line string) { log.add(line, o.verbose) })
 			results[i] = r
 			printing.Lock()
 			defer printing.Unlock()
 			fmt.Fprintf(stdout, "== %s\n", r)
 			if o.verbose || !r.ok() {
-				io.WriteString(stdout, log.String())
+				io.WriteString(stdout, log.kept.String()+log.pending.String())
 			}
 			if r.err != nil {
 				fmt.Fprintln(stdout, r.err)
@@ -164,15 +160,21 @@ func runTests(ctx context.Context, b *builder, chosen []kernel, o options, stdou
 	return results
 }
 
-// tellsFailure is false for the lines of a test that is well.
-func tellsFailure(line string) bool {
-	line = strings.TrimLeft(line, " ")
-	for _, prefix := range []string{"=== ", "--- PASS: ", "--- SKIP: "} {
-		if strings.HasPrefix(line, prefix) {
-			return false
-		}
+// A testLog keeps what tests print that fail, and what comes last, which may be a panic.
+type testLog struct{ kept, pending strings.Builder }
+
+func (l *testLog) add(line string, all bool) {
+	switch {
+	case !all && (strings.HasPrefix(line, "--- PASS: ") || strings.HasPrefix(line, "--- SKIP: ")):
+		l.pending.Reset()
+		return
+	case strings.HasPrefix(line, "=== RUN ") && !strings.Contains(line, "/"):
+		l.kept.WriteString(l.pending.String())
+		l.pending.Reset()
 	}
-	return true
+	if text := strings.TrimLeft(line, " "); all || !strings.HasPrefix(text, "=== ") && !strings.HasPrefix(text, "--- PASS: ") {
+		l.pending.WriteString(line)
+	}
 }
 
 func runTest(ctx context.Context, b *builder, k kernel, o options, output func(string)) result {
@@ -215,7 +217,7 @@ func printResults(stdout io.Writer, results []result) error {
 	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "\nKERNEL\tRELEASE\tRESULT\tPASSED\tSKIPPED\tFAILED\tSECONDS")
 	for _, r := range results {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%.1f\n", r.kernel.name, cmp.Or(r.release, "-"), r.verdict(), r.passed, r.skipped, r.failed, r.took.Seconds())
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%.1f\n", r.kernel.name, cmp.Or(r.release, "-"), r.verdict(), r.passed, r.skipped, len(r.failed), r.took.Seconds())
 	}
 	return w.Flush()
 }

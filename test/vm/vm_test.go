@@ -108,7 +108,7 @@ func checkResults(t *testing.T, results []result, least int) {
 		t.Error(err)
 	}
 	for _, r := range results {
-		if !r.ok() || r.failed > 0 || r.passed < least {
+		if !r.ok() || len(r.failed) > 0 || r.passed < least {
 			t.Errorf("%v, %d passed", r, r.passed)
 		}
 	}
@@ -186,7 +186,7 @@ func TestVerdict(t *testing.T) {
 	for script, want := range map[string]string{
 		begin + `echo "--- PASS: TestA (0s)"; echo "--- SKIP: TestB"; echo "    --- PASS: TestA/x"; echo "$mark 0"; exec sleep 600`: "ok",
 		begin + `printf "no end of line"; echo "$mark 0"`: "ok",
-		begin + `echo "--- FAIL: TestA"; echo "$mark 1"`:  "exit status 1",
+		begin + `echo "--- FAIL: TestA"; echo "$mark 1"`:  "exit status 1 TestA",
 		begin + `echo PASS`:         "without a verdict (exit status 0)",
 		begin + `echo PASS; exit 3`: "without a verdict (exit status 3)",
 		begin + `echo "--- PASS: TestA (0s)"; echo "[ 2.0] Kernel panic - not syncing: sysrq"`: "Kernel panic",
@@ -224,10 +224,41 @@ func TestVerdict(t *testing.T) {
 			if strings.Contains(printed.String(), "firmware") || strings.Contains(printed.String(), "vm-") && !strings.Contains(script, "GUESSED") {
 				t.Errorf("that is not the program's: %q", &printed)
 			}
-			if strings.Contains(script, "TestB") && (r.passed != 1 || r.skipped != 1 || r.failed != 0 || r.release != "7.2") {
+			if strings.Contains(script, "TestB") && (r.passed != 1 || r.skipped != 1 || len(r.failed) != 0 || r.release != "7.2") {
 				t.Errorf("%+v", r)
 			}
 		})
+	}
+}
+
+func TestLog(t *testing.T) {
+	const output = `=== RUN   TestWell
+    a_test.go:1: said in passing
+--- PASS: TestWell (0.00s)
+=== RUN   TestSkipped
+    a_test.go:2: too old
+--- SKIP: TestSkipped (0.00s)
+=== RUN   TestBad
+=== RUN   TestBad/sub
+    a_test.go:3: bad
+--- FAIL: TestBad (0.00s)
+    --- FAIL: TestBad/sub (0.00s)
+    --- PASS: TestBad/well (0.00s)
+=== RUN   TestPanics
+panic: at last
+`
+	for _, all := range []bool{false, true} {
+		var log testLog
+		for line := range strings.Lines(output) {
+			log.add(line, all)
+		}
+		want := "    a_test.go:3: bad\n--- FAIL: TestBad (0.00s)\n    --- FAIL: TestBad/sub (0.00s)\npanic: at last\n"
+		if all {
+			want = output
+		}
+		if got := log.kept.String() + log.pending.String(); got != want {
+			t.Errorf("all %t: %q", all, got)
+		}
 	}
 }
 
