@@ -15,6 +15,7 @@ type callError struct {
 	subject string        // what it was asked about, "" = nothing worth naming
 	errno   syscall.Errno // what it answered
 	means   error         // what that means here beyond what errno says itself, or nil
+	note    string        // what a person should know besides, "" = nothing
 }
 
 // failed returns the error of a system call.
@@ -25,6 +26,12 @@ func failed(call, subject string, errno syscall.Errno) *callError {
 // as says what e means here.
 func (e *callError) as(means error) *callError {
 	e.means = means
+	return e
+}
+
+// but adds what a person should know who reads e.
+func (e *callError) but(note string) *callError {
+	e.note = note
 	return e
 }
 
@@ -40,6 +47,9 @@ func (e *callError) Error() string {
 	s += ": " + e.errno.Error()
 	if e.means == errors.ErrUnsupported || e.errno == syscall.ENOSYS {
 		s += notHere
+	}
+	if e.note != "" {
+		s += " (" + e.note + ")"
 	}
 	return s
 }

@@ -248,30 +248,136 @@ func newHandleFlag(flags int) bool {
 	return flags&young != 0 && flags&^(old|young) == 0
 }
 
-// OpenByHandleAt opens the file that h names, on the file system of which
+// canonical returns the part of h that says which file it is, in one form: with a parent or without,
+// XFS has two encodings of one inode number and generation, by mount option. What types are unknown
+// stay as they are.
+func (h FileHandle) canonical() FileHandle {
+	typ, n, data := h.h.HandleType&^(FILEID_IS_CONNECTABLE|FILEID_IS_DIR), h.h.HandleBytes, h.h.FHandle[:]
+	var is FileHandle
+	switch {
+	case typ == FILEID_INO32_GEN && n == 8, typ == FILEID_INO32_GEN_PARENT && (n == 12 || n == 16):
+		is.h.HandleType, is.h.HandleBytes = FILEID_INO64_GEN, 12
+		putNative64(is.h.FHandle[:8], uint64(native32(data[:4])))
+		copy(is.h.FHandle[8:12], data[4:8])
+	case typ == FILEID_INO64_GEN && n == 12, typ == FILEID_INO64_GEN_PARENT && n == 24:
+		is.h.HandleType, is.h.HandleBytes = FILEID_INO64_GEN, 12
+		copy(is.h.FHandle[:12], data)
+	case typ == FILEID_BTRFS_WITHOUT_PARENT && n == 20, typ == FILEID_BTRFS_WITH_PARENT && n == 32, typ == FILEID_BTRFS_WITH_PARENT_ROOT && n == 40:
+		is.h.HandleType, is.h.HandleBytes = FILEID_BTRFS_WITHOUT_PARENT, 20
+		copy(is.h.FHandle[:20], data)
+	default:
+		return h
+	}
+	return is
+}
+
+// connectable tells whether h opens only where its parent directory is.
+func (h FileHandle) connectable() bool { return h.h.HandleType&FILEID_IS_CONNECTABLE != 0 }
+
+// OpenByHandleAt opens a file by its handle h, on the file system of which
 // mountFD is any descriptor (one that is open for more than O_PATH), the
 // working directory ([AT_FDCWD]), or a file system of the kernel's own
 // ([FD_PIDFS_ROOT], [FD_NSFS_ROOT]). It is open_by_handle_at(2), Linux 2.6.39.
 // The flags are those of open(2). The file is close-on-exec in any case.
 //
-// Errors: ESTALE if no file has this handle any more, which matches
-// [os.ErrNotExist]. EPERM without the capability CAP_DAC_READ_SEARCH, which all
-// file systems but pidfs and nsfs demand. EBADF if mountFD is not open;
+// It is the bare system call. What it opens need not be the file that h was made of: ext4
+// takes a generation of 0 in a handle for any, and tools that make images (mke2fs -d) give
+// files that generation, so that the handle of one that is gone opens the next one with
+// its inode number; tmpfs ignores the type and trailing bytes. It also opens devices, and waits
+// for the other end of a FIFO. [OpenFileHandle] does neither. A handle is no authorisation: who may
+// open by handle can make up handles, and opens any file of the file system with them.
+//
+// Errors: ESTALE if no file can be opened by this handle. That need not mean that the file is gone, so
+// it does not match [os.ErrNotExist]; see [FileRef.Open], which tells more. It is also the answer to
+// a handle of another file system, to one made with [AT_HANDLE_FID] that only compares (overlayfs
+// without nfs_export, proc), to a connectable one when the file was moved to another directory, on FUSE when the
+// server's process has forgotten the file, and in a user namespace. EPERM without the
+// capability CAP_DAC_READ_SEARCH, which all file systems but pidfs and nsfs demand; in a user
+// namespace, with that capability there, directories open since Linux 6.11 where the mount
+// belongs to it (fs/fhandle.c, may_decode_fh). EBADF if mountFD is not open;
 // together with FD_PIDFS_ROOT (Linux 6.17) or FD_NSFS_ROOT (Linux 6.18) it
 // matches [errors.ErrUnsupported], though before Linux 6.11 the answer to a process
 // without CAP_DAC_READ_SEARCH is EPERM. EINVAL for the zero FileHandle and, on pidfs,
 // for flags that make no sense there.
 func OpenByHandleAt(mountFD int, h FileHandle, flags int) (*os.File, error) {
 	fd, errno := openByHandleAt(mountFD, &h.h, flags)
-	if errno == 0 {
-		return os.NewFile(uintptr(fd), "file handle "+h.String()), nil
+	if errno != 0 {
+		return nil, openFailed(mountFD, h, errno)
 	}
+	return h.file(fd), nil
+}
+
+func (h FileHandle) file(fd int) *os.File { return os.NewFile(uintptr(fd), "file handle "+h.String()) }
+
+func openFailed(mountFD int, h FileHandle, errno syscall.Errno) *callError {
 	err := failed("open_by_handle_at", h.String(), errno)
-	switch {
-	case errno == syscall.ESTALE:
-		err.means = os.ErrNotExist
-	case errno == syscall.EBADF && (mountFD == FD_PIDFS_ROOT || mountFD == FD_NSFS_ROOT):
+	if errno == syscall.EBADF && (mountFD == FD_PIDFS_ROOT || mountFD == FD_NSFS_ROOT) {
 		err.means = errors.ErrUnsupported
 	}
-	return nil, err
+	return err
+}
+
+// An OpenOption changes what [OpenFileHandle] and [FileRef.Open] open; 0 is none.
+type OpenOption int
+
+// OpenSpecial has them open devices, FIFOs and sockets, too, as open(2) does.
+const OpenSpecial OpenOption = 1
+
+// OpenFileHandle is [OpenByHandleAt] for that file or nothing: it takes the handle of what it has
+// opened and compares it with h. Of the types of handles that it knows (FILEID_INO32_GEN, FILEID_INO64_GEN,
+// FILEID_BTRFS_WITHOUT_PARENT, and those with a parent) it compares inode number and generation, for there
+// can be several handles of one file; of others all bytes, but for connectable ones of an unknown
+// type, which it takes as the kernel does. If two file systems are made from one image, it cannot tell which is meant.
+//
+// Devices, FIFOs and sockets it does not open, unless flags have [O_PATH] or options [OpenSpecial]. pidfs
+// has no O_PATH, so it takes [OpenPidFDByID].
+//
+// Errors: those of OpenByHandleAt. ESTALE also if it is another file. EINVAL if it is a special file, and
+// for unknown options. ELOOP for a symbolic link without O_PATH. EOPNOTSUPP and others of [NameToHandleAt] if
+// what was opened cannot be compared.
+func OpenFileHandle(mountFD int, h FileHandle, flags int, options OpenOption) (*os.File, error) {
+	if options&^OpenSpecial != 0 {
+		return nil, refused(syscall.EINVAL, "0x"+strconv.FormatUint(uint64(uint(options)), 16)+" is no option for opening a file")
+	}
+	if flags&O_PATH == 0 && options&OpenSpecial == 0 {
+		// As long as this is open, no other file gets the inode number.
+		place, err := openExactly(mountFD, h, O_PATH)
+		if err != nil {
+			return nil, err
+		}
+		defer syscall.Close(place)
+		is, errno := statFD(place)
+		if errno != 0 {
+			return nil, failed("statx", "of file handle "+h.String(), errno)
+		}
+		switch is.kind() {
+		case syscall.S_IFREG, syscall.S_IFDIR, syscall.S_IFLNK:
+		default:
+			return nil, refused(syscall.EINVAL, "file handle "+h.String()+" is of a device, a FIFO or a socket")
+		}
+	}
+	fd, err := openExactly(mountFD, h, flags)
+	if err != nil {
+		return nil, err
+	}
+	return h.file(fd), nil
+}
+
+func openExactly(mountFD int, h FileHandle, flags int) (int, error) {
+	fd, errno := openByHandleAt(mountFD, &h.h, flags)
+	if errno != 0 {
+		return -1, openFailed(mountFD, h, errno)
+	}
+	var opened FileHandle
+	_, errno = nameToHandleAt(fd, "", &opened.h, AT_EMPTY_PATH)
+	want, is := h.canonical(), opened.canonical()
+	unknown := h.connectable() && want == h
+	if errno == 0 && (is == want || unknown) {
+		return fd, nil
+	}
+	syscall.Close(fd)
+	if errno != 0 {
+		return -1, failed("name_to_handle_at", "of file handle "+h.String(), errno)
+	}
+	return -1, openFailed(mountFD, h, syscall.ESTALE).but("it opens another file, " + opened.String())
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // A FileRef names a file beyond a reboot, wherever its file system is mounted then.
@@ -139,16 +141,75 @@ func (r *FileRef) UnmarshalBinary(data []byte) error {
 	return nil
 }
 
-// Open opens the file: it is [OpenFileSystem], which is the larger part of the work and
-// better done once for many files, and [OpenByHandleAt].
+// Open opens the file, and never another one: it finds the file system with [OpenFileSystem],
+// which is the larger part of the work and better done once for many files, and goes on as [FileRef.OpenFrom] does.
 //
-// Errors: theirs. ESTALE, which matches [os.ErrNotExist], if the file system is there and
-// the file is gone.
-func (r FileRef) Open(flags int) (*os.File, error) {
+// Errors: those of OpenFileSystem, which are no news about the file, and those of OpenFrom.
+func (r FileRef) Open(flags int, options OpenOption) (*os.File, error) {
 	fs, err := OpenFileSystem(r.FS)
 	if err != nil {
 		return nil, err
 	}
 	defer fs.Close()
-	return OpenByHandleAt(int(fs.Fd()), r.Handle, flags)
+	return r.openFrom(int(fs.Fd()), flags, options)
 }
+
+// OpenFrom opens the file on its file system, of which fd is any descriptor that is open for more than
+// O_PATH; it makes sure of that. It is [OpenFileHandle], whose flags and options these are.
+//
+// Errors: those of OpenFileHandle and [FileSystemIDOf]. EXDEV if fd is on another file system. ESTALE
+// if the file cannot be opened by its handle. It matches [os.ErrNotExist] where it is proven that the
+// file is gone: on ext2, ext3, ext4, XFS, btrfs, tmpfs and cgroup2, whose handles stay good as long as the file is there,
+// for a handle that is not connectable, if the caller has CAP_DAC_READ_SEARCH in the initial user
+// namespace. That is to say that whoever prunes an index of files goes by os.ErrNotExist, and not by ESTALE.
+func (r FileRef) OpenFrom(fd int, flags int, options OpenOption) (*os.File, error) {
+	is, err := r.FS.isOf(fd, label{fd: fd})
+	if err != nil {
+		return nil, err
+	}
+	if !is {
+		return nil, refused(syscall.EXDEV, "descriptor "+strconv.Itoa(fd)+" is not on the file system "+r.FS.String())
+	}
+	return r.openFrom(fd, flags, options)
+}
+
+// openFrom is OpenFrom for a descriptor that is known to be on the file system.
+func (r FileRef) openFrom(fd int, flags int, options OpenOption) (*os.File, error) {
+	f, err := OpenFileHandle(fd, r.Handle, flags, options)
+	if e, ok := err.(*callError); ok && e.errno == syscall.ESTALE {
+		switch why := r.mayBeThere(fd); {
+		case why == "":
+			e.means = os.ErrNotExist
+		case e.note == "":
+			e.note = "the file may be there: " + why
+		}
+	}
+	return f, err
+}
+
+// mayBeThere says why a file may be there though it cannot be opened by its handle, or "" if it is gone.
+func (r FileRef) mayBeThere(fd int) string {
+	magic, errno := fsMagic(fd)
+	switch {
+	case r.Handle.connectable():
+		return "a connectable handle opens only while the file is in its directory"
+	case errno != 0 || !survives(magic):
+		return "handles of this file system do not last as long as the file"
+	case !mayOpenAll():
+		return "this process may not open every file by its handle"
+	}
+	return ""
+}
+
+// survives tells whether handles of a file system of this type open a file as long as it is there.
+// Overlayfs and proc make handles that only compare, FUSE forgets files, and others were not tried.
+func survives(magic uint32) bool {
+	switch magic {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC, unix.CGROUP2_SUPER_MAGIC:
+		return true
+	}
+	return false
+}
+
+// mayOpenAll reports whether this thread is known to be allowed to open any file by its handle.
+func mayOpenAll() bool { return hasCapability(unix.CAP_DAC_READ_SEARCH) && inInitialUserNamespace() }

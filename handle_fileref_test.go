@@ -7,11 +7,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func fileRefTexts(t testing.TB) map[string]FileRef {
@@ -62,7 +65,7 @@ func TestFileRefText(t *testing.T) {
 		_, err = half.MarshalBinary()
 		matches(t, err, syscall.EINVAL)
 	}
-	_, err := FileRef{}.Open(0)
+	_, err := FileRef{}.Open(0, 0)
 	matches(t, err, syscall.EINVAL)
 }
 
@@ -206,6 +209,230 @@ func TestFileRefAt(t *testing.T) {
 		t.Errorf("%v, %v", r, err)
 	}
 	unmount(t, mounted)
-	f, err := r.Open(os.O_RDONLY)
+	f, err := r.Open(os.O_RDONLY, 0)
 	readsAs(t, f, err, "text")
+}
+
+// mountImage mounts a file system that its own tools made, with the file "old" in it.
+func mountImage(t *testing.T, fsType string) (dir string) {
+	t.Helper()
+	image := filepath.Join(t.TempDir(), "image")
+	options := makeImage(t, fsType, image)
+	dir = filepath.Join(t.TempDir(), "mounted")
+	mountAt(t, image, dir, fsType, options)
+	if old := filepath.Join(dir, "old"); !strings.HasSuffix(options, "ro") {
+		if _, err := os.Stat(old); err != nil { // mkfs.xfs puts nothing there
+			writeFile(t, old, "text")
+		}
+	}
+	return dir
+}
+
+func fileRefOf(t *testing.T, path string) FileRef {
+	t.Helper()
+	r, err := FileRefAt(AT_FDCWD, path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// Files that mke2fs puts into an image have the generation 0, which ext4 takes for any.
+func TestFileRefGenerationZero(t *testing.T) {
+	needsRoot(t)
+	keepsDescriptors(t)
+	dir := mountImage(t, "ext4")
+	old, stranger := filepath.Join(dir, "old"), filepath.Join(dir, "stranger")
+	r := fileRefOf(t, old)
+	if b := r.Handle.Bytes(); len(b) != 8 || native32(b[4:]) != 0 {
+		t.Fatalf("%v has a generation", r)
+	}
+	f, err := r.Open(os.O_RDONLY, 0)
+	readsAs(t, f, err, "text")
+	if err := os.Remove(old); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, stranger, "of a stranger")
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	f, err = OpenByHandleAt(int(root.Fd()), r.Handle, os.O_RDONLY)
+	readsAs(t, f, err, "of a stranger") // or there is nothing to see here
+	for _, flags := range []int{os.O_RDONLY, O_PATH} {
+		_, err = OpenFileHandle(int(root.Fd()), r.Handle, flags, OpenSpecial)
+		matches(t, err, syscall.ESTALE)
+		if !strings.Contains(err.Error(), fileRefOf(t, stranger).Handle.String()) {
+			t.Errorf("%v does not say what it opens", err)
+		}
+		_, err = r.Open(flags, 0)
+		matches(t, err, syscall.ESTALE, os.ErrNotExist)
+		_, err = r.OpenFrom(int(root.Fd()), flags, 0)
+		matches(t, err, syscall.ESTALE, os.ErrNotExist)
+	}
+}
+
+// XFS has two encodings of a file and opens both.
+func TestFileHandleXFS(t *testing.T) {
+	needsRoot(t)
+	keepsDescriptors(t)
+	dir := mountImage(t, "xfs")
+	old := filepath.Join(dir, "old")
+	r := fileRefOf(t, old)
+	b := r.Handle.Bytes()
+	if r.Handle.Type() != FILEID_INO64_GEN || len(b) != 12 {
+		t.Fatalf("%v", r)
+	}
+	var ino [8]byte
+	half := ino[:4]
+	putNative64(ino[:], native64(b))
+	if native32([]byte{1, 0, 0, 0}) != 1 {
+		half = ino[4:]
+	}
+	var err error
+	if r.Handle, err = NewFileHandle(FILEID_INO32_GEN, append(half, b[8:]...)); err != nil {
+		t.Fatal(err)
+	}
+	f, err := r.Open(os.O_RDONLY, 0)
+	readsAs(t, f, err, "text")
+}
+
+// ESTALE is no news about a file, where nothing proves that.
+func TestFileRefStale(t *testing.T) {
+	needsRoot(t)
+	keepsDescriptors(t)
+	stale := func(t *testing.T, err error, note string) {
+		t.Helper()
+		matches(t, err, syscall.ESTALE)
+		if errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), note) {
+			t.Errorf("%v: it is there, and %q is missing", err, note)
+		}
+	}
+	t.Run("connectable", func(t *testing.T) {
+		needs(t, FeatureHandleConnectable)
+		image, dir := filepath.Join(t.TempDir(), "image"), filepath.Join(t.TempDir(), "mounted")
+		options := makeImage(t, "ext4", image)
+		mountAt(t, image, dir, "ext4", options)
+		r := fileRefOf(t, filepath.Join(dir, "old"))
+		var err error
+		if r.Handle, _, err = NameToHandleAt(AT_FDCWD, filepath.Join(dir, "old"), AT_HANDLE_CONNECTABLE); err != nil {
+			t.Fatal(err)
+		}
+		f, err := r.Open(os.O_RDONLY, 0)
+		readsAs(t, f, err, "text")
+		sub := filepath.Join(dir, "sub")
+		if err := os.Mkdir(sub, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "old"), filepath.Join(sub, "old")); err != nil {
+			t.Fatal(err)
+		}
+		unmount(t, dir) // as long as the kernel knows the new name the handle is good
+		mountAt(t, image, dir, "ext4", options)
+		_, err = r.Open(os.O_RDONLY, 0)
+		stale(t, err, "connectable")
+	})
+	t.Run("to compare alone", func(t *testing.T) {
+		needs(t, FeatureHandleFID)
+		h, _, err := NameToHandleAt(AT_FDCWD, "/proc/version", AT_HANDLE_FID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proc, err := os.Open("/proc")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer proc.Close()
+		_, err = FileRef{FileSystemID{uuid: [16]byte{1}, n: 16}, h}.openFrom(int(proc.Fd()), os.O_RDONLY, 0)
+		if !errors.Is(err, syscall.EOPNOTSUPP) {
+			stale(t, err, "do not last")
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%v: it is there", err)
+		}
+	})
+	t.Run("another file system", func(t *testing.T) {
+		needs(t, FeatureFileSystemID)
+		file := fileOnTmpfs(t)
+		dir, err := os.Open(mountImage(t, "ext4"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		_, err = fileRefOf(t, file.Name()).OpenFrom(int(dir.Fd()), os.O_RDONLY, 0)
+		matches(t, err, syscall.EXDEV)
+		if errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%v: it is there", err)
+		}
+	})
+}
+
+// Root of a user namespace may not open every file.
+func TestFileRefInUserNamespace(t *testing.T) {
+	needs(t, FeatureFileSystemID)
+	needsRoot(t)
+	if os.Getenv(againVar) == "" && !mayOpenAll() {
+		t.Fatal("root may not open every file")
+	}
+	if !again(t, func(cmd *exec.Cmd) {
+		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1000}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids}
+	}) {
+		return
+	}
+	if !hasCapability(unix.CAP_DAC_READ_SEARCH) || mayOpenAll() {
+		t.Error("the capability is good for this user namespace alone")
+	}
+	file := fileOnTmpfs(t)
+	dir, err := os.Open(filepath.Dir(file.Name()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	_, err = fileRefOf(t, file.Name()).OpenFrom(int(dir.Fd()), os.O_RDONLY, 0)
+	if !errors.Is(err, syscall.EPERM) {
+		matches(t, err, syscall.ESTALE)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v: it is there", err)
+	}
+}
+
+// What could have an effect, or wait, takes more than a handle.
+func TestFileRefSpecial(t *testing.T) {
+	needsRoot(t)
+	keepsDescriptors(t)
+	dir := mountImage(t, "ext4")
+	name := func(base string) string { return filepath.Join(dir, base) }
+	if err := syscall.Mkfifo(name("fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mknod(name("device"), syscall.S_IFCHR|0o600, int(unix.Mkdev(1, 3))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("old", name("link")); err != nil {
+		t.Fatal(err)
+	}
+	for base, want := range map[string]error{"fifo": syscall.EINVAL, "device": syscall.EINVAL, "link": syscall.ELOOP} {
+		r := fileRefOf(t, name(base))
+		_, err := r.Open(os.O_RDONLY, 0)
+		matches(t, err, want)
+		f, err := r.Open(O_PATH, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	f, err := fileRefOf(t, name("device")).Open(os.O_RDONLY, OpenSpecial)
+	readsAs(t, f, err, "")
+	f, err = fileRefOf(t, name("fifo")).Open(os.O_RDONLY|syscall.O_NONBLOCK, OpenSpecial)
+	readsAs(t, f, err, "")
+	f, err = fileRefOf(t, dir).Open(syscall.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	f, err = fileRefOf(t, name("old")).Open(os.O_RDWR|os.O_TRUNC|syscall.O_NOFOLLOW, 0)
+	readsAs(t, f, err, "")
 }

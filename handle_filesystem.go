@@ -71,6 +71,16 @@ func fileSystemID(fd int, what label) (FileSystemID, error) {
 	return id, err
 }
 
+// isOf reports whether fd is on this file system.
+func (id FileSystemID) isOf(fd int, what label) (bool, error) {
+	if id.n == 0 { // the UUID may not have been to be had at the time
+		is, err := statfsID(fd, what)
+		return is == id, err
+	}
+	is, err := fileSystemID(fd, what)
+	return is == id, err
+}
+
 // statfsID returns the second best, also for a descriptor that is open for O_PATH only.
 func statfsID(fd int, what label) (FileSystemID, error) {
 	magic, fsid, errno := fstatfs(fd)
@@ -221,12 +231,9 @@ func OpenFileSystem(id FileSystemID) (*os.File, error) {
 			continue // covered, or not for the caller: perhaps it is mounted elsewhere, too
 		}
 		asked[m.device] = true
-		is, err := fileSystemID(int(f.Fd()), label{path: m.point})
-		if id.n == 0 {
-			is, err = statfsID(int(f.Fd()), label{path: m.point}) // the UUID may not have been to be had at the time
-		}
+		is, err := id.isOf(int(f.Fd()), label{path: m.point})
 		switch {
-		case err != nil || is != id:
+		case err != nil || !is:
 			f.Close()
 		case found == nil:
 			found = f

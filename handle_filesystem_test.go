@@ -188,7 +188,7 @@ func TestBtrfsSubvolume(t *testing.T) {
 	if err != nil || r.FS != outer || !strings.HasPrefix(outer.String(), "uuid:") {
 		t.Errorf("%v, %v in the subvolume, %v outside", r.FS, err, outer)
 	}
-	f, err := r.Open(os.O_RDONLY)
+	f, err := r.Open(os.O_RDONLY, 0)
 	readsAs(t, f, err, "text")
 	outside, err := FileRefAt(AT_FDCWD, filepath.Join(top, "old"), 0)
 	if err != nil {
@@ -197,7 +197,7 @@ func TestBtrfsSubvolume(t *testing.T) {
 	unmount(t, top)
 	mountAt(t, image, alone, "btrfs", options+",subvol=sub")
 	for _, r := range []FileRef{r, outside} {
-		f, err := r.Open(os.O_RDONLY)
+		f, err := r.Open(os.O_RDONLY, 0)
 		readsAs(t, f, err, "text")
 	}
 }

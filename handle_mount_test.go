@@ -273,7 +273,7 @@ func TestFileSystems(t *testing.T) {
 			}
 			unmount(t, first)
 			if errRef == nil {
-				_, err := r.Open(os.O_RDONLY)
+				_, err := r.Open(os.O_RDONLY, 0)
 				matches(t, err, syscall.ENODEV) // no news about the file
 			}
 			mountAt(t, image, second, test.fsType, options)
@@ -294,14 +294,14 @@ func TestFileSystems(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				f, err := stored.Open(os.O_RDONLY)
+				f, err := stored.Open(os.O_RDONLY, 0)
 				readsAs(t, f, err, "text")
 			}
 			if errRef == nil && !readOnly {
 				if err := os.RemoveAll(filepath.Join(second, "sub")); err != nil {
 					t.Fatal(err)
 				}
-				_, err := r.Open(os.O_RDONLY)
+				_, err := r.Open(os.O_RDONLY, 0)
 				matches(t, err, syscall.ESTALE, os.ErrNotExist)
 			}
 			unmount(t, second)

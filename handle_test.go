@@ -272,7 +272,10 @@ func TestOpenByHandleAt(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = OpenByHandleAt(int(dir.Fd()), h, os.O_RDONLY)
-	matches(t, err, syscall.ESTALE, os.ErrNotExist)
+	matches(t, err, syscall.ESTALE)
+	if errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v is no proof", err)
+	}
 	_, err = OpenByHandleAt(int(dir.Fd()), FileHandle{}, os.O_RDONLY)
 	matches(t, err, syscall.EINVAL)
 	_, err = OpenByHandleAt(99999, h, os.O_RDONLY)
@@ -488,4 +491,106 @@ func FuzzFileHandleBinary(f *testing.F) {
 			t.Errorf("%q: %q, %v", b, again, err)
 		}
 	})
+}
+
+func TestCanonicalHandle(t *testing.T) {
+	handle := func(text string) FileHandle {
+		t.Helper()
+		h, err := ParseFileHandle(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	ino64 := handle("81:0000000000000000aabbccdd")
+	putNative64(ino64.h.FHandle[:8], 0x44332211)
+	var ino32 [4]byte
+	if native32([]byte{1, 0, 0, 0}) == 1 {
+		ino32 = [4]byte{0x11, 0x22, 0x33, 0x44}
+	} else {
+		ino32 = [4]byte{0x44, 0x33, 0x22, 0x11}
+	}
+	n := string(appendHex(nil, ino32[:]...))
+	ino := string(appendHex(nil, ino64.h.FHandle[:8]...))
+	const btrfs = "0102030405060708090a0b0c0d0e0f1011121314"
+	for text, want := range map[string]string{
+		"1:" + n + "aabbccdd":                       ino64.String(),
+		"2:" + n + "aabbccdd01020304":               ino64.String(),
+		"2:" + n + "aabbccdd0102030405060708":       ino64.String(),
+		"10002:" + n + "aabbccdd0102030405060708":   ino64.String(),
+		"30001:" + n + "aabbccdd":                   ino64.String(),
+		"81:" + ino + "aabbccdd":                    ino64.String(),
+		"82:" + ino + "aabbccdd" + ino + "01020304": ino64.String(),
+		"4d:" + btrfs:                               "4d:" + btrfs,
+		"4e:" + btrfs + "112233445566778899aabbcc":  "4d:" + btrfs,
+		"1004f:" + btrfs + btrfs:                    "4d:" + btrfs,
+
+		// What has another length is something else: 1 with 12 bytes is tmpfs.
+		"1:" + n + "aabbccdd01020304": "1:" + n + "aabbccdd01020304",
+		"1:" + n:                      "1:" + n,
+		"2:" + n + "aabbccdd":         "2:" + n + "aabbccdd",
+		"81:" + ino:                   "81:" + ino,
+		"4d:" + btrfs + "00":          "4d:" + btrfs + "00",
+		"fe:" + ino:                   "fe:" + ino,
+		"10051:" + n:                  "10051:" + n,
+		"":                            "",
+	} {
+		if is := handle(text).canonical(); is.String() != want {
+			t.Errorf("%s: %s, want %s", text, is, want)
+		}
+	}
+}
+
+// tmpfs ignores the type of a handle and trailing bytes.
+func TestOpenFileHandleForged(t *testing.T) {
+	needs(t, FeatureFileHandle)
+	needsRoot(t)
+	keepsDescriptors(t)
+	file := fileOnTmpfs(t)
+	dir, err := os.Open(filepath.Dir(file.Name()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	fd := int(dir.Fd())
+	h, _, err := NameToHandleAt(int(file.Fd()), "", AT_EMPTY_PATH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := OpenFileHandle(fd, h, os.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	for _, forged := range []struct {
+		typ  int32
+		more int
+	}{{h.Type() + 0x50, 0}, {h.Type(), 4}} {
+		other, err := NewFileHandle(forged.typ, append(h.Bytes(), make([]byte, forged.more)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := OpenByHandleAt(fd, other, os.O_RDONLY)
+		if err != nil {
+			t.Logf("this kernel does not open %v: %v", other, err)
+		} else {
+			f.Close()
+		}
+		for _, flags := range []int{os.O_RDONLY, O_PATH} {
+			_, err = OpenFileHandle(fd, other, flags, 0)
+			matches(t, err, syscall.ESTALE)
+			if errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%v is no proof", err)
+			}
+		}
+	}
+	_, err = OpenFileHandle(fd, h, os.O_RDONLY, 2)
+	matches(t, err, syscall.EINVAL)
+	if !strings.Contains(err.Error(), "0x2") {
+		t.Errorf("%v does not name the option", err)
+	}
+	_, err = OpenFileHandle(fd, FileHandle{}, os.O_RDONLY, 0)
+	matches(t, err, syscall.EINVAL)
+	_, err = OpenFileHandle(99999, h, os.O_RDONLY, 0)
+	matches(t, err, syscall.EBADF)
 }

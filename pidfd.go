@@ -149,8 +149,8 @@ func isPidFD(fd int) (is, sure bool) {
 		return true, true
 	}
 	// EBADF is also the answer of a pidfd that is open for O_PATH alone.
-	name, err := os.Readlink("/proc/thread-self/fd/" + strconv.Itoa(fd))
-	return name == "anon_inode:[pidfd]", err == nil
+	name, errno := readlink("/proc/thread-self/fd/" + strconv.Itoa(fd))
+	return name == "anon_inode:[pidfd]", errno == 0
 }
 
 // isAnon reports whether provePidfs has found a pidfd from before Linux 6.9, one without an

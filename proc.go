@@ -88,7 +88,7 @@ const initialPIDNamespace = 0xeffffffc
 func ownPIDNamespace() uint32 {
 	ns, errno := stat("/proc/self/ns/pid")
 	if errno != 0 {
-		ns, errno = ownPIDNamespaceByPidFD()
+		ns, errno = ownNamespaceByPidFD(_PIDFD_GET_PID_NAMESPACE)
 	}
 	if errno != 0 || uint64(uint32(ns.ino)) != ns.ino {
 		return 0
@@ -96,14 +96,28 @@ func ownPIDNamespace() uint32 {
 	return uint32(ns.ino)
 }
 
-// ownPIDNamespaceByPidFD is for a process that does not see itself in /proc. It needs Linux 6.11.
-func ownPIDNamespaceByPidFD() (ns inode, errno syscall.Errno) {
+// initialUserNamespace is the inode number of the user namespace that all others are in
+// (PROC_USER_INIT_INO of the kernel's include/linux/proc_ns.h).
+const initialUserNamespace = 0xeffffffd
+
+// inInitialUserNamespace is false also if it cannot be known.
+func inInitialUserNamespace() bool {
+	ns, errno := stat("/proc/self/ns/user")
+	if errno != 0 {
+		ns, errno = ownNamespaceByPidFD(_PIDFD_GET_USER_NAMESPACE)
+	}
+	return errno == 0 && ns.ino == initialUserNamespace
+}
+
+// ownNamespaceByPidFD is for a process that does not see itself in /proc. It needs Linux 6.11.
+// request is one of PIDFD_GET_*_NAMESPACE.
+func ownNamespaceByPidFD(request uint32) (ns inode, errno syscall.Errno) {
 	self, errno := pidfdOpen(syscall.Getpid(), 0)
 	if errno != 0 {
 		return ns, errno
 	}
 	defer syscall.Close(self)
-	fd, errno := pidfdGetNamespace(self, _PIDFD_GET_PID_NAMESPACE)
+	fd, errno := pidfdGetNamespace(self, request)
 	if errno != 0 {
 		return ns, errno
 	}

@@ -50,6 +50,12 @@ type refusal struct {
 // works is what comes of a refusal that there is a way round.
 var works = []error{}
 
+var (
+	errMayBeThere = errors.New("that is not certain")
+	mayBeThere    = []error{errMayBeThere}
+	noPath        = []error{syscall.ENODATA}
+)
+
 // A preparation is done before there are restrictions; what it returns is done under them.
 type preparation = func(t *testing.T, s *scene) (do func() error)
 
@@ -316,6 +322,29 @@ var operations = []operation{
 	{name: "OpenByHandleAt", relies: []ability{fileHandles}, root: true, takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
 		return closed(OpenByHandleAt(int(s.dir.Fd()), s.ref.Handle, 0))
 	}},
+	{name: "OpenFileHandle", needs: FeatureFileSystemID, root: true, takes: true, refused: []refusal{
+		{calls: "open_by_handle_at"}, {calls: "name_to_handle_at"}, {calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"},
+	}, do: func(s *scene) error { return closed(OpenFileHandle(int(s.dir.Fd()), s.ref.Handle, 0, 0)) }},
+	{name: "FileRef.OpenFrom", needs: FeatureFileSystemID, root: true, takes: true, refused: []refusal{
+		{calls: "open_by_handle_at"}, {calls: "name_to_handle_at"}, {calls: "fstatfs"}, {calls: "ioctl"}, {calls: "capget", eperm: works, enosys: works},
+	}, do: func(s *scene) error { return closed(s.ref.OpenFrom(int(s.dir.Fd()), 0, 0)) }},
+	{name: "FileRef.OpenFrom of what is gone", needs: FeatureFileSystemID, root: true, does: true, refused: []refusal{
+		{calls: "open_by_handle_at"}, {calls: "capget", eperm: mayBeThere, enosys: mayBeThere}, {calls: allCalls},
+	}, do: func(s *scene) error {
+		gone := s.ref
+		gone.Handle.h.FHandle[0]++ // its generation
+		_, err := gone.OpenFrom(int(s.dir.Fd()), 0, 0)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return nil
+		case errors.Is(err, syscall.ESTALE):
+			return fmt.Errorf("%w: %w", errMayBeThere, err)
+		}
+		return err
+	}},
+	{name: "PathOf", takes: true, refused: []refusal{
+		{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}, {calls: "readlinkat"}, {calls: "name_to_handle_at", eperm: works, enosys: works}, {calls: "openat", eperm: noPath, enosys: noPath}, {calls: allCalls, eperm: works, enosys: works},
+	}, do: func(s *scene) error { return second(PathOf(int(s.file.Fd()))) }},
 	{name: "OpenByHandleAt on pidfs", needs: FeatureOpenByID, takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
 		return closed(OpenByHandleAt(s.child.fd, PidFDHandle(s.id), 0))
 	}},
@@ -343,7 +372,7 @@ var operations = []operation{
 	}},
 	{name: "FileRef.Open", needs: FeatureFileSystemID, root: true, takes: true, refused: []refusal{
 		{calls: "open_by_handle_at"}, {calls: "openat"}, {calls: allCalls, eperm: notFound},
-	}, do: func(s *scene) error { return closed(s.ref.Open(0)) }},
+	}, do: func(s *scene) error { return closed(s.ref.Open(0, 0)) }},
 	{name: "CgroupIDAt", needs: FeatureCgroupID, takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "fstatfs"}, {calls: "name_to_handle_at"},
 	}, prepare: onCgroup2(func(s *scene) error { return second(CgroupIDAt(AT_FDCWD, s.cgroup.Name(), 0)) })},
@@ -678,12 +707,12 @@ func init() {
 // callNumbers are those of system calls, as strace names them. What an architecture does not
 // have is not refused there.
 var callNumbers = map[string]int{
-	"clock_gettime": _SYS_CLOCK_GETTIME64, "close_range": unix.SYS_CLOSE_RANGE, "direct_getsockopt": unix.SYS_GETSOCKOPT, "epoll_create1": syscall.SYS_EPOLL_CREATE1,
+	"capget": unix.SYS_CAPGET, "clock_gettime": _SYS_CLOCK_GETTIME64, "close_range": unix.SYS_CLOSE_RANGE, "direct_getsockopt": unix.SYS_GETSOCKOPT, "epoll_create1": syscall.SYS_EPOLL_CREATE1,
 	"epoll_ctl": syscall.SYS_EPOLL_CTL, "execve": syscall.SYS_EXECVE, "fcntl": fcntlNumber(), "fgetxattr": unix.SYS_FGETXATTR,
 	"flistxattr": unix.SYS_FLISTXATTR, "fremovexattr": unix.SYS_FREMOVEXATTR, "fsetxattr": unix.SYS_FSETXATTR, "ioctl": unix.SYS_IOCTL,
 	"mq_getsetattr": syscall.SYS_MQ_GETSETATTR, "name_to_handle_at": unix.SYS_NAME_TO_HANDLE_AT, "open_by_handle_at": unix.SYS_OPEN_BY_HANDLE_AT,
 	"openat": syscall.SYS_OPENAT, "pidfd_getfd": unix.SYS_PIDFD_GETFD, "pidfd_open": unix.SYS_PIDFD_OPEN, "pidfd_send_signal": unix.SYS_PIDFD_SEND_SIGNAL,
-	"pipe2": syscall.SYS_PIPE2, "ppoll": _SYS_PPOLL_TIME64, "ppoll_time32": unix.SYS_PPOLL, "process_madvise": unix.SYS_PROCESS_MADVISE, "process_mrelease": unix.SYS_PROCESS_MRELEASE,
+	"pipe2": syscall.SYS_PIPE2, "readlinkat": syscall.SYS_READLINKAT, "ppoll": _SYS_PPOLL_TIME64, "ppoll_time32": unix.SYS_PPOLL, "process_madvise": unix.SYS_PROCESS_MADVISE, "process_mrelease": unix.SYS_PROCESS_MRELEASE,
 	"setns": unix.SYS_SETNS, "statmount": unix.SYS_STATMOUNT, "statx": unix.SYS_STATX, "unshare": syscall.SYS_UNSHARE, "waitid": unix.SYS_WAITID,
 }
 
@@ -701,9 +730,9 @@ func fcntlNumber() int {
 // callNumbersHere are those that go by another name in package syscall, or by several: what
 // Go makes of Fstat, of sockets and the like.
 var callNumbersHere = map[string]map[string]int{
-	"amd64": {"connect": 42, "epoll_wait": 232, "fstat": 5, "fstatfs": 138, "getsockname": 51, "getsockopt": 55, "sendmsg": 46, "setsockopt": 54, "socket": 41, "socketpair": 53},
-	"386":   {"connect": 102, "epoll_wait": 256, "fstat": 197, "fstatfs": 269, "getsockname": 102, "getsockopt": 102, "sendmsg": 102, "setsockopt": 102, "socket": 102, "socketpair": 102},
-	"arm":   {"connect": 283, "epoll_wait": 252, "fstat": 197, "fstatfs": 267, "getsockname": 286, "getsockopt": 295, "sendmsg": 296, "setsockopt": 294, "socket": 281, "socketpair": 288},
+	"amd64": {"connect": 42, "readlink": 89, "epoll_wait": 232, "fstat": 5, "fstatfs": 138, "getsockname": 51, "getsockopt": 55, "sendmsg": 46, "setsockopt": 54, "socket": 41, "socketpair": 53},
+	"386":   {"connect": 102, "readlink": 85, "epoll_wait": 256, "fstat": 197, "fstatfs": 269, "getsockname": 102, "getsockopt": 102, "sendmsg": 102, "setsockopt": 102, "socket": 102, "socketpair": 102},
+	"arm":   {"connect": 283, "readlink": 85, "epoll_wait": 252, "fstat": 197, "fstatfs": 267, "getsockname": 286, "getsockopt": 295, "sendmsg": 296, "setsockopt": 294, "socket": 281, "socketpair": 288},
 	"arm64": {"connect": 203, "epoll_wait": 22, "fstat": 80, "fstatfs": 44, "getsockname": 204, "getsockopt": 209, "sendmsg": 211, "setsockopt": 208, "socket": 198, "socketpair": 199},
 }[runtime.GOARCH]
 
@@ -1178,16 +1207,17 @@ func TestRestrictKill(t *testing.T) {
 
 // noProc are the operations that take /proc, and what they say without it.
 var noProc = map[string][]error{
-	"OpenMount":                                 {errors.ErrUnsupported},
-	"OpenFileSystem":                            {errors.ErrUnsupported},
-	"FileRef.Open":                              {errors.ErrUnsupported},
-	"PidFD.NSPIDs":                              {errors.ErrUnsupported},
-	"ThisBootID":                                {errors.ErrUnsupported, os.ErrNotExist},
-	"ProcessRef.Open with a boot ID":            {errors.ErrUnsupported, os.ErrNotExist},
-	"PidFD.RefOrSecondBest without an ID":       {errors.ErrUnsupported},
+	"PathOf":                              {errors.ErrUnsupported},
+	"OpenMount":                           {errors.ErrUnsupported},
+	"OpenFileSystem":                      {errors.ErrUnsupported},
+	"FileRef.Open":                        {errors.ErrUnsupported},
+	"PidFD.NSPIDs":                        {errors.ErrUnsupported},
+	"ThisBootID":                          {errors.ErrUnsupported, os.ErrNotExist},
+	"ProcessRef.Open with a boot ID":      {errors.ErrUnsupported, os.ErrNotExist},
+	"PidFD.RefOrSecondBest without an ID": {errors.ErrUnsupported},
 	"ProcessRef.OpenOrSecondBest without an ID": {errors.ErrUnsupported, os.ErrNotExist},
-	"StartListenFDs":                            {os.ErrNotExist},
-	"StartListenFDs with what is no program":    {os.ErrNotExist},
+	"StartListenFDs":                         {os.ErrNotExist},
+	"StartListenFDs with what is no program": {os.ErrNotExist},
 }
 
 // privately keeps what is mounted to the mount namespace of this process.

@@ -108,6 +108,24 @@ func openat(dirfd int, path string, flags int) (fd int, err error) {
 	return fd, nil
 }
 
+// readlink fails with ENAMETOOLONG where the kernel cuts off.
+func readlink(path string) (string, syscall.Errno) {
+	var room [4096]byte // of /proc/PID/fd it tells no more
+	var n int
+	errno := uninterrupted(func() (errno syscall.Errno) {
+		var err error
+		n, err = syscall.Readlink(path, room[:])
+		return errnoOf(err)
+	})
+	switch {
+	case errno != 0:
+		return "", errno
+	case n == len(room):
+		return "", syscall.ENAMETOOLONG
+	}
+	return string(room[:n]), 0
+}
+
 // readSmall reads a file that fits in room; of a larger one it reads as much as fits.
 func readSmall(name string, room []byte) (n int, errno syscall.Errno) {
 	var path [64]byte
@@ -251,6 +269,18 @@ func pidfdGetFD(fd, target int) (int, syscall.Errno) {
 	}
 	r, err := unix.PidfdGetfd(fd, target, 0)
 	return r, errnoOf(err)
+}
+
+// hasCapability tells whether the calling thread has a capability in its user namespace; it does not
+// if that cannot be known. Not unix.Capget, which does not tell the scheduler.
+func hasCapability(n uint) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	errno := uninterrupted(func() syscall.Errno {
+		_, _, errno := syscall.Syscall(unix.SYS_CAPGET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data)), 0)
+		return errno
+	})
+	return errno == 0 && data[n/32].Effective>>(n%32)&1 != 0
 }
 
 // setns moves the calling thread.
@@ -406,7 +436,7 @@ func dupAbove(fd, start int) (int, syscall.Errno) {
 // An inode is what identifies a file on this machine, with its type.
 type inode struct {
 	dev, ino, rdev uint64 // of ino a 32-bit kernel has just the low half
-	mode           uint32
+	mode, links    uint32
 }
 
 func (i *inode) kind() uint32 { return i.mode & syscall.S_IFMT }
@@ -448,7 +478,7 @@ func stat(path string) (inode, syscall.Errno) {
 func callStatx(dirfd int, path *byte, flags uintptr, buf *statx) syscall.Errno {
 	return uninterrupted(func() syscall.Errno {
 		_, _, errno := syscall.Syscall6(unix.SYS_STATX, uintptr(dirfd), uintptr(unsafe.Pointer(path)), flags,
-			unix.STATX_TYPE|unix.STATX_INO, uintptr(unsafe.Pointer(buf)), 0)
+			unix.STATX_TYPE|unix.STATX_INO|unix.STATX_NLINK, uintptr(unsafe.Pointer(buf)), 0)
 		return errno
 	})
 }
@@ -456,12 +486,12 @@ func callStatx(dirfd int, path *byte, flags uintptr, buf *statx) syscall.Errno {
 func (s *statx) inode() inode {
 	return inode{
 		dev: unix.Mkdev(s.DevMajor, s.DevMinor), ino: s.Ino,
-		rdev: unix.Mkdev(s.RdevMajor, s.RdevMinor), mode: uint32(s.Mode),
+		rdev: unix.Mkdev(s.RdevMajor, s.RdevMinor), mode: uint32(s.Mode), links: s.Nlink,
 	}
 }
 
 func statInode(st *syscall.Stat_t) inode {
-	return inode{dev: uint64(st.Dev), ino: st.Ino, rdev: uint64(st.Rdev), mode: st.Mode}
+	return inode{dev: uint64(st.Dev), ino: st.Ino, rdev: uint64(st.Rdev), mode: st.Mode, links: uint32(st.Nlink)}
 }
 
 // mqGetAttr returns EBADF for what is no message queue.

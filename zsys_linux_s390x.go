@@ -223,7 +223,9 @@ type statmount struct {
 // statx is struct statx, what statx(2) writes; Linux 4.11: <linux/stat.h>.
 type statx struct {
 	_         structs.HostLayout
-	_         [28]byte
+	_         [16]byte
+	Nlink     uint32
+	_         [8]byte
 	Mode      uint16
 	_         [2]byte
 	Ino       uint64
@@ -319,6 +321,7 @@ func _() {
 	_ = x[unsafe.Offsetof(statmount{}.Mask)-8]
 	_ = x[unsafe.Offsetof(statmount{}.MntPoint)-108]
 	_ = x[unsafe.Sizeof(statx{})-256]
+	_ = x[unsafe.Offsetof(statx{}.Nlink)-16]
 	_ = x[unsafe.Offsetof(statx{}.Mode)-28]
 	_ = x[unsafe.Offsetof(statx{}.Ino)-32]
 	_ = x[unsafe.Offsetof(statx{}.RdevMajor)-128]

@@ -234,7 +234,7 @@ var structs = []cstruct{
 		Go: "statx", C: "struct statx", Header: "linux/stat.h", XSys: "Statx_t",
 		Doc: "what statx(2) writes; Linux 4.11",
 		Fields: []field{
-			{C: "stx_mode", Go: "Mode"}, {C: "stx_ino", Go: "Ino"}, {C: "stx_rdev_major", Go: "RdevMajor"}, {C: "stx_rdev_minor", Go: "RdevMinor"},
+			{C: "stx_nlink", Go: "Nlink"}, {C: "stx_mode", Go: "Mode"}, {C: "stx_ino", Go: "Ino"}, {C: "stx_rdev_major", Go: "RdevMajor"}, {C: "stx_rdev_minor", Go: "RdevMinor"},
 			{C: "stx_dev_major", Go: "DevMajor"}, {C: "stx_dev_minor", Go: "DevMinor"},
 		},
 	},
@@ -280,6 +280,7 @@ var taken = []group{
 		{Name: "SCM_PIDFD", Expr: "0x04", Internal: "include/linux/socket.h"},
 	}},
 	{Header: "asm/unistd.h", Consts: []constant{
+		{Name: "SYS_CAPGET"},
 		{Name: "SYS_GETSOCKOPT"},
 		{Name: "SYS_IOCTL"},
 		{Name: "SYS_NAME_TO_HANDLE_AT"},
@@ -292,6 +293,7 @@ var taken = []group{
 		{Name: "SYS_STATX"},
 		{Name: "SYS_WAITID"},
 	}},
+	{Header: "linux/capability.h", Consts: []constant{{Name: "CAP_DAC_READ_SEARCH"}, {Name: "LINUX_CAPABILITY_VERSION_3", Expr: "_LINUX_CAPABILITY_VERSION_3"}}},
 	{Header: "linux/close_range.h", Consts: []constant{{Name: "CLOSE_RANGE_UNSHARE"}}},
 	{Header: "linux/fcntl.h", Consts: []constant{{Name: "AT_STATX_DONT_SYNC"}}},
 	{Header: "linux/magic.h", Consts: []constant{
@@ -303,10 +305,12 @@ var taken = []group{
 		{Name: "OVERLAYFS_SUPER_MAGIC"},
 		{Name: "PID_FS_MAGIC"},
 		{Name: "PROC_SUPER_MAGIC"},
+		{Name: "TMPFS_MAGIC"},
+		{Name: "XFS_SUPER_MAGIC"},
 	}},
 	{Header: "linux/mount.h", Consts: []constant{{Name: "MNT_ID_REQ_SIZE_VER0"}}},
 	{Header: "linux/prctl.h", Consts: []constant{{Name: "PR_SET_CHILD_SUBREAPER"}, {Name: "PR_SET_PDEATHSIG"}}},
-	{Header: "linux/stat.h", Consts: []constant{{Name: "STATX_INO"}, {Name: "STATX_TYPE"}}},
+	{Header: "linux/stat.h", Consts: []constant{{Name: "STATX_INO"}, {Name: "STATX_NLINK"}, {Name: "STATX_TYPE"}}},
 	{Header: "linux/time.h", Consts: []constant{{Name: "CLOCK_MONOTONIC"}}},
 	{Header: "linux/wait.h", Consts: []constant{{Name: "P_ALL"}, {Name: "P_PID"}, {Name: "P_PIDFD"}}},
 }
@@ -314,5 +318,7 @@ var taken = []group{
 // takenStructs are the structs of golang.org/x/sys/unix that the package uses, with all
 // their fields; see type uses.
 var takenStructs = []cstruct{
+	{C: "struct __user_cap_header_struct", Header: "linux/capability.h", XSys: "CapUserHeader", Fields: []field{{C: "version"}, {C: "pid"}}},
+	{C: "struct __user_cap_data_struct", Header: "linux/capability.h", XSys: "CapUserData", Fields: []field{{C: "effective"}, {C: "permitted"}, {C: "inheritable"}}},
 	{C: "struct pollfd", Header: "asm/poll.h", XSys: "PollFd", Fields: []field{{C: "fd"}, {C: "events"}, {C: "revents"}}},
 }
