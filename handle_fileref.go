@@ -177,11 +177,14 @@ func (r FileRef) OpenFrom(fd int, flags int, options OpenOption) (*os.File, erro
 func (r FileRef) openFrom(fd int, flags int, options OpenOption) (*os.File, error) {
 	f, err := OpenFileHandle(fd, r.Handle, flags, options)
 	if e, ok := err.(*callError); ok && e.errno == syscall.ESTALE {
-		switch why := r.mayBeThere(fd); {
-		case why == "":
+		note := "the file is gone"
+		if why := r.mayBeThere(fd); why == "" {
 			e.means = os.ErrNotExist
-		case e.note == "":
-			e.note = "the file may be there: " + why
+		} else {
+			note = "the file may be there: " + why
+		}
+		if e.note == "" {
+			e.note = note
 		}
 	}
 	return f, err

@@ -65,6 +65,9 @@ func handle(c *call) error {
 		switch {
 		case err != nil:
 			fmt.Fprintf(c.err, "sysfd handle: %v\n", err)
+			if errors.Is(err, syscall.EOPNOTSUPP) {
+				fmt.Fprintf(c.err, "sysfd handle: %s\n", whyNoHandle(path, *asRef))
+			}
 			failed = errSaid
 		case *asRef:
 			fmt.Fprintf(c.out, "%v\t%s\n", ref, path)
@@ -86,6 +89,14 @@ func handle(c *call) error {
 	return failed
 }
 
+// whyNoHandle says what to make of a file system that does not name a file in this way.
+func whyNoHandle(path string, asRef bool) string {
+	if _, _, err := sysfd.NameToHandleAt(sysfd.AT_FDCWD, path, 0); err == nil && asRef {
+		return "its file system gives its files handles, but has itself no identity that lasts, so there is no REF"
+	}
+	return "its file system has no handles to open files by; with -fid it may have one to compare"
+}
+
 // An exitStatus is that of a program that was run.
 type exitStatus int
 
@@ -93,6 +104,7 @@ func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)
 
 func open(c *call) error {
 	mountPath := c.String("mount", "", "a `PATH` on the file system of the HANDLE; normally that is the working directory")
+	dir := c.String("search", "", "if the kernel knows no path of the file, as after a mount, look for the file in and below this `DIR`, on the same file system")
 	if err := c.parse(); err != nil {
 		return err
 	}
@@ -104,6 +116,7 @@ func open(c *call) error {
 	if err != nil {
 		return usageError(err.Error())
 	}
+	name := args[0]
 	if args = args[1:]; len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
@@ -114,7 +127,20 @@ func open(c *call) error {
 			return err
 		}
 		defer f.Close()
-		return c.printPath(f)
+		path, err := sysfd.PathOf(int(f.Fd()))
+		if errors.Is(err, syscall.ENODATA) {
+			if *dir == "" {
+				return fmt.Errorf("the file is there, but the kernel knows no path of it: nobody has looked it up by name since its file system was mounted, or it cannot be seen from here. To look for it: sysfd open -search DIR %s", name)
+			}
+			path, err = search(c, f, *dir)
+		}
+		if err == nil {
+			fmt.Fprintln(c.out, path)
+		}
+		return err
+	}
+	if *dir != "" {
+		return usageError("-search is for printing the path: without a PROGRAM")
 	}
 	f, err := openName(os.O_RDONLY)
 	if err != nil {
@@ -152,7 +178,7 @@ func opener(name, mountPath string) (func(flags int) (*os.File, error), error) {
 		if err == nil && mountPath != "" {
 			err = errors.New("a REF says itself which file system it is on: -mount is for a HANDLE")
 		}
-		return ref.Open, err
+		return func(flags int) (*os.File, error) { return ref.Open(flags, 0) }, err
 	}
 	h, err := sysfd.ParseFileHandle(name)
 	return func(flags int) (*os.File, error) {
@@ -161,7 +187,7 @@ func opener(name, mountPath string) (func(flags int) (*os.File, error), error) {
 			return nil, err
 		}
 		defer mount.Close()
-		return sysfd.OpenByHandleAt(int(mount.Fd()), h, flags)
+		return sysfd.OpenFileHandle(int(mount.Fd()), h, flags, 0)
 	}, err
 }
 

@@ -88,6 +88,7 @@ func TestBadUsage(t *testing.T) {
 		{"open uuid:12/1", `"uuid:12/1" is not a file reference`},
 		{"open -mount / uuid:12/1:", "-mount is for a HANDLE"},
 		{"open 12", `"12" is not a file handle`},
+		{"open -search . 1: -- cat", "-search is for printing"},
 		{"cgroup", "one ID or PATH"},
 		{"cgroup 18446744073709551616", "18446744073709551616"},
 		{"id 0", `"0"`},
@@ -272,12 +273,24 @@ func TestOpenPathUnknown(t *testing.T) {
 	tool("umount", mounted)
 	mount()
 	out, errs, code := status(t, sysfdCommand("open", "-mount", mounted, h.String()))
-	if code != 1 || out != "" || !strings.Contains(errs, "the kernel does not know its path") {
+	if code != 1 || out != "" || !strings.Contains(errs, "sysfd open -search DIR "+h.String()) {
 		t.Errorf("status %d, %q, %q", code, out, errs)
 	}
-	if _, err := os.Stat(name); err != nil {
+	sub := filepath.Join(mounted, "sub")
+	if err := os.Mkdir(sub, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	for where, want := range map[string]string{sub: "not among the 1 ", dir: "on another file system", filepath.Join(dir, "missing"): "missing"} {
+		out, errs, code := status(t, sysfdCommand("open", "-mount", mounted, "-search", where, h.String()))
+		if code != 1 || out != "" || !strings.Contains(errs, want) {
+			t.Errorf("%s: status %d, %q, %q", where, code, out, errs)
+		}
+	}
+	out, errs, code = status(t, sysfdCommand("open", "-mount", mounted, "-search", mounted, h.String()))
+	if code != 0 || out != name+"\n" || errs != "" {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+	// The search has looked it up.
 	out, errs, code = status(t, sysfdCommand("open", "-mount", mounted, h.String()))
 	if code != 0 || out != name+"\n" {
 		t.Errorf("once looked up: status %d, %q, %q", code, out, errs)

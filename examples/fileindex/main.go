@@ -253,7 +253,7 @@ const oPath = 0x200000
 // open opens a file by its handle. A file without a name, which exists while someone
 // has it open, counts as gone.
 func (c *call) open(h sysfd.FileHandle, flags int) (*os.File, os.FileInfo, error) {
-	f, err := sysfd.OpenByHandleAt(int(c.fs.Fd()), h, flags)
+	f, err := sysfd.FileRef{FS: c.FS, Handle: h}.OpenFrom(int(c.fs.Fd()), flags, 0)
 	if errors.Is(err, syscall.EPERM) {
 		return nil, nil, errors.New("to open files by their handles takes root or the capability CAP_DAC_READ_SEARCH")
 	}
