@@ -172,7 +172,7 @@ func (l *testLog) add(line string, all bool) {
 		l.kept.WriteString(l.pending.String())
 		l.pending.Reset()
 	}
-	if text := strings.TrimLeft(line, " "); all || !strings.HasPrefix(text, "=== ") && !strings.HasPrefix(text, "--- PASS: ") {
+	if text := strings.TrimLeft(line, " "); all || !strings.HasPrefix(text, "=== ") && !strings.HasPrefix(text, "--- PASS: ") && !strings.HasPrefix(text, "--- SKIP: ") {
 		l.pending.WriteString(line)
 	}
 }
