@@ -25,12 +25,16 @@ type FileRef struct {
 // FileRefAt returns the FileRef of the file at path. dirfd, path and flags are those of
 // [NameToHandleAt]; the flags are [AT_EMPTY_PATH] and [AT_SYMLINK_FOLLOW].
 //
-// It asks the directory, or else the mount of the file, for the identity of the file
-// system. Where neither can be opened it takes the second best, so that the FileRef of
-// one file can differ by who asks. Who names many files of one file system makes their
+// For the identity of the file system it asks the first of these that may be opened: the file itself if
+// dirfd is that and open for more than O_PATH, or if it is a directory; the place where its mount is; the
+// directories above it; the root directory; the file itself if it is a regular one; another place where the file
+// system is mounted. All of them give the same identity. Where none may be opened, the FileRef of a
+// file on ext2, ext3 or ext4 has the second best instead, and [OpenFileSystem] finds both. Whoever names many files of
+// one file system makes their
 // FileRefs of [FileSystemIDOf] and NameToHandleAt at less cost.
 //
-// Errors: those of [NameToHandleAt] and [FileSystemIDOf]. EMFILE and the like.
+// Errors: those of [NameToHandleAt] and [FileSystemIDOf]. EACCES if nothing may be opened that could tell
+// the identity, and there is no second best. EMFILE and the like.
 func FileRefAt(dirfd int, path string, flags int) (FileRef, error) {
 	// While it is held, the file keeps its handle, and its mount its ID.
 	fd, what, opened, err := holdAt(dirfd, path, flags)
@@ -44,7 +48,7 @@ func FileRefAt(dirfd int, path string, flags int) (FileRef, error) {
 	if _, errno := nameToHandleAt(fd, "", &r.Handle.h, AT_EMPTY_PATH); errno != 0 {
 		return FileRef{}, failed("name_to_handle_at", "of "+what.String(), errno)
 	}
-	if r.FS, err = fileSystemIDOfAny(fd, what); err != nil {
+	if r.FS, err = fileSystemIDOfAny(fd, what, dirfd, path); err != nil {
 		return FileRef{}, err
 	}
 	return r, nil

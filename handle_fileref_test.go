@@ -196,18 +196,32 @@ func TestFileRefAt(t *testing.T) {
 		t.Errorf("%v does not name the file", err)
 	}
 
-	// Neither of the two to be opened: covered. What is left is the second best, which
-	// finds the file nonetheless.
-	held, err := openat(AT_FDCWD, name, O_PATH)
+	// When all is covered the file itself is left, and of a special file the second best, which
+	// finds it nonetheless.
+	hold := func(name string) int {
+		t.Helper()
+		fd, err := openat(AT_FDCWD, name, O_PATH)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { syscall.Close(fd) })
+		return fd
+	}
+	held, special := hold(name), hold(fifo)
+	id, err := fileSystemIDAt(t, mounted)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer syscall.Close(held)
 	mountAt(t, "none", mounted, "tmpfs", "size=1m")
-	r, err := FileRefAt(held, "", AT_EMPTY_PATH)
-	if err != nil || r.Handle != file.Handle || r.FS != (FileSystemID{magic: 0xef53, fsid: fsid}) {
+	if r, err := FileRefAt(held, "", AT_EMPTY_PATH); err != nil || r != file {
 		t.Errorf("%v, %v", r, err)
 	}
+	r, err := FileRefAt(special, "", AT_EMPTY_PATH)
+	second := FileSystemID{magic: 0xef53, fsid: fsid}
+	if err != nil || r.FS != second || id.n != 0 && id.secondBest() != second {
+		t.Errorf("%v, %v", r, err)
+	}
+	r.Handle = file.Handle
 	unmount(t, mounted)
 	f, err := r.Open(os.O_RDONLY, 0)
 	readsAs(t, f, err, "text")

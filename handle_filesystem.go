@@ -22,6 +22,11 @@ import (
 //
 // A copy of a disk or of an image has the UUID of the original, and who makes a file
 // system can give it any.
+//
+// One file system can come to have another FileSystemID: that of ext2, ext3 and ext4 is the second best
+// before Linux 6.9, and the UUID with a newer kernel; [OpenFileSystem] finds it by either. A changed UUID is
+// another identity. The ioctl EXT4_IOC_SETFSUUID, which tune2fs(8) uses, changes that of a file system that is
+// mounted: f_fsid at once, and what [FileSystemIDOf] returns at the next mount.
 type FileSystemID struct {
 	uuid  [16]byte
 	n     uint8 // bytes of uuid, 0 = there is none
@@ -69,16 +74,6 @@ func fileSystemID(fd int, what label) (FileSystemID, error) {
 		err = failed("ioctl", "of "+what.String(), errno) // there may be a UUID
 	}
 	return id, err
-}
-
-// isOf reports whether fd is on this file system.
-func (id FileSystemID) isOf(fd int, what label) (bool, error) {
-	if id.n == 0 { // the UUID may not have been to be had at the time
-		is, err := statfsID(fd, what)
-		return is == id, err
-	}
-	is, err := fileSystemID(fd, what)
-	return is == id, err
 }
 
 // statfsID returns the second best, also for a descriptor that is open for O_PATH only.
@@ -191,78 +186,258 @@ func (id FileSystemID) valid() bool {
 	return id.IsZero() || id.uuid != [16]byte{} || id.n == 0 && id.fsid != 0
 }
 
+// secondBest returns what statfsID has for a file system with the UUID id, if it is ext2, ext3 or ext4: these
+// combine the halves of the UUID (fs/ext4/super.c, ext4_statfs).
+func (id FileSystemID) secondBest() FileSystemID {
+	half := len(id.uuid) / 2
+	return FileSystemID{magic: unix.EXT4_SUPER_MAGIC, fsid: binary.LittleEndian.Uint64(id.uuid[:half]) ^ binary.LittleEndian.Uint64(id.uuid[half:])}
+}
+
+// isOf reports whether id is an identity of the file system that fd is on.
+func (id FileSystemID) isOf(fd int, what label) (bool, error) {
+	if id.n == 0 {
+		is, err := statfsID(fd, what) // the UUID may not have been to be had at the time
+		return is == id, err
+	}
+	is, err := fileSystemID(fd, what)
+	return is == id || is.n == 0 && int(id.n) == len(id.uuid) && is == id.secondBest(), err
+}
+
+// isNotOf reports whether that is certain without opening anything. There may be thousands of file systems in
+// memory, one for each secret of each container; f_fsid of tmpfs is made of the UUID since Linux 5.13
+// (mm/shmem.c, shmem_statfs).
+func (id FileSystemID) isNotOf(place int) bool {
+	magic, fsid, errno := fstatfs(place)
+	return errno == 0 && magic == unix.TMPFS_MAGIC && fsid != 0 && int(id.n) == len(id.uuid) && fsid != id.secondBest().fsid
+}
+
 // OpenFileSystem opens a directory or a file from which [OpenByHandleAt] opens the
 // handles of this file system, wherever it is mounted now, in the mount namespace of
 // the caller. If it is mounted several times, a mount that can be written to is preferred,
 // and of these one that shows all of it.
 //
 // It asks each file system in /proc/thread-self/mountinfo, at the place where it is
-// mounted. It leaves alone those of a type that it does not know to answer by itself,
-// such as network file systems, FUSE and what is stacked on others, and what is mounted
-// below them, but for the root directory.
+// mounted, and that of the root directory. It leaves alone those of a type that it does not know to answer by itself,
+// such as network file systems, FUSE and what is stacked on others, and what can be reached through
+// them alone, but for the root directory. As long as it finds nothing, it looks again, as [OpenMount] does.
+//
+// An identity of either kind is enough. The second best is compared with the f_fsid of ext2, ext3
+// and ext4 as they have it now, whether there is a UUID or not. A UUID is
+// compared with the UUID; where the kernel does not tell that, before Linux 6.9, f_fsid of these three is compared
+// with what it is for this UUID. That is 64 bits of 128, the UUID's halves combined by xor: enough to
+// tell file systems apart that nobody has made to have it in common, and no less than a second best
+// identity is.
 //
 // Errors: ENODEV if it is not mounted where the caller may open it. That is no news
-// about its files and does not match [os.ErrNotExist]. ENOTUNIQ if two of those that
+// about its files and does not match [os.ErrNotExist]. EPERM or EACCES instead if a seccomp filter forbids what
+// it takes to tell. ENOTUNIQ if two of those that
 // were asked have this identity, as a disk and a copy of it have: which one is meant
-// cannot be known. EINVAL for the zero FileSystemID. One that matches
+// cannot be known. EAGAIN if mounts were moved all the time. EINVAL for the zero FileSystemID. One that matches
 // [errors.ErrUnsupported] without /proc. EMFILE and the like.
 func OpenFileSystem(id FileSystemID) (*os.File, error) {
 	if id.IsZero() {
 		return nil, refused(syscall.EINVAL, "the zero FileSystemID names nothing")
 	}
-	mounts, err := readMountinfo()
-	if err != nil {
+	return openFileSystem(search{
+		name:    func() string { return "the file system " + id.String() },
+		suits:   func(m *mount) bool { return m.fsType == "" || answers(m.fsType) && (id.n != 0 || isExt(m.fsType)) },
+		matches: id.isOf,
+
+		excludes: id.isNotOf,
+	})
+}
+
+// OpenFileSystemOn is [OpenFileSystem] for the file system with this device number, as a BPF program, an
+// audit record may tell it. It finds those of all types, and waits for a
+// server that does not answer if that file system has one.
+//
+// Errors: those of OpenFileSystem. ENODEV also for the number that stat(2) tells on btrfs.
+func OpenFileSystemOn(device DeviceID) (*os.File, error) {
+	return openFileSystem(search{
+		name:     func() string { return "the file system on device " + device.String() },
+		suits:    func(m *mount) bool { return m.device == uint64(device) },
+		byDevice: true,
+		device:   uint64(device),
+	})
+}
+
+// A search is for a file system.
+type search struct {
+	name    func() string
+	suits   func(*mount) bool // whether it can be on that mount; of one without fsType nothing but the device is known
+	matches func(fd int, what label) (bool, error)
+
+	// What cannot be the one, by a descriptor that is open for O_PATH only; nil if there is no such.
+	excludes func(place int) bool
+
+	// All mounts that suit are of the file system, that with this device number, unless the mounts have
+	// changed in the search: then an ID can have come to mean another one.
+	byDevice bool
+	device   uint64
+}
+
+func openFileSystem(s search) (*os.File, error) {
+	var l looks
+	defer l.end()
+	if err := l.begin(); err != nil {
 		return nil, err
 	}
-	var found *os.File
-	asked := map[string]bool{} // devices
-	for _, m := range mountsToAsk(mounts) {
+	for {
+		f, seen, err := s.look(l.info)
+		if err != nil {
+			return nil, err
+		}
+		if f != nil {
+			is, errno := statFD(int(f.Fd())) // on btrfs it tells another number
+			if !s.byDevice || errno == 0 && is.dev == s.device || !l.info.changed() {
+				return f, nil
+			}
+		}
+		if f != nil {
+			f.Close()
+			if err := l.another(); err != nil {
+				return nil, err
+			}
+		} else if again, err := l.again(seen); !again {
+			return nil, refused(syscall.ENODEV, s.name()+" is not mounted where it can be opened")
+		} else if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// look returns nil if it finds nothing, and then what there was to be seen, as [looks.again] takes it.
+func (s *search) look(info *mountinfo) (found *os.File, seen string, err error) {
+	mounts, err := s.mounts(info)
+	if err != nil {
+		return nil, "", err
+	}
+	var forbidden error
+	asked := map[uint64]bool{} // devices
+	for _, m := range mounts {
 		if asked[m.device] {
 			continue
 		}
-		f, err := MountID(m.id).openAt(m.point)
+		f, err := s.openIn(m)
+		is := f != nil
+		if err == nil && !s.byDevice {
+			asked[m.device] = true
+			if is {
+				if is, err = s.matches(int(f.Fd()), label{path: m.point}); errors.Is(err, syscall.EACCES) {
+					forbidden = err
+				}
+				if !is {
+					f.Close()
+				}
+			}
+		}
 		switch {
 		case outOfResources(err):
 			if found != nil {
 				found.Close()
 			}
-			return nil, err
-		case err != nil:
-			continue // covered, or not for the caller: perhaps it is mounted elsewhere, too
+			return nil, "", err
+		case isDoubtful(err): // covered: perhaps it is mounted elsewhere, too
+			seen += err.Error() + "\n"
+		case errors.Is(err, syscall.EPERM): // no file system's answer
+			forbidden = err
 		}
-		asked[m.device] = true
-		is, err := id.isOf(int(f.Fd()), label{path: m.point})
 		switch {
 		case err != nil || !is:
-			f.Close()
+		case s.byDevice:
+			return f, "", nil
 		case found == nil:
 			found = f
+		case isSameBtrfs(int(found.Fd()), int(f.Fd())):
+			f.Close()
 		default:
 			f.Close()
 			found.Close()
-			return nil, refused(syscall.ENOTUNIQ, "two file systems are "+id.String()+": those on "+found.Name()+" and "+m.point)
+			return nil, "", refused(syscall.ENOTUNIQ, "two file systems are "+strings.TrimPrefix(s.name(), "the file system ")+": those on "+found.Name()+" and "+m.point)
 		}
 	}
-	if found == nil {
-		return nil, refused(syscall.ENODEV, "the file system "+id.String()+" is not mounted where it can be opened")
+	if found == nil && forbidden != nil {
+		return nil, "", forbidden
 	}
-	return found, nil
+	return found, seen, nil
 }
 
-// mountsToAsk returns the mounts that answer, the best ones first.
-func mountsToAsk(mounts []mount) []mount {
-	var silent []string
-	for _, m := range mounts {
-		// What is mounted on an autofs is found without it. Without the root directory
-		// nothing goes, not even this program.
-		if !answers(m.fsType) && m.fsType != "autofs" && m.point != "/" {
-			silent = append(silent, m.point+"/")
+// openIn opens the place of a mount. It returns nil if the file system cannot be the one.
+func (s *search) openIn(m *mount) (*os.File, error) {
+	id := MountID(m.id)
+	place, err := id.placeAt(m.point)
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(place)
+	if s.excludes != nil && s.excludes(place) {
+		return nil, nil
+	}
+	return id.openPlace(place, m.point)
+}
+
+// isSameBtrfs is for two of one identity. One and the same can have several device numbers: of the root directory that is
+// no mount point it is the number of a subvolume.
+func isSameBtrfs(fd1, fd2 int) bool {
+	for _, fd := range []int{fd1, fd2} {
+		if magic, errno := fsMagic(fd); errno != 0 || magic != unix.BTRFS_SUPER_MAGIC {
+			return false
 		}
 	}
-	answer := slices.DeleteFunc(slices.Clone(mounts), func(m mount) bool {
-		return !answers(m.fsType) || slices.ContainsFunc(silent, func(dir string) bool { return strings.HasPrefix(m.point+"/", dir) })
-	})
-	rank := func(m mount) (n int) {
+	uuid1, _, errno1 := btrfsUUIDs(fd1)
+	uuid2, _, errno2 := btrfsUUIDs(fd2)
+	return errno1 == 0 && errno2 == 0 && uuid1 == uuid2
+}
+
+// mounts returns the mounts to ask, the best ones first.
+func (s *search) mounts(info *mountinfo) ([]*mount, error) {
+	var all []mount
+	if err := info.each(func(m mount) bool { all = append(all, m); return true }); err != nil {
+		return nil, err
+	}
+	root, err := openat(AT_FDCWD, "/", O_PATH)
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(root)
+	id, err := MountIDOf(root, 0)
+	if err != nil {
+		return nil, err
+	}
+	ask := mountsToAsk(all, uint64(id), s.suits)
+	// In a chroot whose root directory is no mount point that one is not in mountinfo.
+	if !slices.ContainsFunc(all, func(m mount) bool { return m.id == uint64(id) }) {
+		what, errno := statFD(root)
+		if errno != 0 {
+			return nil, failed("statx", "/", errno)
+		}
+		if m := (&mount{id: uint64(id), device: what.dev, point: "/"}); s.suits(m) {
+			ask = append(ask, m) // perhaps just a part of it is to be seen
+		}
+	}
+	return ask, nil
+}
+
+// A place is where a mount is: on which one, and the path.
+type place struct {
+	parent uint64
+	point  string
+}
+
+// mountsToAsk returns those that suit, the best ones first. root is the mount that the caller's root
+// directory is on.
+func mountsToAsk(mounts []mount, root uint64, suits func(*mount) bool) (ask []*mount) {
+	at := make(map[place]*mount, len(mounts))
+	for i := range mounts {
+		m := &mounts[i]
+		at[place{m.parent, m.point}] = m
+	}
+	for i := range mounts {
+		if m := &mounts[i]; suits(m) && leadsTo(at, root, m) {
+			ask = append(ask, m)
+		}
+	}
+	rank := func(m *mount) (n int) {
 		if m.readOnly {
 			n += 2
 		}
@@ -271,8 +446,34 @@ func mountsToAsk(mounts []mount) []mount {
 		}
 		return n
 	}
-	slices.SortStableFunc(answer, func(a, b mount) int { return rank(a) - rank(b) })
-	return answer
+	slices.SortStableFunc(ask, func(a, b *mount) int { return rank(a) - rank(b) })
+	return ask
+}
+
+// leadsTo follows the path of a mount as the kernel does, from the root directory over what is mounted on
+// it, and reports whether it ends there, with nothing asked on the way that may not answer. Without
+// the root directory nothing goes, not even this program. An autofs answers to what is mounted on it.
+func leadsTo(at map[place]*mount, root uint64, m *mount) bool {
+	if m.point == "/" {
+		return m.id == root
+	}
+	now, silent := root, false
+	for i := 1; i <= len(m.point); i++ {
+		if i < len(m.point) && m.point[i] != '/' {
+			continue
+		}
+		if silent {
+			return false // it would be asked for the next name
+		}
+		for steps := 0; steps < len(at); steps++ { // no more than there are, if they go in a circle
+			next := at[place{now, m.point[:i]}]
+			if next == nil {
+				break
+			}
+			now, silent = next.id, !answers(next.fsType) && next.fsType != "autofs"
+		}
+	}
+	return now == m.id
 }
 
 // answers tells whether file systems of this type wait for no other machine, process or
@@ -286,37 +487,147 @@ func answers(fsType string) bool {
 	return false
 }
 
+// isExt tells whether statfsID knows file systems of this type.
+func isExt(fsType string) bool { return fsType == "ext2" || fsType == "ext3" || fsType == "ext4" }
+
 // fileSystemIDOfAny returns the identity of the file system that any descriptor is
-// on, even if it is open for O_PATH only.
-func fileSystemIDOfAny(fd int, what label) (FileSystemID, error) {
+// on, even if it is open for O_PATH only. It was found as path in dirfd, unless path is "".
+//
+// What is asked makes no difference, so that one after the other is tried which may be opened. The file
+// itself comes late, since there are programs that are told of each file that is opened.
+func fileSystemIDOfAny(fd int, what label, dirfd int, path string) (FileSystemID, error) {
+	file, errno := statFD(fd)
+	if errno != 0 {
+		return FileSystemID{}, failed("statx", "of "+what.String(), errno)
+	}
+	isDir, isRegular := file.kind() == syscall.S_IFDIR, file.kind() == syscall.S_IFREG
+	if flags, errno := fcntl(fd, syscall.F_GETFL, 0); errno == 0 && flags&O_PATH == 0 && (isDir || isRegular) {
+		return fileSystemID(fd, what)
+	}
+	near := sibling{fd, file}
+	var denied bool
 	for _, open := range []func() (*os.File, error){
+		func() (*os.File, error) { return asFile(openat(fd, ".", syscall.O_DIRECTORY)) },
+		func() (*os.File, error) { return openMountOf(fd) },
 		func() (*os.File, error) {
-			dir, err := openat(fd, ".", syscall.O_DIRECTORY)
-			if e, ok := err.(*callError); ok {
-				e.subject = what.String()
+			if isDir {
+				return near.openAbove(fd, "..")
 			}
-			return os.NewFile(uintptr(dir), what.String()), err
+			if path == "" {
+				return nil, errElsewhere
+			}
+			return near.openAbove(dirfd, path[:strings.LastIndexByte(path, '/')+1]+".")
 		},
-		// With a unique ID it takes no /proc. The other kind is for Linux before 6.12.
-		func() (*os.File, error) { return openMountOf(fd, true) },
-		func() (*os.File, error) { return openMountOf(fd, false) },
+		func() (*os.File, error) { return near.openDir(AT_FDCWD, "/") },
+		func() (*os.File, error) { return asFile(reopenRegular(fd, what.String())) },
+		near.openElsewhere,
 	} {
 		f, err := open()
 		switch {
 		case err == nil:
 			defer f.Close()
 			return fileSystemID(int(f.Fd()), what)
-		case outOfResources(err):
-			return FileSystemID{}, err // or else the identity would be another one for now
+		case outOfResources(err): // or else the identity would be another one for now
+			if e, ok := err.(*callError); ok {
+				e.subject = what.String()
+			}
+			return FileSystemID{}, err
 		}
+		denied = denied || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)
 	}
-	return statfsID(fd, what)
+	id, err := statfsID(fd, what)
+	if denied && errors.Is(err, errors.ErrUnsupported) { // there may be one
+		err = refused(syscall.EACCES, "nothing may be opened that could tell the identity of the file system of "+what.String())
+	}
+	return id, err
 }
 
-func openMountOf(fd int, unique bool) (*os.File, error) {
-	mount, err := mountIDOf(fd, unique)
+// asFile is for what openat returns.
+func asFile(fd int, err error) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return OpenMount(mount)
+	return os.NewFile(uintptr(fd), "directory"), nil
+}
+
+// openMountOf opens the place where the mount of fd is.
+func openMountOf(fd int) (*os.File, error) {
+	id, err := MountIDOf(fd, AT_HANDLE_MNT_ID_UNIQUE)
+	if err == nil {
+		var f *os.File
+		if f, err = OpenMount(id); err == nil { // without /proc
+			return f, nil
+		}
+	}
+	if !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EPERM) {
+		return nil, err
+	}
+	// Before Linux 6.8, and under filters that do not know statmount.
+	if id, err = MountIDOf(fd, 0); err != nil {
+		return nil, err
+	}
+	return OpenMount(id)
+}
+
+// A sibling is a file for which another one is sought on its file system.
+type sibling struct {
+	fd   int
+	file inode
+}
+
+var errElsewhere = errors.New("there is nothing else on this file system")
+
+// has reports whether fd, with the inode is, is on the file system.
+func (s sibling) has(fd int, is inode) bool {
+	if is.dev != s.file.dev {
+		return false
+	}
+	// Old kernels tell for some files of an overlayfs the number of what is below.
+	magic, errno := fsMagic(fd)
+	own, errnoOwn := fsMagic(s.fd)
+	return errno == 0 && errnoOwn == 0 && magic == own
+}
+
+// openDir opens a directory if it is on the file system.
+func (s sibling) openDir(dirfd int, path string) (*os.File, error) {
+	dir, err := openat(dirfd, path, O_PATH|syscall.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(dir)
+	if is, errno := statFD(dir); errno != 0 || !s.has(dir, is) {
+		return nil, errElsewhere
+	}
+	return asFile(openat(dir, ".", syscall.O_DIRECTORY))
+}
+
+// openAbove opens a directory that is on the file system or, if it may not, the nearest one above it.
+func (s sibling) openAbove(dirfd int, path string) (*os.File, error) {
+	const highest = 64
+	for range highest {
+		f, err := s.openDir(dirfd, path)
+		if !errors.Is(err, syscall.EACCES) {
+			return f, err
+		}
+		path += "/.."
+	}
+	return nil, errElsewhere
+}
+
+// openElsewhere opens what is to be seen of the file system in another place where it is mounted.
+func (s sibling) openElsewhere() (*os.File, error) {
+	f, err := openFileSystem(search{
+		name:     func() string { return "the file system" },
+		suits:    func(m *mount) bool { return m.device == s.file.dev && (m.fsType == "" || answers(m.fsType)) },
+		byDevice: true,
+		device:   s.file.dev,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if is, errno := statFD(int(f.Fd())); errno != 0 || !s.has(int(f.Fd()), is) {
+		f.Close()
+		return nil, errElsewhere
+	}
+	return f, nil
 }

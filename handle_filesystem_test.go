@@ -4,20 +4,39 @@ package sysfd
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
+// mountsIn parses mountinfo.
+func mountsIn(text string) (mounts []mount) {
+	for line := range strings.Lines(text) {
+		if m, ok := parseMount(strings.TrimSuffix(line, "\n")); ok {
+			mounts = append(mounts, m)
+		}
+	}
+	return mounts
+}
+
 func TestMountsToAsk(t *testing.T) {
-	mounts := parseMountinfo(`1 0 8:1 / / ro - ext4 /dev/a rw
+	for _, test := range []struct {
+		name, text string
+		root       uint64
+		want       []string
+	}{
+		{"all kinds", `1 0 8:1 / / ro - ext4 /dev/a rw
 2 1 8:1 /part /home rw - ext4 /dev/a rw
 3 1 0:40 / /net rw - nfs4 server:/ rw
 4 3 8:2 / /net/disk rw - ext4 /dev/b rw
@@ -29,22 +48,31 @@ func TestMountsToAsk(t *testing.T) {
 10 9 8:4 / /auto rw - vfat /dev/d rw
 11 1 0:43 / /stacked rw - overlay overlay rw,lowerdir=/net
 12 1 0:44 / /new rw - newfs newfs rw
-`)
-	points := func(mounts []mount) (points []string) {
-		for _, m := range mountsToAsk(mounts) {
-			points = append(points, m.point)
+`, 1, []string{"5 /network", "10 /auto", "2 /home", "1 /", "8 /part"}},
+		{"below a network root", "1 0 0:1 / / rw - 9p host rw\n2 1 8:1 / /disk rw - ext4 /dev/a rw\n", 1, []string{"2 /disk"}},
+		{"on top of an overlay", "1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / /m rw - overlay o rw\n3 2 8:2 / /m rw - ext4 b rw\n4 3 8:3 / /m/n rw - ext4 c rw\n", 1, []string{"1 /", "3 /m", "4 /m/n"}},
+		{"in another order", "4 3 8:3 / /m/n rw - ext4 c rw\n3 2 8:2 / /m rw - ext4 b rw\n2 1 0:9 / /m rw - overlay o rw\n1 0 8:1 / / rw - ext4 a rw\n", 1, []string{"4 /m/n", "3 /m", "1 /"}},
+		{"below what is covered", "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /m rw - ext4 b rw\n3 2 8:3 / /m/n rw - ext4 c rw\n4 2 0:9 / /m rw - tmpfs t rw\n", 1, []string{"1 /", "4 /m"}},
+		{"the directory above is covered later", "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /m/n rw - ext4 b rw\n3 1 0:9 / /m rw - nfs4 t rw\n", 1, []string{"1 /"}},
+		{"the same, by what answers", "1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / /m/n rw - nfs4 b rw\n3 1 8:3 / /m rw - ext4 t rw\n5 3 8:5 / /m/n/o rw - ext4 t rw\n", 1, []string{"1 /", "3 /m", "5 /m/n/o"}},
+		{"a name that begins alike", "1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / /m rw - fuse f rw\n3 1 8:3 / /mm rw - ext4 t rw\n", 1, []string{"1 /", "3 /mm"}},
+		{"root covered", "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / / rw - ext4 b rw\n3 1 8:3 / /m rw - ext4 b rw\n4 2 8:4 / /m rw - ext4 b rw\n", 1, []string{"1 /", "3 /m"}},
+		{"root on top", "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / / rw - ext4 b rw\n3 1 8:3 / /m rw - ext4 b rw\n4 2 8:4 / /m rw - ext4 b rw\n", 2, []string{"2 /", "4 /m"}},
+		{"in a chroot", "2 1 8:2 / /m rw - ext4 b rw\n3 2 8:3 / /m/n rw - ext4 b rw\n", 1, []string{"2 /m", "3 /m/n"}},
+		{"in a circle", "1 1 8:1 / / rw - ext4 a rw\n2 2 8:2 / /m rw - ext4 b rw\n3 4 8:2 / /n rw - ext4 b rw\n4 3 8:2 / /n rw - ext4 b rw\n1 1 8:3 / /m rw - ext4 b rw\n", 1, []string{"1 /", "1 /m"}},
+	} {
+		mounts := mountsIn(test.text)
+		before := slices.Clone(mounts)
+		var got []string
+		for _, m := range mountsToAsk(mounts, test.root, func(m *mount) bool { return answers(m.fsType) }) {
+			got = append(got, fmt.Sprint(m.id, " ", m.point))
 		}
-		return points
-	}
-	if got, want := points(mounts), []string{"/network", "/auto", "/home", "/", "/part"}; !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
-	}
-	if mounts[0].point != "/" {
-		t.Error("the caller's list has changed")
-	}
-	mounts = parseMountinfo("1 0 0:1 / / rw - 9p host rw\n2 1 8:1 / /disk rw - ext4 /dev/a rw\n")
-	if got, want := points(mounts), []string{"/disk"}; !slices.Equal(got, want) {
-		t.Errorf("below a network root: %q, want %q", got, want)
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+		if !slices.Equal(mounts, before) {
+			t.Error("the caller's list has changed")
+		}
 	}
 }
 
@@ -258,7 +286,12 @@ func TestFileSystemIDOfRefused(t *testing.T) {
 		matches(t, err, want...)
 	}
 	// An error of the search is about the file.
-	var errFilter, err error
+	fd, err := openat(fd, "/proc/thread-self/fd/"+strconv.Itoa(fd), O_PATH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	var errFilter error
 	onThrowawayThread(func() {
 		errFilter = refuse(map[int]syscall.Errno{syscall.SYS_OPENAT: syscall.EMFILE})
 		_, err = FileRefAt(fd, "", AT_EMPTY_PATH)
@@ -267,4 +300,539 @@ func TestFileSystemIDOfRefused(t *testing.T) {
 	if err != nil && !strings.Contains(err.Error(), "descriptor "+strconv.Itoa(fd)+":") {
 		t.Errorf("%v does not name the file, %v", err, errFilter)
 	}
+}
+
+// inChroot calls f on a thread that has a mount namespace of its own and dir as its root directory, with
+// a /proc in it.
+func inChroot(t *testing.T, dir string, f func()) {
+	t.Helper()
+	onThrowawayThread(func() {
+		if err := errors.Join(
+			syscall.Unshare(syscall.CLONE_NEWNS),
+			syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""),
+			os.MkdirAll(filepath.Join(dir, "proc"), 0o755),
+			syscall.Mount("/proc", filepath.Join(dir, "proc"), "", syscall.MS_BIND, ""),
+			syscall.Chroot(dir), syscall.Chdir("/"),
+		); err != nil {
+			t.Error(err)
+			return
+		}
+		f()
+	})
+}
+
+// identities are those that the tests expect of the file systems with images.
+func identities(t *testing.T) (kinds map[string]string) {
+	t.Helper()
+	needsRoot(t)
+	reliesOn(t, mounting, newIoctls, namespaces)
+	kinds = map[string]string{"ext4": "uuid:", "xfs": "uuid:", "btrfs": "uuid:"}
+	if olderThan(t, FeatureFileSystemID.Since()) {
+		kinds = map[string]string{"ext4": "fsid:", "btrfs": "uuid:"}
+	}
+	return kinds
+}
+
+// In a chroot whose root directory is no mount point, that is the only place of its file system.
+func TestFileSystemInChroot(t *testing.T) {
+	for fsType, kind := range identities(t) {
+		t.Run(fsType, func(t *testing.T) {
+			keepsDescriptors(t)
+			dir := t.TempDir()
+			image, mounted := filepath.Join(dir, "image"), filepath.Join(dir, "mounted")
+			mountAt(t, image, mounted, fsType, makeImage(t, fsType, image))
+			id, err := fileSystemIDAt(t, mounted)
+			if err != nil || !strings.HasPrefix(id.String(), kind) {
+				t.Fatal(id, err)
+			}
+			root := filepath.Join(mounted, "root")
+			for _, err := range []error{os.Mkdir(root, 0o755), os.Mkdir(filepath.Join(root, "sub"), 0o755), os.WriteFile(filepath.Join(root, "sub", "file"), []byte("text"), 0o644),
+				syscall.Mkfifo(filepath.Join(root, "sub", "fifo"), 0o600), os.MkdirAll(filepath.Join(root, "bound"), 0o755)} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			ways := func(t *testing.T) {
+				for _, name := range []string{"/", "/sub", "/sub/file", "/sub/fifo"} {
+					if r, err := FileRefAt(AT_FDCWD, name, 0); err != nil || r.FS != id {
+						t.Errorf("%s: %v, %v; want %v", name, r, err, id)
+					}
+				}
+				f, err := OpenFileSystem(id)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				f.Close()
+				r, err := FileRefAt(AT_FDCWD, "sub/file", 0)
+				if err == nil {
+					f, err = r.Open(os.O_RDONLY, 0)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				readsAs(t, f, err, "text")
+			}
+			special, err := openat(AT_FDCWD, filepath.Join(root, "sub", "fifo"), O_PATH)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer syscall.Close(special)
+			inChroot(t, root, func() {
+				ways(t)
+				if r, err := FileRefAt(special, "", AT_EMPTY_PATH); err != nil || r.FS != id {
+					t.Errorf("of a descriptor: %v, %v; want %v", r, err, id)
+				}
+				// There it is a second time, under another device number on btrfs.
+				if err := syscall.Mount("/sub", "/bound", "", syscall.MS_BIND, ""); err != nil {
+					t.Error(err)
+				}
+				ways(t)
+				if fsType != "btrfs" {
+					var st syscall.Stat_t
+					f, err := OpenFileSystemOn(DeviceID(st.Dev))
+					matches(t, err, syscall.ENODEV)
+					if err := syscall.Stat("/", &st); err != nil {
+						t.Error(err)
+					}
+					if f, err = OpenFileSystemOn(DeviceID(st.Dev)); err != nil {
+						t.Error(err)
+					} else {
+						f.Close()
+					}
+				}
+				syscall.Unmount("/proc", 0)
+				if r, err := FileRefAt(special, "", AT_EMPTY_PATH); err != nil || r.FS != id {
+					t.Errorf("of a descriptor without /proc: %v, %v; want %v", r, err, id)
+				}
+				for _, name := range []string{"/sub", "/sub/file"} {
+					if r, err := FileRefAt(AT_FDCWD, name, 0); err != nil || r.FS != id {
+						t.Errorf("%s without /proc: %v, %v; want %v", name, r, err, id)
+					}
+				}
+			})
+		})
+	}
+}
+
+// On top of a file system that is not asked.
+func TestFileSystemOnOverlay(t *testing.T) {
+	needsRoot(t)
+	needsFileSystem(t, "overlay")
+	keepsDescriptors(t)
+	dir := t.TempDir()
+	image, place := filepath.Join(dir, "image"), filepath.Join(dir, "place")
+	options := makeImage(t, "ext4", image)
+	mountAt(t, "none", place, "overlay", "lowerdir="+t.TempDir()+":"+t.TempDir())
+	mountAt(t, image, place, "ext4", options)
+	r, err := FileRefAt(AT_FDCWD, filepath.Join(place, "old"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := r.Open(os.O_RDONLY, 0)
+	readsAs(t, f, err, "text")
+	m, err := OpenFileSystem(r.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Name() != place {
+		t.Error(m.Name())
+	}
+	m.Close()
+}
+
+func init() {
+	// refs prints the FileRefs of files and what OpenFileSystem says to them.
+	children["refs"] = func(names []string) error {
+		for _, name := range names {
+			r, err := FileRefAt(AT_FDCWD, name, 0)
+			if err != nil {
+				fmt.Println(err, errors.Is(err, syscall.EACCES))
+			} else {
+				fmt.Println(r.FS)
+			}
+		}
+		return nil
+	}
+}
+
+// Who may not read the directories up to the mount gets the same identity for all that is below,
+// as long as there is one thing that may be read.
+func TestFileRefAtUnprivileged(t *testing.T) {
+	for fsType := range identities(t) {
+		t.Run(fsType, func(t *testing.T) {
+			keepsDescriptors(t)
+			// The directory of a test is for root alone.
+			dir, err := os.MkdirTemp("/tmp", "sysfd")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			image, mounted := filepath.Join(dir, "image"), filepath.Join(dir, "mounted")
+			mountAt(t, image, mounted, fsType, makeImage(t, fsType, image))
+			id, err := fileSystemIDAt(t, mounted)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := func(name string) string { return filepath.Join(mounted, name) }
+			for _, err := range []error{os.Chmod(mounted, 0o711), os.Mkdir(at("homes"), 0o755), os.Mkdir(at("homes/a"), 0o711), os.Mkdir(at("homes/a/b"), 0o711), os.Mkdir(at("alone"), 0o711)} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			for name, mode := range map[string]os.FileMode{"homes/a/read": 0o644, "homes/a/private": 0o600, "alone/read": 0o644, "alone/private": 0o600} {
+				if err := errors.Join(os.WriteFile(at(name), nil, 0o600), os.Chmod(at(name), mode)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := errors.Join(os.Chmod(dir, 0o755), syscall.Mkfifo(at("homes/a/fifo"), 0o600), os.Symlink("private", at("homes/a/link"))); err != nil {
+				t.Fatal(err)
+			}
+			refs := func(names ...string) []string {
+				t.Helper()
+				for i := range names {
+					names[i] = at(names[i])
+				}
+				cmd := child("refs", names...)
+				cmd.Path, cmd.Args[0] = "/proc/self/exe", "refs" // it may be in a directory of root's
+				if os.Getenv(emulatorVar) == "" {
+					cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+				}
+				return strings.Split(strings.TrimSpace(output(t, cmd)), "\n")
+			}
+			all := []string{"homes", "homes/a", "homes/a/b", "homes/a/read", "homes/a/private", "homes/a/fifo", "homes/a/link", "alone/read"}
+			for i, is := range refs(slices.Clone(all)...) {
+				if is != id.String() {
+					t.Errorf("%s: %s; want %v", all[i], is, id)
+				}
+			}
+			// Nothing may be read here.
+			want := id.String()
+			if fsType == "ext4" {
+				want = id.secondBest().String()
+				if id.n == 0 {
+					want = id.String()
+				}
+			}
+			for _, is := range refs("alone", "alone/private") {
+				if fsType == "ext4" && is != want || fsType != "ext4" && !strings.HasSuffix(is, " true") {
+					t.Errorf("%s", is)
+				}
+			}
+			// But in another place.
+			mountAt(t, at("homes"), filepath.Join(dir, "elsewhere"), "none", "bind")
+			if fsType == "btrfs" {
+				return // its device numbers are those of subvolumes
+			}
+			for _, is := range refs("alone", "alone/private") {
+				if is != id.String() {
+					t.Errorf("%s; want %v", is, id)
+				}
+			}
+		})
+	}
+}
+
+// An identity of a newer kernel on an older one, and the reverse.
+func TestOpenFileSystemBySecondBest(t *testing.T) {
+	needsRoot(t)
+	reliesOn(t, newIoctls)
+	keepsDescriptors(t)
+	dir := t.TempDir()
+	image, mounted := filepath.Join(dir, "image"), filepath.Join(dir, "mounted")
+	options := makeImage(t, "ext4", image)
+	// Another one with the same f_fsid.
+	id, err := ParseFileSystemID("uuid:00112233-4455-6677-8899-aabbccddeeff")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := id
+	other.uuid[0], other.uuid[8] = other.uuid[0]^1, other.uuid[8]^1
+	if id.secondBest() != other.secondBest() {
+		t.Fatal("the f_fsid are not the same")
+	}
+	runTool(t, "tune2fs", "-U", id.String()[len("uuid:"):], image)
+	mountAt(t, image, mounted, "ext4", options)
+	opens := func(id FileSystemID) error {
+		f, err := OpenFileSystem(id)
+		if err == nil {
+			if f.Name() != mounted {
+				err = errors.New(f.Name())
+			}
+			f.Close()
+		}
+		return err
+	}
+	if err := opens(id.secondBest()); err != nil {
+		t.Error(err)
+	}
+	if err := opens(id); err != nil {
+		t.Error(err)
+	}
+	// This is another UUID, which only a kernel that tells no UUID cannot see.
+	if err := opens(other); !olderThan(t, FeatureFileSystemID.Since()) {
+		matches(t, err, syscall.ENODEV)
+	}
+	for _, errno := range []syscall.Errno{syscall.ENOTTY, syscall.EPERM} {
+		var err, errOther error
+		underFilter(t, func() error { return refuse(map[int]syscall.Errno{unix.SYS_IOCTL: errno}) }, func() {
+			err, errOther = opens(id), opens(other)
+		})
+		if err != nil || errOther != nil {
+			t.Errorf("%v: %v, %v", errno, err, errOther)
+		}
+	}
+	id.uuid[3]++
+	underFilter(t, func() error { return refuse(map[int]syscall.Errno{unix.SYS_IOCTL: syscall.ENOTTY}) }, func() { err = opens(id) })
+	matches(t, err, syscall.ENODEV)
+}
+
+// EXT4_IOC_SETFSUUID changes f_fsid at once and the UUID that the kernel tells at the next mount.
+func TestExt4SetUUID(t *testing.T) {
+	needs(t, FeatureFileSystemID)
+	needsRoot(t)
+	reliesOn(t, newIoctls)
+	keepsDescriptors(t)
+	dir := t.TempDir()
+	image, mounted := filepath.Join(dir, "image"), filepath.Join(dir, "mounted")
+	options := makeImage(t, "ext4", image)
+	runTool(t, "tune2fs", "-O", "metadata_csum_seed", image)
+	mountAt(t, image, mounted, "ext4", options)
+	f, err := os.Open(mounted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	before, err := FileSystemIDOf(int(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const setUUID = 0x4008662c // EXT4_IOC_SETFSUUID; the same number on 386
+	arg := struct {
+		length, flags uint32
+		uuid          [16]byte
+	}{length: 16, uuid: [16]byte{0: 1, 15: 2}}
+	if errno := ioctl(int(f.Fd()), setUUID, unsafe.Pointer(&arg)); errno != 0 {
+		t.Fatal(errno)
+	}
+	now := FileSystemID{uuid: arg.uuid, n: 16}
+	after, err := FileSystemIDOf(int(f.Fd()))
+	second, errSecond := statfsID(int(f.Fd()), label{})
+	t.Logf("%v, then %v and %v", before, after, second)
+	if err != nil || errSecond != nil || after != before || second != now.secondBest() {
+		t.Errorf("before %v, after %v %v, %v %v; set %v", before, after, err, second, errSecond, now)
+	}
+	f.Close()
+	unmount(t, mounted)
+	mountAt(t, image, mounted, "ext4", options)
+	if is, err := fileSystemIDAt(t, mounted); err != nil || is != now {
+		t.Errorf("%v, %v; want %v", is, err, now)
+	}
+}
+
+// A mount that is moved all the time is found, and that it is not there is not said; nor if a directory above
+// it is renamed all the time, although the kernel does not tell of that.
+func TestMountsMoving(t *testing.T) {
+	needsRoot(t)
+	needs(t, FeatureFileSystemID)
+	reliesOn(t, namespaces, statmounting)
+	for _, how := range []string{"move", "rename"} {
+		t.Run(how, func(t *testing.T) {
+			keepsDescriptors(t)
+			dir := t.TempDir()
+			a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+			point := a
+			if how == "rename" {
+				point = filepath.Join(a, "point")
+			} else if err := os.Mkdir(b, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.MkdirAll(point, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			onThrowawayThread(func() {
+				if err := errors.Join(syscall.Unshare(syscall.CLONE_NEWNS), syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""), syscall.Mount("none", point, "tmpfs", 0, "")); err != nil {
+					t.Error(err)
+					return
+				}
+				id, errID := fileSystemIDAt(t, point)
+				var st syscall.Stat_t
+				if err := syscall.Stat(point, &st); err != nil {
+					t.Error(err)
+				}
+				device := DeviceID(st.Dev)
+				var ids []MountID
+				for _, flags := range []int{0, AT_HANDLE_MNT_ID_UNIQUE} {
+					mount, err := openat(AT_FDCWD, point, O_PATH)
+					if err == nil {
+						var id MountID
+						id, err = MountIDOf(mount, flags)
+						ids = append(ids, id)
+						syscall.Close(mount)
+					}
+					if err := errors.Join(err, errID); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+				// Another process, for the namespace is this thread's.
+				mover := child("mover", a, b, how)
+				if err := mover.Start(); err != nil {
+					t.Error(err)
+					return
+				}
+				defer reap(mover)
+				end := time.Now().Add(time.Duration(fewer(5)) * 300 * time.Millisecond)
+				n, missed := 0, map[string]int{}
+				for ; time.Now().Before(end); n++ {
+					for name, open := range map[string]func() (*os.File, error){
+						"reusable": func() (*os.File, error) { return OpenMount(ids[0]) },
+						"unique":   func() (*os.File, error) { return OpenMount(ids[1]) },
+						"id":       func() (*os.File, error) { return OpenFileSystem(id) },
+						"device":   func() (*os.File, error) { return OpenFileSystemOn(device) },
+					} {
+						f, err := open()
+						switch {
+						case err == nil:
+							if is, err := FileSystemIDOf(int(f.Fd())); err != nil || is != id {
+								t.Errorf("%s: %v, %v", name, is, err)
+							}
+							f.Close()
+						case errors.Is(err, os.ErrNotExist), how == "move" && !errors.Is(err, syscall.EAGAIN):
+							t.Errorf("%s: %v", name, err)
+						default:
+							missed[name]++
+						}
+					}
+				}
+				t.Logf("%d rounds, not found: %v", n, missed)
+			})
+			os.RemoveAll(b) // it may be either by now
+		})
+	}
+}
+
+func init() {
+	children["mover"] = func(args []string) error {
+		for {
+			for range 1000 {
+				var err error
+				switch {
+				case len(args) == 1:
+					err = errors.Join(syscall.Mount("none", args[0], "tmpfs", 0, ""), syscall.Unmount(args[0], syscall.MNT_DETACH))
+				case args[2] == "move":
+					err = syscall.Mount(args[0], args[1], "", syscall.MS_MOVE, "")
+				default:
+					err = os.Rename(args[0], args[1])
+				}
+				if err != nil {
+					return err
+				}
+				if len(args) > 1 {
+					args[0], args[1] = args[1], args[0]
+				}
+			}
+			if os.Getppid() == 1 {
+				return nil
+			}
+		}
+	}
+}
+
+// manyMounts has the calling thread in a mount namespace of its own with as many mounts more, as a node of a
+// cluster has them: one third in memory each, one third stacked, which are not asked, one third parts of
+// others.
+func manyMounts(tb testing.TB, n int) {
+	tb.Helper()
+	mount := func(source, target, fsType string, flags uintptr, options string) {
+		if err := syscall.Mount(source, target, fsType, flags, options); err != nil {
+			tb.Fatal(fsType, err)
+		}
+	}
+	if err := syscall.Unshare(syscall.CLONE_NEWNS); err != nil {
+		tb.Fatal(err)
+	}
+	mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "")
+	top := "/tmp/kubelet"
+	if err := os.MkdirAll(top, 0o700); err != nil {
+		tb.Fatal(err)
+	}
+	mount("none", top, "tmpfs", 0, "")
+	if err := errors.Join(os.Mkdir(top+"/a", 0o700), os.Mkdir(top+"/b", 0o700)); err != nil {
+		tb.Fatal(err)
+	}
+	for i := range n {
+		target := fmt.Sprintf("%s/var/lib/kubelet/pods/%08d-5d5c-4c2a-9c3e-0123456789ab/volumes/kubernetes.io~projected/kube-api-access-%05d/and/somewhat/longer/than/that", top, i, i)
+		if err := os.MkdirAll(target, 0o700); err != nil {
+			tb.Fatal(err)
+		}
+		switch {
+		case i%3 == 0:
+			mount("overlay", target, "overlay", 0, "lowerdir="+top+"/a:"+top+"/b")
+		case i%3 == 1:
+			mount(filepath.Dir(target), target, "none", syscall.MS_BIND, "")
+		default:
+			mount("tmpfs", target, "tmpfs", 0, "size=64k")
+		}
+	}
+}
+
+// What a search costs grows with the mounts, and no faster.
+func TestOpenFileSystemGrowth(t *testing.T) {
+	needs(t, FeatureFileSystemID)
+	needsRoot(t)
+	reliesOn(t, mounting)
+	needsFileSystem(t, "overlay")
+	keepsDescriptors(t)
+	id, err := ParseFileSystemID("uuid:00112233-4455-6677-8899-aabbccddeeff")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bytes []uint64
+	for _, n := range []int{200, 800} {
+		onThrowawayThread(func() {
+			manyMounts(t, n)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := OpenFileSystem(id)
+			runtime.ReadMemStats(&after)
+			matches(t, err, syscall.ENODEV)
+			bytes = append(bytes, after.TotalAlloc-before.TotalAlloc)
+		})
+	}
+	t.Logf("%d bytes for 200 and 800 mounts", bytes)
+	if len(bytes) == 2 && bytes[1] > 6*bytes[0] {
+		t.Errorf("%d bytes for four times the mounts of %d", bytes[1], bytes[0])
+	}
+}
+
+// Of a disk, and of what is in memory, on a machine with 2,000 other mounts.
+func BenchmarkOpenFileSystemOnDisk(b *testing.B)  { benchmarkOpenFileSystem(b, "/proc/self/exe") }
+func BenchmarkOpenFileSystemOnTmpfs(b *testing.B) { benchmarkOpenFileSystem(b, "/dev/shm") }
+
+func benchmarkOpenFileSystem(b *testing.B, path string) {
+	if os.Geteuid() != 0 {
+		b.Skip("it takes root")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	id, err := FileSystemIDOf(int(f.Fd()))
+	f.Close()
+	if err != nil {
+		b.Fatal(err)
+	}
+	onThrowawayThread(func() { // the mount namespace is its own
+		manyMounts(b, 2000)
+		b.ReportAllocs()
+		for b.Loop() {
+			f, err := OpenFileSystem(id)
+			if err != nil {
+				b.Fatal(err)
+			}
+			f.Close()
+		}
+	})
 }

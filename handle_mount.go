@@ -4,123 +4,450 @@ package sysfd
 
 import (
 	"errors"
+	"iter"
 	"os"
 	"strconv"
 	"syscall"
 )
 
+// String returns the ID in decimal.
+func (id MountID) String() string { return strconv.FormatUint(uint64(id), 10) }
+
+// MountIDOf returns the ID of the mount that fd was opened on; an O_PATH descriptor will do, and
+// [AT_FDCWD]. flags is 0, or [AT_HANDLE_MNT_ID_UNIQUE] for an ID of the unique kind. It does not wait for
+// the server of a file system.
+//
+// It asks statx(2), which tells the ID since Linux 5.8 and the unique one since 6.8, then
+// name_to_handle_at(2), which tells the unique one since 6.12, and for the common kind then
+// /proc/thread-self/fdinfo, Linux 3.17.
+//
+// Errors: EBADF if fd is not open. EINVAL for other flags. One that matches
+// [errors.ErrUnsupported] where none of the calls tells it. EPERM if a seccomp filter forbids one of them
+// and no other tells it.
+func MountIDOf(fd int, flags int) (MountID, error) {
+	if flags&^AT_HANDLE_MNT_ID_UNIQUE != 0 {
+		return 0, refused(syscall.EINVAL, "flags 0x"+strconv.FormatUint(uint64(uint(flags)), 16)+": only AT_HANDLE_MNT_ID_UNIQUE is possible")
+	}
+	unique := flags != 0
+	id, errno := statxMountID(fd, unique)
+	if errno == syscall.EBADF {
+		return 0, failed("statx", fdSubject(fd), errno)
+	}
+	if errno == 0 && id != 0 { // qemu-user leaves it at 0
+		return MountID(id), nil
+	}
+	var forbidden error // a filter is not an old kernel
+	if errno == syscall.EPERM || errno == syscall.EACCES {
+		forbidden = failed("statx", fdSubject(fd), errno)
+	}
+	var h FileHandle
+	// Before Linux 6.5 there is no AT_HANDLE_FID, and fewer file systems have handles.
+	for _, fid := range []int{AT_HANDLE_FID, 0} {
+		id, errno := nameToHandleAt(fd, "", &h.h, AT_EMPTY_PATH|flags|fid)
+		switch errno {
+		case 0:
+			return MountID(id), nil
+		case syscall.EINVAL, syscall.EOPNOTSUPP, syscall.EOVERFLOW, syscall.ENOSYS:
+		case syscall.EPERM, syscall.EACCES:
+			forbidden = failed("name_to_handle_at", fdSubject(fd), errno)
+		default:
+			return 0, failed("name_to_handle_at", fdSubject(fd), errno)
+		}
+	}
+	if !unique {
+		id, err := fdinfoMountID(fd)
+		switch {
+		case err == nil, outOfResources(err):
+			return MountID(id), err
+		case !errors.Is(err, os.ErrNotExist) && forbidden == nil: // no news about a mount
+			return 0, err
+		}
+	}
+	if forbidden != nil {
+		return 0, forbidden
+	}
+	return 0, failed("name_to_handle_at", fdSubject(fd), syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
+}
+
 // OpenMount opens the place where the mount with this ID is: a descriptor from
 // which [OpenByHandleAt] opens the handles of its file system. A unique ID takes
-// statmount(2) and, to make sure, [AT_HANDLE_MNT_ID_UNIQUE], Linux 6.12, and works without
-// /proc; for the other kind /proc/thread-self/mountinfo is read.
+// statmount(2), Linux 6.8, and works without /proc; for the other kind
+// /proc/thread-self/mountinfo is read. How the mount is recognised is said at [MountIDOf].
 //
 // What is returned is that mount and no other: if another one lies on top of it, or
-// a reusable ID has come to mean another one meanwhile, that is an error.
+// a reusable ID has come to mean another one meanwhile, that is an error. If it cannot be found, OpenMount
+// looks again, until two looks in a row see the same and nothing was mounted, moved or unmounted
+// during the second one; the last is known from /proc alone.
 //
 // Errors: ENOENT, which matches [os.ErrNotExist], if there is no such mount in the
 // mount namespace of the caller, or none below its root directory. ESTALE, which
-// matches it too, if the mount is there but covered by another one. One that
-// matches [errors.ErrUnsupported] where the kernel lacks statmount or handles to
-// verify with, or /proc is missing. EINVAL for a mount of a file that is neither a directory nor a
+// matches it too, if the mount is there but covered by another one; it does not match it if
+// nothing is where the mount was, as when a directory above it is being renamed. EAGAIN if the mounts were others in
+// each of many looks. One that matches [errors.ErrUnsupported] where the kernel lacks statmount or a way to verify a unique
+// ID, or /proc is missing. EINVAL for a mount of a file that is neither a directory nor a
 // regular file. EPERM for a unique ID of a mount that exists but is not below the
 // root directory of an unprivileged caller. Those of open(2) for the place.
 func OpenMount(id MountID) (*os.File, error) {
-	path, err := mountPoint(id)
-	if err != nil {
-		return nil, err
+	var l looks
+	defer l.end()
+	if !id.Unique() {
+		if err := l.begin(); err != nil {
+			return nil, err
+		}
 	}
-	return id.openAt(path)
+	for {
+		path, err := id.point(l.info)
+		var f *os.File
+		if err == nil {
+			f, err = id.openAt(path)
+			if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
+				// The mount is there, but a directory above it was renamed.
+				err = refused(syscall.ESTALE, "mount "+id.String()+" was on "+path+", which is not there")
+			}
+		}
+		if !isDoubtful(err) {
+			return f, err
+		}
+		if again, errAgain := l.again(err.Error()); !again {
+			return nil, err
+		} else if errAgain != nil {
+			return nil, errAgain
+		}
+	}
 }
 
-// openAt is OpenMount where the path is known.
+// isDoubtful reports whether err may come of a mount that was moved between two steps.
+func isDoubtful(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.ESTALE, syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// The looks of a search among mounts that others can move meanwhile.
+type looks struct {
+	info *mountinfo
+	n    int
+	seen string // in the last one
+}
+
+// begin opens mountinfo.
+func (l *looks) begin() (err error) {
+	l.info, err = openMountinfo()
+	return err
+}
+
+func (l *looks) end() { l.info.close() }
+
+// again reports whether to look once more after a look that came to nothing. seen is what there
+// was to be seen in it that could be otherwise without any mount having changed, for a directory was
+// renamed. If it returns an error that is what the search comes to.
+func (l *looks) again(seen string) (again bool, err error) {
+	changed := l.info.changed()
+	if !changed && (seen == "" || l.n > 0 && seen == l.seen) {
+		return false, nil
+	}
+	if err := l.another(); err != nil {
+		return true, err
+	}
+	l.seen = seen
+	if l.info == nil {
+		// Without /proc two looks alone have to do.
+		if err := l.begin(); outOfResources(err) {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// another counts a look.
+func (l *looks) another() error {
+	const most = 100 // of those at a mount that a program moves as fast as it can, four in five come to nothing
+	if l.n++; l.n == most {
+		return refused(syscall.EAGAIN, "the mounts were others in each of "+strconv.Itoa(most)+" looks")
+	}
+	return nil
+}
+
+// openAt is OpenMount where the path is known. It tells an error that isDoubtful also if the mount is
+// no longer there.
 func (id MountID) openAt(path string) (*os.File, error) {
-	// First without opening it: what lies on top could be a device.
-	place, err := openat(AT_FDCWD, path, O_PATH|syscall.O_NOFOLLOW)
+	place, err := id.placeAt(path)
 	if err != nil {
 		return nil, err
 	}
 	defer syscall.Close(place)
+	return id.openPlace(place, path)
+}
+
+// placeAt finds the place without opening it: what lies on top could be a device.
+func (id MountID) placeAt(path string) (place int, err error) {
+	place, err = openat(AT_FDCWD, path, O_PATH|syscall.O_NOFOLLOW)
+	if err != nil {
+		return -1, err
+	}
 	if err := id.verify(place, path); err != nil {
-		return nil, err
+		syscall.Close(place)
+		return -1, err
 	}
-	what, errno := statFD(place)
-	if errno != 0 {
-		return nil, failed("statx", path, errno)
-	}
-	var fd int
-	switch what.kind() {
-	case syscall.S_IFDIR:
-		fd, err = openat(place, ".", syscall.O_DIRECTORY)
-	case syscall.S_IFREG:
-		// That very file, and not what may have come to its path.
-		fd, err = openat(AT_FDCWD, "/proc/thread-self/fd/"+strconv.Itoa(place), syscall.O_NONBLOCK|syscall.O_NOCTTY)
-	default:
-		err = refused(syscall.EINVAL, "mount "+id.String()+" on "+path+" is of a special file")
+	return place, nil
+}
+
+// openPlace opens what placeAt has found.
+func (id MountID) openPlace(place int, path string) (*os.File, error) {
+	// A directory is on the mount that its entry "." is on.
+	fd, err := openat(place, ".", syscall.O_DIRECTORY)
+	if errors.Is(err, syscall.ENOTDIR) {
+		if fd, err = reopenRegular(place, path); err == nil {
+			if err = id.verify(fd, path); err != nil { // /proc may be a forgery
+				syscall.Close(fd)
+			}
+		}
 	}
 	if err != nil {
-		return nil, err
-	}
-	if err := id.verify(fd, path); err != nil {
-		syscall.Close(fd)
+		if e, ok := err.(*callError); ok {
+			e.subject = path
+		}
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// String returns the ID in decimal.
-func (id MountID) String() string { return strconv.FormatUint(uint64(id), 10) }
+// reopenRegular opens the regular file fd for reading, itself and not what may have come to its path.
+func reopenRegular(fd int, path string) (int, error) {
+	what, errno := statFD(fd)
+	if errno != 0 {
+		return -1, failed("statx", path, errno)
+	}
+	if what.kind() != syscall.S_IFREG {
+		return -1, refused(syscall.EINVAL, strconv.Quote(path)+" is a special file")
+	}
+	again, err := openat(AT_FDCWD, "/proc/thread-self/fd/"+strconv.Itoa(fd), syscall.O_NONBLOCK|syscall.O_NOCTTY)
+	if err != nil {
+		return -1, err
+	}
+	if is, errno := statFD(again); errno != 0 || is != what {
+		syscall.Close(again)
+		return -1, refused(syscall.EOPNOTSUPP, "/proc/thread-self/fd has another file in the place of "+strconv.Quote(path)).as(errors.ErrUnsupported)
+	}
+	return again, nil
+}
 
-// mountPoint returns the path where a mount was.
-func mountPoint(id MountID) (string, error) {
+// point returns the path where the mount is, for a reusable ID from info.
+func (id MountID) point(info *mountinfo) (string, error) {
 	if id.Unique() {
-		path, errno := statmountPoint(uint64(id))
+		var room []uint64
+		s, errno := statMount(uint64(id), 0, _STATMOUNT_MNT_BASIC|_STATMOUNT_MNT_POINT, &room)
+		if errno == 0 && s.Mask&_STATMOUNT_MNT_POINT == 0 { // not below the root directory
+			errno = syscall.ENOENT
+		}
 		if errno != 0 {
 			return "", failed("statmount", "of mount "+id.String(), errno)
 		}
-		return path, nil
+		return s.str(_STATMOUNT_MNT_POINT, s.MntPoint), nil
 	}
-	mounts, err := readMountinfo()
-	if err != nil {
-		return "", err
-	}
-	for _, m := range mounts {
-		if MountID(m.id) == id {
-			return m.point, nil
+	var point string
+	found := false
+	err := info.each(func(m mount) bool {
+		if found = MountID(m.id) == id; found {
+			point = m.point
 		}
+		return !found
+	})
+	if err == nil && !found {
+		err = refused(syscall.ENOENT, "there is no mount "+id.String())
 	}
-	return "", refused(syscall.ENOENT, "there is no mount "+id.String())
+	return point, err
 }
 
 // verify makes sure that fd, which was opened at path, is on the mount.
 func (id MountID) verify(fd int, path string) error {
-	is, err := mountIDOf(fd, id.Unique())
+	flags := 0
+	if id.Unique() {
+		flags = AT_HANDLE_MNT_ID_UNIQUE
+	}
+	is, err := MountIDOf(fd, flags)
 	if err == nil && is != id {
 		err = refused(syscall.ESTALE, "mount "+is.String()+" is at "+path+", not mount "+id.String()).as(os.ErrNotExist)
 	}
 	return err
 }
 
-// mountIDOf returns the ID of the mount that fd was opened on.
-func mountIDOf(fd int, unique bool) (MountID, error) {
-	flags := AT_EMPTY_PATH
-	if unique {
-		flags |= AT_HANDLE_MNT_ID_UNIQUE
-	}
-	var h FileHandle
-	// Before Linux 6.5 there is no AT_HANDLE_FID, and fewer file systems have handles.
-	for _, fid := range []int{AT_HANDLE_FID, 0} {
-		id, errno := nameToHandleAt(fd, "", &h.h, flags|fid)
-		switch errno {
-		case 0:
-			return MountID(id), nil
-		case syscall.EINVAL, syscall.EOPNOTSUPP, syscall.EOVERFLOW, syscall.ENOSYS:
+// A DeviceID names a file system as long as it is mounted: st_dev of stat(2), as the kernel and
+// the C library's makedev(3) encode it. DeviceID(st.Dev) makes one of a [syscall.Stat_t].
+//
+// On btrfs stat(2) tells another number in each subvolume, which is not that of a mount.
+type DeviceID uint64
+
+// String returns major and minor number, such as "8:1".
+func (d DeviceID) String() string {
+	major, minor := takeDevice(uint64(d))
+	return strconv.FormatUint(uint64(major), 10) + ":" + strconv.FormatUint(uint64(minor), 10)
+}
+
+// A Mount is one mount of a mount namespace.
+type Mount struct {
+	// ID and Parent are of the unique kind, since Linux 6.8; else they are the next two. Parent
+	// need not be among the mounts that are told: it is what lies under the root directory, or the
+	// mount itself.
+	ID, Parent MountID
+	// The IDs that /proc/PID/mountinfo tells, and [NameToHandleAt] without
+	// [AT_HANDLE_MNT_ID_UNIQUE].
+	ReusableID, ReusableParent MountID
+	Device                     DeviceID
+	Root                       string // the part of the file system that is to be seen, "/" for all of it
+	Point                      string // where, from the root directory of the caller or of the mount namespace
+	Type                       string // such as "ext4" or "fuse.sshfs"
+	Source                     string // such as "/dev/sda1"
+	ReadOnly                   bool   // nothing can be written through it
+}
+
+// Mounts returns the mounts of a mount namespace that are below its root directory, for 0 those
+// of the caller's that are below the root directory of the caller. It asks listmount(2) and
+// statmount(2), Linux 6.8, or else, for those of the caller, reads
+// /proc/thread-self/mountinfo. Nothing is asked that a file system or its server would have to answer.
+//
+// The ID of a mount namespace is that in its handle, see [FileHandle.Namespace], and that
+// which the ioctl NS_GET_MNTNS_ID tells. In one that is not the caller's it needs Linux 6.11 and
+// CAP_SYS_ADMIN in the user namespace that owns it; Source, and the second part of Type, are
+// known there since Linux 6.13. What the kernel takes for its root directory is the first mount that lies on the
+// rootfs (fs/namespace.c, grab_requested_root), so that on a machine that has stayed on its initramfs little is told.
+//
+// No more than a thousand mounts are held in memory. Mounts that come, go or move meanwhile can be among
+// them or not, and can have gone by the time that they are told.
+//
+// An error is the last thing that it tells. One that matches [errors.ErrUnsupported] where the
+// kernel lacks a way. EREMOTE if there is no such mount namespace or the caller may not look into
+// it, which the kernel does not tell apart. EPERM if a seccomp filter forbids to ask and there is no other
+// way. Those of open(2) and read(2) for mountinfo.
+func Mounts(namespace NamespaceID) iter.Seq2[Mount, error] {
+	return func(yield func(Mount, error) bool) {
+		told, errno := eachStatMount(namespace, yield)
+		switch {
+		case errno == 0 && (told || namespace != 0):
+		case told:
+			yield(Mount{}, failed("statmount", "", errno))
+		case namespace == 0:
+			// Before Linux 6.8, and under filters that do not know the calls or have them do nothing.
+			if err := eachMountinfo(yield); err != nil {
+				yield(Mount{}, err)
+			}
+		case errno == syscall.ENOENT:
+			yield(Mount{}, refused(syscall.EREMOTE, "mount namespace "+namespace.String()+" is not there, or not to be looked into by the caller"))
 		default:
-			return 0, failed("name_to_handle_at", fdSubject(fd), errno)
+			err := failed("listmount", "of mount namespace "+namespace.String(), errno)
+			if errno == syscall.E2BIG || errno == syscall.ENOSYS { // before Linux 6.11, before 6.8
+				err.means = errors.ErrUnsupported
+			}
+			yield(Mount{}, err)
 		}
 	}
-	if unique {
-		return 0, failed("name_to_handle_at", fdSubject(fd), syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
+}
+
+// eachMountinfo is Mounts by mountinfo.
+func eachMountinfo(yield func(Mount, error) bool) error {
+	info, err := openMountinfo()
+	if err != nil {
+		return err
 	}
-	id, err := fdinfoMountID(fd)
-	return MountID(id), err
+	defer info.close()
+	return info.each(func(m mount) bool {
+		return yield(Mount{
+			ID: MountID(m.id), Parent: MountID(m.parent), ReusableID: MountID(m.id), ReusableParent: MountID(m.parent),
+			Device: DeviceID(m.device), Root: m.root, Point: m.point, Type: m.fsType, Source: m.source, ReadOnly: m.readOnly,
+		}, nil)
+	})
+}
+
+// eachStatMount is Mounts by statmount. told says whether it has told any. What the consumer does not
+// want to hear counts as told.
+func eachStatMount(namespace NamespaceID, yield func(Mount, error) bool) (told bool, errno syscall.Errno) {
+	var room []uint64
+	ids := make([]uint64, 1024)
+	mounts := make([]Mount, 0, len(ids))
+	for after := uint64(0); ; {
+		n, errno := listMounts(uint64(namespace), after, ids)
+		if errno != 0 || n == 0 {
+			return told, errno
+		}
+		after = ids[n-1]
+		mounts = mounts[:0]
+		whole := true
+		for _, id := range ids[:n] {
+			s, errno := statMount(id, uint64(namespace), allOfMount, &room)
+			switch {
+			case errno == syscall.ENOENT, errno == syscall.EPERM && (told || len(mounts) > 0):
+				continue // it has gone, or out of sight
+			case errno != 0:
+				return told, errno
+			case s.Mask&_STATMOUNT_MNT_POINT == 0:
+				continue
+			}
+			whole = whole && s.Mask&_STATMOUNT_SB_SOURCE != 0
+			mounts = append(mounts, s.mount())
+		}
+		if !whole && namespace == 0 {
+			// Before Linux 6.13. That is an addition: without it the rest is true.
+			addSources(mounts)
+		}
+		for _, m := range mounts {
+			told = true
+			if !yield(m, nil) {
+				return true, 0
+			}
+		}
+	}
+}
+
+// allOfMount is what mountStat.mount needs.
+const allOfMount = _STATMOUNT_SB_BASIC | _STATMOUNT_MNT_BASIC | _STATMOUNT_MNT_ROOT | _STATMOUNT_MNT_POINT |
+	_STATMOUNT_FS_TYPE | _STATMOUNT_FS_SUBTYPE | _STATMOUNT_SB_SOURCE
+
+func (s *mountStat) mount() Mount {
+	m := Mount{
+		ID: MountID(s.MntID), Parent: MountID(s.MntParentID), ReusableID: MountID(s.MntIDOld), ReusableParent: MountID(s.MntParentIDOld),
+		Device:   DeviceID(makeDevice(s.DevMajor, s.DevMinor)),
+		Root:     s.str(_STATMOUNT_MNT_ROOT, s.MntRoot),
+		Point:    s.str(_STATMOUNT_MNT_POINT, s.MntPoint),
+		Type:     s.str(_STATMOUNT_FS_TYPE, s.FSType),
+		Source:   s.str(_STATMOUNT_SB_SOURCE, s.SBSource),
+		ReadOnly: s.MntAttr&mountReadOnly != 0 || s.SBFlags&fileSystemReadOnly != 0,
+	}
+	if subtype := s.str(_STATMOUNT_FS_SUBTYPE, s.FSSubtype); subtype != "" {
+		m.Type += "." + subtype
+	}
+	return m
+}
+
+// addSources adds what statmount does not tell.
+func addSources(mounts []Mount) {
+	info, err := openMountinfo()
+	if err != nil {
+		return
+	}
+	defer info.close()
+	byID := make(map[MountID]*Mount, len(mounts))
+	for i := range mounts {
+		byID[mounts[i].ReusableID] = &mounts[i]
+	}
+	info.each(func(line mount) bool {
+		// Another one may have got the ID meanwhile.
+		if m := byID[MountID(line.id)]; m != nil && DeviceID(line.device) == m.Device && line.root == m.Root && line.point == m.Point {
+			m.Type, m.Source = line.fsType, line.source
+		}
+		return true
+	})
+}
+
+// Open opens the place where the mount is, as [OpenMount] does with m.ID, and has the errors
+// of that. It is cheaper if the mount was not moved: for an ID of the reusable kind it does not read
+// mountinfo then.
+func (m Mount) Open() (*os.File, error) {
+	f, err := m.ID.openAt(m.Point)
+	if isDoubtful(err) {
+		return OpenMount(m.ID)
+	}
+	return f, err
 }

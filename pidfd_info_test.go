@@ -234,20 +234,19 @@ func TestPidFDInfoCredentials(t *testing.T) {
 // cgroupDir returns the directory of a process's cgroup on cgroup2.
 func cgroupDir(t *testing.T, pid int) string {
 	t.Helper()
-	mounts, err := readMountinfo()
-	if err != nil {
-		t.Fatal(err)
-	}
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range mounts {
+	for m, err := range Mounts(0) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		var st syscall.Statfs_t
-		if syscall.Statfs(m.point, &st) == nil && uint32(st.Type) == unix.CGROUP2_SUPER_MAGIC {
+		if syscall.Statfs(m.Point, &st) == nil && uint32(st.Type) == unix.CGROUP2_SUPER_MAGIC {
 			for line := range strings.Lines(string(text)) {
 				if path, ok := strings.CutPrefix(line, "0::"); ok {
-					return filepath.Join(m.point, strings.TrimSpace(path))
+					return filepath.Join(m.Point, strings.TrimSpace(path))
 				}
 			}
 		}

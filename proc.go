@@ -3,9 +3,9 @@
 package sysfd
 
 import (
+	"bytes"
 	"errors"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,50 +13,129 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A mount is what is needed of a line of mountinfo; see proc_pid_mountinfo(5).
+// A mount is what a line of mountinfo tells; see proc_pid_mountinfo(5).
 type mount struct {
-	id       uint64 // of the reusable kind
-	device   string // major:minor
-	root     string // the directory of the file system that is to be seen
-	point    string
-	readOnly bool
-	fsType   string
+	id, parent     uint64 // of the reusable kind
+	device         uint64
+	root           string // the directory of the file system that is to be seen
+	point          string
+	readOnly       bool // the mount, or all of its file system
+	fsType, source string
 }
 
-func readMountinfo() ([]mount, error) {
-	const name = "/proc/thread-self/mountinfo" // Linux 3.17; a thread can have a mount namespace of its own
-	text, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
+// A mountinfo is an open /proc/thread-self/mountinfo.
+type mountinfo struct {
+	fd       int
+	room     []byte
+	from, to int // what is in room and was not given out
+}
+
+const mountinfoName = "/proc/thread-self/mountinfo" // Linux 3.17; a thread can have a mount namespace of its own
+
+func openMountinfo() (*mountinfo, error) {
+	fd, err := openat(AT_FDCWD, mountinfoName, syscall.O_RDONLY)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		// Not to be taken for news about a mount.
-		return nil, refused(syscall.ENOSYS, "the mounts are not known: there is no "+name).as(errors.ErrUnsupported)
+		return nil, refused(syscall.ENOSYS, "the mounts are not known: there is no "+mountinfoName).as(errors.ErrUnsupported)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return parseMountinfo(string(text)), nil
+	return &mountinfo{fd: fd}, nil
 }
 
-// parseMountinfo leaves out lines that it does not understand.
-func parseMountinfo(text string) (mounts []mount) {
-	for line := range strings.SplitSeq(text, "\n") {
-		fields := strings.Split(line, " ")
-		if len(fields) < 6 {
-			continue
-		}
-		id, err := strconv.ParseUint(fields[0], 10, 31)
-		if err != nil {
-			continue
-		}
-		m := mount{id: id, device: fields[2], root: unescapeMountinfo(fields[3]), point: unescapeMountinfo(fields[4])}
-		options, _, _ := strings.Cut(fields[5], ",")
-		m.readOnly = options == "ro"
-		// Behind any number of optional fields.
-		if i := slices.Index(fields[6:], "-"); i >= 0 && 6+i+1 < len(fields) {
-			m.fsType = fields[6+i+1]
-		}
-		mounts = append(mounts, m)
+func (f *mountinfo) close() {
+	if f != nil {
+		syscall.Close(f.fd)
 	}
-	return mounts
+}
+
+// changed reports whether anything was mounted, moved or unmounted since it was opened, or since it was
+// asked for the last time (fs/proc_namespace.c, mounts_poll). It cannot tell if f is nil.
+func (f *mountinfo) changed() bool {
+	if f == nil {
+		return false
+	}
+	revents, errno := pollNow(f.fd)
+	return errno != 0 || revents&unix.POLLERR != 0
+}
+
+// each calls use for all mounts, from the first one on, until that returns false. It leaves out lines
+// that it does not understand.
+func (f *mountinfo) each(use func(mount) bool) error {
+	if _, err := syscall.Seek(f.fd, 0, 0); err != nil {
+		return failed("lseek", mountinfoName, errnoOf(err))
+	}
+	f.from, f.to = 0, 0
+	for {
+		line, ok, err := f.line()
+		if !ok || err != nil {
+			return err
+		}
+		if m, ok := parseMount(line); ok && !use(m) {
+			return nil
+		}
+	}
+}
+
+// line returns the next line, and false behind the last one.
+func (f *mountinfo) line() (string, bool, error) {
+	const longest = 1 << 20
+	for {
+		if n := bytes.IndexByte(f.room[f.from:f.to], '\n'); n >= 0 {
+			line := string(f.room[f.from : f.from+n])
+			f.from += n + 1
+			return line, true, nil
+		}
+		f.to = copy(f.room, f.room[f.from:f.to])
+		f.from = 0
+		if f.to == len(f.room) {
+			if f.to >= longest {
+				return "", false, refused(syscall.EOVERFLOW, mountinfoName+" has a line that does not end")
+			}
+			f.room = append(f.room, make([]byte, max(8192, len(f.room)))...)
+		}
+		n, errno := read(f.fd, f.room[f.to:])
+		if errno != 0 {
+			return "", false, failed("read", mountinfoName, errno)
+		}
+		if n == 0 {
+			line := string(f.room[:f.to])
+			f.to = 0
+			return line, line != "", nil
+		}
+		f.to += n
+	}
+}
+
+// parseMount returns false for a line that it does not understand.
+func parseMount(line string) (m mount, ok bool) {
+	next := func() (field string) {
+		field, line, ok = strings.Cut(line, " ")
+		return field
+	}
+	id, errID := strconv.ParseUint(next(), 10, 31)
+	parent, errParent := strconv.ParseUint(next(), 10, 31)
+	major, minor, _ := strings.Cut(next(), ":")
+	majorNumber, errMajor := strconv.ParseUint(major, 10, 32)
+	minorNumber, errMinor := strconv.ParseUint(minor, 10, 32)
+	m = mount{id: id, parent: parent, device: makeDevice(uint32(majorNumber), uint32(minorNumber)), root: unescapeMountinfo(next()), point: unescapeMountinfo(next())}
+	if !ok || errID != nil || errParent != nil || errMajor != nil || errMinor != nil {
+		return mount{}, false
+	}
+	m.readOnly = isReadOnly(next())
+	for ok && next() != "-" { // any number of optional fields
+	}
+	m.fsType = unescapeMountinfo(next())
+	m.source = unescapeMountinfo(next())
+	m.readOnly = m.readOnly || isReadOnly(line)
+	return m, true
+}
+
+// isReadOnly is for the options of a mount, and for those of a file system.
+func isReadOnly(options string) bool {
+	first, _, _ := strings.Cut(options, ",")
+	return first == "ro"
 }
 
 // unescapeMountinfo undoes what the kernel does to space, tab, newline and
@@ -235,6 +314,14 @@ func readFdinfo(fd int) (name, text string, err error) {
 
 // fdinfoMountID returns the reusable ID of the mount that fd was opened on.
 func fdinfoMountID(fd int) (uint64, error) {
+	if fd == AT_FDCWD {
+		dir, err := openat(fd, ".", O_PATH)
+		if err != nil {
+			return 0, err
+		}
+		defer syscall.Close(dir)
+		fd = dir
+	}
 	name, text, err := readFdinfo(fd)
 	if err != nil {
 		return 0, err

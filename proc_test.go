@@ -4,6 +4,7 @@ package sysfd
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,33 +14,79 @@ import (
 	"testing"
 )
 
-func TestParseMountinfo(t *testing.T) {
-	const text = `36 35 98:0 /mnt1 /mnt/with\040space\134 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue
-40 36 0:35 / /proc ro,noexec - proc proc rw
-
-41 36
-x 36 0:35 / /bad rw - proc proc rw
-42 36 0:36 / /short\04 rw -
-`
-	want := []mount{
-		{36, "98:0", "/mnt1", `/mnt/with space\`, false, "ext3"},
-		{40, "0:35", "/", "/proc", true, "proc"},
-		{42, "0:36", "/", `/short\04`, false, ""},
-	}
-	if got := parseMountinfo(text); !slices.Equal(got, want) {
-		t.Errorf("%+v", got)
+func TestParseMount(t *testing.T) {
+	for line, want := range map[string]mount{
+		`36 35 98:1 /mnt1 /mnt/with\040space\134 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue`: {36, 35, 98<<8 | 1, "/mnt1", `/mnt/with space\`, false, "ext3", "/dev/root"},
+		"40 36 0:35 / /proc ro,noexec - proc proc rw":                                                              {40, 36, 35, "/", "/proc", true, "proc", "proc"},
+		"40 36 0:35 / /disk rw,noexec - ext4 /dev/sda ro,discard":                                                  {40, 36, 35, "/", "/disk", true, "ext4", "/dev/sda"},
+		`42 36 0:36 / /short\04 rw -`:                                                                              {42, 36, 36, "/", `/short\04`, false, "", ""},
+		`42 36 0:300 / /s rw - fuse.ssh\040fs a\043b\011c rw`:                                                      {42, 36, 1<<20 | 44, "/", "/s", false, "fuse.ssh fs", "a#b\tc"},
+		"42 36 0:36 / /empty rw shared:1 - tmpfs  rw":                                                              {42, 36, 36, "/", "/empty", false, "tmpfs", ""},
+		"42 36 0:36 / /old rw":                                                                                     {42, 36, 36, "/", "/old", false, "", ""},
+		"":                                                                                                         {},
+		"41 36":                                                                                                    {},
+		"41 36 0:36 / /cut":                                                                                        {},
+		"x 36 0:35 / /bad rw - proc proc rw":                                                                       {},
+		"41 x 0:35 / /bad rw - proc proc rw":                                                                       {},
+		"41 36 0-35 / /bad rw - proc proc rw":                                                                      {},
+		"2147483648 36 0:35 / /b rw - proc p rw":                                                                   {},
+		"41 36 4294967296:35 / /bad rw - p p rw":                                                                   {},
+	} {
+		if m, ok := parseMount(line); m != want || ok != (want != mount{}) {
+			t.Errorf("%q: %+v, %v", line, m, ok)
+		}
 	}
 }
 
-func FuzzParseMountinfo(f *testing.F) {
+func FuzzParseMount(f *testing.F) {
 	f.Add(`36 35 98:0 /mnt1 /mnt/with\040space rw master:1 - ext3 /dev/root rw`)
-	f.Fuzz(func(t *testing.T, text string) {
-		for _, m := range parseMountinfo(text) {
-			if MountID(m.id).Unique() || m.point == "" && !strings.Contains(text, "  ") {
-				t.Errorf("%q: %+v", text, m)
-			}
+	f.Fuzz(func(t *testing.T, line string) {
+		m, ok := parseMount(line)
+		if !ok && m != (mount{}) || MountID(m.id).Unique() || MountID(m.parent).Unique() || ok && m.point == "" && !strings.Contains(line, "  ") {
+			t.Errorf("%q: %+v", line, m)
 		}
 	})
+}
+
+// mountinfoOf is a mountinfo with a text of one's own.
+func mountinfoOf(t testing.TB, text string) *mountinfo {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "mountinfo")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := openat(AT_FDCWD, name, os.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := &mountinfo{fd: fd}
+	t.Cleanup(info.close)
+	return info
+}
+
+func TestMountinfo(t *testing.T) {
+	long := strings.Repeat("/name", 10_000)
+	text := "1 0 0:1 / / rw - tmpfs a rw\nnonsense\n\n2 1 0:1 / " + long + " rw - tmpfs b rw\n" + strings.Repeat("3 1 0:1 / /c rw - tmpfs c rw\n", 1000) + "4 1 0:1 / /d rw - tmpfs d rw"
+	info := mountinfoOf(t, text)
+	for range 2 { // from the first one on
+		sources := map[string]int{}
+		if err := info.each(func(m mount) bool {
+			if sources[m.source]++; m.source == "b" && m.point != long {
+				t.Errorf("%d bytes", len(m.point))
+			}
+			return true
+		}); err != nil || !maps.Equal(sources, map[string]int{"a": 1, "b": 1, "c": 1000, "d": 1}) {
+			t.Errorf("%v, %v", sources, err)
+		}
+		n := 0
+		if err := info.each(func(mount) bool { n++; return n < 3 }); err != nil || n != 3 {
+			t.Errorf("%d, %v", n, err)
+		}
+	}
+	matches(t, mountinfoOf(t, strings.Repeat("x", 2<<20)).each(func(mount) bool { return true }), syscall.EOVERFLOW)
+	if (*mountinfo)(nil).changed() {
+		t.Error("what is not open has changed")
+	}
 }
 
 func TestParseFdinfoPIDs(t *testing.T) {

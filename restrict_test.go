@@ -64,6 +64,7 @@ type scene struct {
 	file, dir     *os.File // on tmpfs, which has handles and a UUID
 	ref           FileRef  // of file
 	mount, unique MountID  // of file
+	device        DeviceID // of file
 	null          *os.File
 	program       string // which execve refuses last of all
 
@@ -93,13 +94,20 @@ func newScene(t *testing.T) *scene {
 	s.ref.FS, _ = FileSystemIDOf(int(s.dir.Fd()))
 	s.ref.Handle, s.mount, _ = NameToHandleAt(AT_FDCWD, s.file.Name(), 0)
 	_, s.unique, _ = NameToHandleAt(AT_FDCWD, s.file.Name(), AT_HANDLE_MNT_ID_UNIQUE)
-	mounts, err := readMountinfo()
-	if err != nil {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(int(s.file.Fd()), &st); err != nil {
 		t.Fatal(err)
 	}
-	if i := slices.IndexFunc(mounts, func(m mount) bool { return m.fsType == "cgroup2" }); i >= 0 {
-		s.cgroup = open(mounts[i].point)
-		s.cgroupID, _ = CgroupIDOf(int(s.cgroup.Fd()))
+	s.device = DeviceID(st.Dev)
+	for m, err := range Mounts(0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Type == "cgroup2" {
+			s.cgroup = open(m.Point)
+			s.cgroupID, _ = CgroupIDOf(int(s.cgroup.Fd()))
+			break
+		}
 	}
 	cmd := sleeper(t)
 	s.process, s.child = cmd.Process, openPidFD(t, cmd.Process.Pid)
@@ -121,6 +129,7 @@ func newScene(t *testing.T) *scene {
 	s.id, _ = s.child.ID()
 	s.selfOfBoot, _ = SelfRef()
 	s.self = ProcessRef{PID: s.selfOfBoot.PID, ID: s.selfOfBoot.ID}
+	var err error
 	if s.secondBest, err = s.child.secondBest(); err != nil {
 		// The /proc is another one.
 		s.secondBest = ProcessRef{PID: s.process.Pid, StartTime: 1, PIDNamespace: ownPIDNamespace()}
@@ -151,6 +160,16 @@ func fileOnTmpfs(t *testing.T) *os.File {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// isMount makes an error of an ID that is another one.
+func isMount(want MountID) func(id MountID, err error) error {
+	return func(id MountID, err error) error {
+		if err == nil && id != want {
+			return fmt.Errorf("mount %v, want %v", id, want)
+		}
+		return err
+	}
+}
 
 // except returns nil for an errno by which the kernel tells that it has done its work.
 func except(err error, errno syscall.Errno) error {
@@ -348,21 +367,46 @@ var operations = []operation{
 	{name: "OpenByHandleAt on pidfs", needs: FeatureOpenByID, takes: true, refused: []refusal{{calls: "open_by_handle_at"}}, do: func(s *scene) error {
 		return closed(OpenByHandleAt(s.child.fd, PidFDHandle(s.id), 0))
 	}},
-	{name: "OpenMount", relies: []ability{fileHandles}, takes: true, refused: []refusal{
-		{calls: "openat"}, {calls: "name_to_handle_at", enosys: works}, {calls: allCalls, enosys: works},
+	{name: "MountIDOf", does: true, refused: []refusal{
+		{calls: "statx", eperm: works, enosys: works}, {calls: "name_to_handle_at", eperm: works, enosys: works}, {calls: "statx name_to_handle_at", eperm: works, enosys: works},
+	}, do: func(s *scene) error { return isMount(s.mount)(MountIDOf(int(s.file.Fd()), 0)) }},
+	{name: "MountIDOf, unique", needs: FeatureMountIDUnique, does: true, refused: []refusal{
+		{calls: "statx", eperm: works, enosys: works}, {calls: "name_to_handle_at", eperm: works, enosys: works}, {calls: "statx name_to_handle_at"},
+	}, do: func(s *scene) error { return isMount(s.unique)(MountIDOf(int(s.file.Fd()), AT_HANDLE_MNT_ID_UNIQUE)) }},
+	{name: "OpenMount", relies: []ability{fileHandles}, takes: true, does: true, refused: []refusal{
+		{calls: "openat"}, {calls: "statx name_to_handle_at", eperm: works, enosys: works},
 	}, do: func(s *scene) error { return closed(OpenMount(s.mount)) }},
 	{name: "OpenMount of a unique ID", needs: FeatureMountIDUnique, takes: true, refused: []refusal{
-		{calls: "statmount"}, {calls: "openat"}, {calls: "name_to_handle_at"},
+		{calls: "statmount"}, {calls: "openat"}, {calls: "name_to_handle_at", eperm: works, enosys: works}, {calls: "statx", eperm: works, enosys: works}, {calls: "statx name_to_handle_at"},
 	}, do: func(s *scene) error { return closed(OpenMount(s.unique)) }},
+	{name: "Mounts", does: true, refused: []refusal{
+		{calls: "listmount", eperm: works, enosys: works}, {calls: "statmount", eperm: works, enosys: works}, {calls: "listmount openat"},
+	}, do: func(s *scene) error {
+		found := s.mount == 0 // it is not known without handles
+		for m, err := range Mounts(0) {
+			if err != nil {
+				return err
+			}
+			found = found || m.ReusableID == s.mount
+		}
+		if !found {
+			return errors.New("the mount is not among them")
+		}
+		return nil
+	}},
 	{name: "FileSystemIDOf", needs: FeatureFileSystemID, does: true, refused: []refusal{{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}, {calls: "fstatfs"}, {calls: "ioctl"}}, do: func(s *scene) error {
 		return second(FileSystemIDOf(int(s.dir.Fd())))
 	}},
 	{name: "OpenFileSystem", needs: FeatureFileSystemID, takes: true, refused: []refusal{
-		{calls: "openat"}, {calls: "ioctl", eperm: notFound, enosys: notFound},
-		{calls: "name_to_handle_at", eperm: notFound, enosys: works}, {calls: allCalls, eperm: notFound, enosys: works},
+		{calls: "openat"}, {calls: "ioctl", enosys: notFound}, {calls: "fstatfs", enosys: notFound},
+		{calls: "name_to_handle_at", eperm: works, enosys: works}, {calls: "statx name_to_handle_at", eperm: works, enosys: works}, {calls: allCalls, eperm: works, enosys: works},
 	}, do: func(s *scene) error { return closed(OpenFileSystem(s.ref.FS)) }},
+	{name: "OpenFileSystemOn", relies: []ability{fileHandles}, takes: true, does: true, refused: []refusal{
+		{calls: "openat"}, {calls: "statx name_to_handle_at", eperm: works, enosys: works},
+	}, do: func(s *scene) error { return closed(OpenFileSystemOn(s.device)) }},
 	{name: "FileRefAt", needs: FeatureMountIDUnique, takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "name_to_handle_at"}, {calls: "fstatfs"}, {calls: "ioctl"}, {calls: "statmount", eperm: works, enosys: works},
+		{calls: "statx", eperm: works, enosys: works},
 	}, do: func(s *scene) error {
 		r, err := FileRefAt(AT_FDCWD, s.file.Name(), 0)
 		if err == nil && r != s.ref {
@@ -371,7 +415,7 @@ var operations = []operation{
 		return err
 	}},
 	{name: "FileRef.Open", needs: FeatureFileSystemID, root: true, takes: true, refused: []refusal{
-		{calls: "open_by_handle_at"}, {calls: "openat"}, {calls: allCalls, eperm: notFound},
+		{calls: "open_by_handle_at"}, {calls: "openat"},
 	}, do: func(s *scene) error { return closed(s.ref.Open(0, 0)) }},
 	{name: "CgroupIDAt", needs: FeatureCgroupID, takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "fstatfs"}, {calls: "name_to_handle_at"},
@@ -710,7 +754,7 @@ var callNumbers = map[string]int{
 	"capget": unix.SYS_CAPGET, "clock_gettime": _SYS_CLOCK_GETTIME64, "close_range": unix.SYS_CLOSE_RANGE, "direct_getsockopt": unix.SYS_GETSOCKOPT, "epoll_create1": syscall.SYS_EPOLL_CREATE1,
 	"epoll_ctl": syscall.SYS_EPOLL_CTL, "execve": syscall.SYS_EXECVE, "fcntl": fcntlNumber(), "fgetxattr": unix.SYS_FGETXATTR,
 	"flistxattr": unix.SYS_FLISTXATTR, "fremovexattr": unix.SYS_FREMOVEXATTR, "fsetxattr": unix.SYS_FSETXATTR, "ioctl": unix.SYS_IOCTL,
-	"mq_getsetattr": syscall.SYS_MQ_GETSETATTR, "name_to_handle_at": unix.SYS_NAME_TO_HANDLE_AT, "open_by_handle_at": unix.SYS_OPEN_BY_HANDLE_AT,
+	"mq_getsetattr": syscall.SYS_MQ_GETSETATTR, "listmount": unix.SYS_LISTMOUNT, "name_to_handle_at": unix.SYS_NAME_TO_HANDLE_AT, "open_by_handle_at": unix.SYS_OPEN_BY_HANDLE_AT,
 	"openat": syscall.SYS_OPENAT, "pidfd_getfd": unix.SYS_PIDFD_GETFD, "pidfd_open": unix.SYS_PIDFD_OPEN, "pidfd_send_signal": unix.SYS_PIDFD_SEND_SIGNAL,
 	"pipe2": syscall.SYS_PIPE2, "readlinkat": syscall.SYS_READLINKAT, "ppoll": _SYS_PPOLL_TIME64, "ppoll_time32": unix.SYS_PPOLL, "process_madvise": unix.SYS_PROCESS_MADVISE, "process_mrelease": unix.SYS_PROCESS_MRELEASE,
 	"setns": unix.SYS_SETNS, "statmount": unix.SYS_STATMOUNT, "statx": unix.SYS_STATX, "unshare": syscall.SYS_UNSHARE, "waitid": unix.SYS_WAITID,
@@ -737,7 +781,7 @@ var callNumbersHere = map[string]map[string]int{
 }[runtime.GOARCH]
 
 // allCalls is what Linux 5.0 lacks, and the file handles, which containers refuse.
-const allCalls = "pidfd_open pidfd_send_signal pidfd_getfd name_to_handle_at open_by_handle_at process_madvise process_mrelease close_range statmount"
+const allCalls = "pidfd_open pidfd_send_signal pidfd_getfd name_to_handle_at open_by_handle_at process_madvise process_mrelease close_range statmount listmount"
 
 // answersTo has one answer to all of these calls.
 func answersTo(calls string, answer uint32) (answers map[int]uint32, ok bool) {
@@ -980,6 +1024,7 @@ func TestRestrictDescriptors(t *testing.T) {
 	}
 	eachOperation(t, func(t *testing.T, o operation) {
 		isOftenTried(t, o)
+		takes := o.takes || o.name == "Mounts" && olderThan(t, "6.8")
 		o.try(t, s, "before", free, comesTo(works))
 		for left, done := 0, false; !done; left++ {
 			o.try(t, s, strconv.Itoa(left), func(_ *testing.T, do func()) { withDescriptorsLeft(left, do) }, func(t *testing.T, err error) {
@@ -989,8 +1034,8 @@ func TestRestrictDescriptors(t *testing.T) {
 						t.Error("it does not say what has failed")
 					}
 				}
-				if left == 0 && done == o.takes {
-					t.Errorf("it comes to %v, and takes descriptors: %v", err, o.takes)
+				if left == 0 && done == takes {
+					t.Errorf("it comes to %v, and takes descriptors: %v", err, takes)
 				}
 			})
 			if left == 20 {
@@ -1210,6 +1255,7 @@ var noProc = map[string][]error{
 	"PathOf":                              {errors.ErrUnsupported},
 	"OpenMount":                           {errors.ErrUnsupported},
 	"OpenFileSystem":                      {errors.ErrUnsupported},
+	"OpenFileSystemOn":                    {errors.ErrUnsupported},
 	"FileRef.Open":                        {errors.ErrUnsupported},
 	"PidFD.NSPIDs":                        {errors.ErrUnsupported},
 	"ThisBootID":                          {errors.ErrUnsupported, os.ErrNotExist},
@@ -1239,6 +1285,9 @@ func TestRestrictNoProc(t *testing.T) {
 		want := noProc[o.name]
 		if o.name == "Probe: "+FeatureSetns.String() && isMissing(t, FeatureThread) {
 			want = []error{syscall.ENODATA}
+		}
+		if o.name == "Mounts" && olderThan(t, "6.8") {
+			want = []error{errors.ErrUnsupported}
 		}
 		o.try(t, s, "no /proc", func(t *testing.T, do func()) {
 			if err := syscall.Mount("tmpfs", "/proc", "tmpfs", 0, ""); err != nil {

@@ -144,6 +144,14 @@ func readSmall(name string, room []byte) (n int, errno syscall.Errno) {
 		return 0, errno
 	}
 	defer syscall.Close(fd)
+	return read(fd, room)
+}
+
+// read returns 0 at the end of a file.
+func read(fd int, room []byte) (n int, errno syscall.Errno) {
+	if errno := check32(fd); errno != 0 {
+		return 0, errno
+	}
 	errno = uninterrupted(func() syscall.Errno {
 		var err error
 		n, err = syscall.Read(fd, room)
@@ -448,7 +456,7 @@ func statFD(fd int) (inode, syscall.Errno) {
 	}
 	var buf statx
 	var end byte
-	errno := callStatx(fd, &end, AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, &buf)
+	errno := callStatx(fd, &end, AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, inodeFields, &buf)
 	if errno != syscall.ENOSYS && errno != syscall.EPERM {
 		return buf.inode(), errno
 	}
@@ -466,7 +474,7 @@ func stat(path string) (inode, syscall.Errno) {
 	if errno != 0 {
 		return inode{}, errno
 	}
-	errno = callStatx(AT_FDCWD, p, 0, &buf)
+	errno = callStatx(AT_FDCWD, p, 0, inodeFields, &buf)
 	if errno != syscall.ENOSYS && errno != syscall.EPERM {
 		return buf.inode(), errno
 	}
@@ -475,13 +483,41 @@ func stat(path string) (inode, syscall.Errno) {
 	return statInode(&st), errno
 }
 
-func callStatx(dirfd int, path *byte, flags uintptr, buf *statx) syscall.Errno {
+// statxMountID returns the ID of the mount that fd is on, and does not ask a server either. It is 0
+// where the kernel does not tell it in the field: before Linux 5.8, for the unique kind before 6.8.
+func statxMountID(fd int, unique bool) (id uint64, errno syscall.Errno) {
+	if errno := check32(fd); errno != 0 {
+		return 0, errno
+	}
+	mask := uintptr(unix.STATX_MNT_ID)
+	if unique {
+		mask = unix.STATX_MNT_ID_UNIQUE
+	}
+	var buf statx
+	var end byte
+	errno = callStatx(fd, &end, AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, mask, &buf)
+	if errno != 0 || uintptr(buf.Mask)&mask == 0 {
+		return 0, errno
+	}
+	return buf.MntID, 0
+}
+
+// inodeFields are what statx.inode needs.
+const inodeFields = unix.STATX_TYPE | unix.STATX_INO | unix.STATX_NLINK
+
+func callStatx(dirfd int, path *byte, flags, mask uintptr, buf *statx) syscall.Errno {
 	return uninterrupted(func() syscall.Errno {
 		_, _, errno := syscall.Syscall6(unix.SYS_STATX, uintptr(dirfd), uintptr(unsafe.Pointer(path)), flags,
-			unix.STATX_TYPE|unix.STATX_INO|unix.STATX_NLINK, uintptr(unsafe.Pointer(buf)), 0)
+			mask, uintptr(unsafe.Pointer(buf)), 0)
 		return errno
 	})
 }
+
+// makeDevice returns a device number as stat(2) has it.
+func makeDevice(major, minor uint32) uint64 { return unix.Mkdev(major, minor) }
+
+// takeDevice is the reverse of makeDevice.
+func takeDevice(device uint64) (major, minor uint32) { return unix.Major(device), unix.Minor(device) }
 
 func (s *statx) inode() inode {
 	return inode{
@@ -563,20 +599,27 @@ func fsUUID(fd int) (uuid [16]byte, n int, errno syscall.Errno) {
 	case magic == unix.OVERLAYFS_SUPER_MAGIC:
 		return uuid, 0, syscall.EOPNOTSUPP // OpenFileSystem does not ask what is stacked on others
 	case magic == unix.BTRFS_SUPER_MAGIC:
-		// It has no FS_IOC_GETFSUUID, as of Linux 6.18. If a copy is mounted while the
-		// original is, FSID is a number of the moment (since Linux 6.7).
-		info := btrfsFSInfo{Flags: _BTRFS_FS_INFO_FLAG_METADATA_UUID}
-		errno := ioctl(fd, _BTRFS_IOC_FS_INFO, unsafe.Pointer(&info))
-		if info.Flags&_BTRFS_FS_INFO_FLAG_METADATA_UUID != 0 {
-			info.FSID = info.MetadataUUID
-		}
-		return info.FSID, len(info.FSID), errno
+		// It has no FS_IOC_GETFSUUID, as of Linux 6.18.
+		_, uuid, errno := btrfsUUIDs(fd)
+		return uuid, len(uuid), errno
 	}
 	var u fsuuid2
 	errno = ioctl(fd, _FS_IOC_GETFSUUID, unsafe.Pointer(&u))
 	n = min(int(u.Len), len(u.UUID))
 	copy(uuid[:], u.UUID[:n])
 	return uuid, n, errno
+}
+
+// btrfsUUIDs returns the UUID that this btrfs has as long as it is mounted, no other one having it, and
+// the one that lasts. They differ if a copy is mounted while the original is (since Linux 6.7).
+func btrfsUUIDs(fd int) (mounted, lasting [16]byte, errno syscall.Errno) {
+	info := btrfsFSInfo{Flags: _BTRFS_FS_INFO_FLAG_METADATA_UUID}
+	errno = ioctl(fd, _BTRFS_IOC_FS_INFO, unsafe.Pointer(&info))
+	mounted, lasting = info.FSID, info.FSID
+	if info.Flags&_BTRFS_FS_INFO_FLAG_METADATA_UUID != 0 {
+		lasting = info.MetadataUUID
+	}
+	return mounted, lasting, errno
 }
 
 func ioctl(fd int, number uintptr, arg unsafe.Pointer) syscall.Errno {
@@ -589,30 +632,79 @@ func ioctl(fd int, number uintptr, arg unsafe.Pointer) syscall.Errno {
 	})
 }
 
-// statmountPoint returns where the mount with this unique ID is, seen from the
-// root directory of the caller.
-func statmountPoint(id uint64) (path string, errno syscall.Errno) {
-	req := mntIDReq{Size: unix.MNT_ID_REQ_SIZE_VER0, MntID: id, Param: _STATMOUNT_MNT_POINT}
-	for n := 1; ; n *= 2 {
-		buf := make([]struct {
-			statmount
-			text [4096]byte
-		}, n)
-		size := uintptr(n) * unsafe.Sizeof(buf[0])
+// A mountStat is what statmount(2) tells.
+type mountStat struct {
+	statmount
+	strings string
+}
+
+// str returns a string of it, by the bit that asks for it and by its place.
+func (s *mountStat) str(bit uint64, at uint32) string {
+	if s.Mask&bit == 0 || uint64(at) > uint64(len(s.strings)) {
+		return ""
+	}
+	text, _, _ := strings.Cut(s.strings[at:], "\x00")
+	return text
+}
+
+// statMount asks for the mount with this unique ID, in a mount namespace or, if that is 0, in the
+// caller's. It takes room to write to, which it makes larger.
+func statMount(id, namespace, mask uint64, room *[]uint64) (s mountStat, errno syscall.Errno) {
+	req := newMntIDReq(id, mask, namespace)
+	const most = 256 << 10 / 8
+	if len(*room) == 0 {
+		*room = make([]uint64, (unsafe.Sizeof(statmount{})+4096)/8)
+	}
+	for {
+		head := (*statmount)(unsafe.Pointer(&(*room)[0]))
+		*head = statmount{}
 		errno := uninterrupted(func() syscall.Errno {
-			_, _, errno := syscall.Syscall6(unix.SYS_STATMOUNT, uintptr(unsafe.Pointer(&req)), uintptr(unsafe.Pointer(&buf[0])), size, 0, 0, 0)
+			_, _, errno := syscall.Syscall6(unix.SYS_STATMOUNT, uintptr(unsafe.Pointer(&req)), uintptr(unsafe.Pointer(head)), uintptr(len(*room))*8, 0, 0, 0)
 			return errno
 		})
 		switch {
-		case errno == syscall.EOVERFLOW && n < 64:
+		case errno == syscall.EOVERFLOW && len(*room) < most:
+			*room = make([]uint64, 2*len(*room))
 			continue
 		case errno != 0:
-			return "", errno
-		case buf[0].Mask&_STATMOUNT_MNT_POINT == 0:
-			return "", syscall.ENOENT
+			return s, errno
+		case head.Mask&_STATMOUNT_MNT_BASIC == 0 && mask&_STATMOUNT_MNT_BASIC != 0:
+			return s, syscall.ENOSYS // a seccomp filter had the call do nothing
 		}
-		text := unsafe.String((*byte)(unsafe.Pointer(&buf[0])), size)
-		path, _, _ := strings.Cut(text[unsafe.Sizeof(statmount{})+uintptr(buf[0].MntPoint):], "\x00")
-		return strings.Clone(path), 0
+		size := min(uintptr(head.Size), uintptr(len(*room))*8)
+		text := unsafe.Slice((*byte)(unsafe.Pointer(head)), size)[min(size, unsafe.Sizeof(*head)):]
+		return mountStat{*head, string(text)}, 0
 	}
 }
+
+// listMounts fills ids with the unique IDs of mounts that come after one, or with the first ones if that
+// is 0, and returns how many there are. They are those below the root directory of the caller or, if
+// namespace is not 0, those of a mount namespace.
+func listMounts(namespace, after uint64, ids []uint64) (n int, errno syscall.Errno) {
+	req := newMntIDReq(_LSMT_ROOT, after, namespace)
+	errno = uninterrupted(func() syscall.Errno {
+		r, _, errno := syscall.Syscall6(unix.SYS_LISTMOUNT, uintptr(unsafe.Pointer(&req)), uintptr(unsafe.Pointer(unsafe.SliceData(ids))), uintptr(len(ids)), 0, 0, 0)
+		n = int(r)
+		return errno
+	})
+	if errno != 0 {
+		return 0, errno
+	}
+	return min(n, len(ids)), 0
+}
+
+// newMntIDReq returns one of the size that all kernels take, if that will do. Those before Linux 6.11
+// answer E2BIG to a namespace.
+func newMntIDReq(id, param, namespace uint64) mntIDReq {
+	req := mntIDReq{Size: unix.MNT_ID_REQ_SIZE_VER0, MntID: id, Param: param, MntNSID: namespace}
+	if namespace != 0 {
+		req.Size = uint32(unsafe.Sizeof(req))
+	}
+	return req
+}
+
+// The bits for "read-only" in what statmount(2) tells: of the mount, and of its file system.
+const (
+	mountReadOnly      = unix.MOUNT_ATTR_RDONLY
+	fileSystemReadOnly = syscall.MS_RDONLY
+)

@@ -158,7 +158,18 @@ const (
 
 // What statmount(2) is asked for: <linux/mount.h>.
 const (
-	_STATMOUNT_MNT_POINT = 0x10 // Linux 6.8
+	_STATMOUNT_SB_BASIC   = 0x1   // Linux 6.8
+	_STATMOUNT_MNT_BASIC  = 0x2   // Linux 6.8
+	_STATMOUNT_MNT_ROOT   = 0x8   // Linux 6.8
+	_STATMOUNT_MNT_POINT  = 0x10  // Linux 6.8
+	_STATMOUNT_FS_TYPE    = 0x20  // Linux 6.8
+	_STATMOUNT_FS_SUBTYPE = 0x100 // Linux 6.13
+	_STATMOUNT_SB_SOURCE  = 0x200 // Linux 6.13
+)
+
+// For listmount(2): <linux/mount.h>.
+const (
+	_LSMT_ROOT = 0xffffffffffffffff // the root directory of the caller, or that of another mount namespace; Linux 6.8
 )
 
 // fileHandle is struct file_handle, with room for the largest handle: the kernel's include/linux/fs.h.
@@ -201,29 +212,46 @@ type nsfsFileHandle struct {
 	NSInum uint32
 }
 
-// mntIDReq is struct mnt_id_req, the argument of statmount(2); Linux 6.8: <linux/mount.h>.
+// mntIDReq is struct mnt_id_req, the argument of statmount(2) and listmount(2); Linux 6.8, with mnt_ns_id 6.11: <linux/mount.h>.
 type mntIDReq struct {
-	_     structs.HostLayout
-	Size  uint32
-	_     [4]byte
-	MntID uint64
-	Param uint64
+	_       structs.HostLayout
+	Size    uint32
+	_       [4]byte
+	MntID   uint64
+	Param   uint64
+	MntNSID uint64
 }
 
 // statmount is struct statmount, what statmount(2) writes before its strings; Linux 6.8: <linux/mount.h>.
 type statmount struct {
-	_        structs.HostLayout
-	_        [8]byte
-	Mask     uint64
-	_        [92]byte
-	MntPoint uint32
-	_        [400]byte
+	_              structs.HostLayout
+	Size           uint32
+	_              [4]byte
+	Mask           uint64
+	DevMajor       uint32
+	DevMinor       uint32
+	_              [8]byte
+	SBFlags        uint32
+	FSType         uint32
+	MntID          uint64
+	MntParentID    uint64
+	MntIDOld       uint32
+	MntParentIDOld uint32
+	MntAttr        uint64
+	_              [32]byte
+	MntRoot        uint32
+	MntPoint       uint32
+	_              [8]byte
+	FSSubtype      uint32
+	SBSource       uint32
+	_              [384]byte
 }
 
 // statx is struct statx, what statx(2) writes; Linux 4.11: <linux/stat.h>.
 type statx struct {
 	_         structs.HostLayout
-	_         [16]byte
+	Mask      uint32
+	_         [12]byte
 	Nlink     uint32
 	_         [8]byte
 	Mode      uint16
@@ -234,7 +262,8 @@ type statx struct {
 	RdevMinor uint32
 	DevMajor  uint32
 	DevMinor  uint32
-	_         [112]byte
+	MntID     uint64
+	_         [104]byte
 }
 
 // fsuuid2 is struct fsuuid2, the argument of FS_IOC_GETFSUUID; Linux 6.9: <linux/fs.h>.
@@ -313,14 +342,29 @@ func _() {
 	_ = x[unsafe.Offsetof(nsfsFileHandle{}.NSID)-0]
 	_ = x[unsafe.Offsetof(nsfsFileHandle{}.NSType)-8]
 	_ = x[unsafe.Offsetof(nsfsFileHandle{}.NSInum)-12]
-	_ = x[unsafe.Sizeof(mntIDReq{})-24]
+	_ = x[unsafe.Sizeof(mntIDReq{})-32]
 	_ = x[unsafe.Offsetof(mntIDReq{}.Size)-0]
 	_ = x[unsafe.Offsetof(mntIDReq{}.MntID)-8]
 	_ = x[unsafe.Offsetof(mntIDReq{}.Param)-16]
+	_ = x[unsafe.Offsetof(mntIDReq{}.MntNSID)-24]
 	_ = x[unsafe.Sizeof(statmount{})-512]
+	_ = x[unsafe.Offsetof(statmount{}.Size)-0]
 	_ = x[unsafe.Offsetof(statmount{}.Mask)-8]
+	_ = x[unsafe.Offsetof(statmount{}.DevMajor)-16]
+	_ = x[unsafe.Offsetof(statmount{}.DevMinor)-20]
+	_ = x[unsafe.Offsetof(statmount{}.SBFlags)-32]
+	_ = x[unsafe.Offsetof(statmount{}.FSType)-36]
+	_ = x[unsafe.Offsetof(statmount{}.MntID)-40]
+	_ = x[unsafe.Offsetof(statmount{}.MntParentID)-48]
+	_ = x[unsafe.Offsetof(statmount{}.MntIDOld)-56]
+	_ = x[unsafe.Offsetof(statmount{}.MntParentIDOld)-60]
+	_ = x[unsafe.Offsetof(statmount{}.MntAttr)-64]
+	_ = x[unsafe.Offsetof(statmount{}.MntRoot)-104]
 	_ = x[unsafe.Offsetof(statmount{}.MntPoint)-108]
+	_ = x[unsafe.Offsetof(statmount{}.FSSubtype)-120]
+	_ = x[unsafe.Offsetof(statmount{}.SBSource)-124]
 	_ = x[unsafe.Sizeof(statx{})-256]
+	_ = x[unsafe.Offsetof(statx{}.Mask)-0]
 	_ = x[unsafe.Offsetof(statx{}.Nlink)-16]
 	_ = x[unsafe.Offsetof(statx{}.Mode)-28]
 	_ = x[unsafe.Offsetof(statx{}.Ino)-32]
@@ -328,6 +372,7 @@ func _() {
 	_ = x[unsafe.Offsetof(statx{}.RdevMinor)-132]
 	_ = x[unsafe.Offsetof(statx{}.DevMajor)-136]
 	_ = x[unsafe.Offsetof(statx{}.DevMinor)-140]
+	_ = x[unsafe.Offsetof(statx{}.MntID)-144]
 	_ = x[unsafe.Sizeof(fsuuid2{})-17]
 	_ = x[unsafe.Offsetof(fsuuid2{}.Len)-0]
 	_ = x[unsafe.Offsetof(fsuuid2{}.UUID)-1]

@@ -189,7 +189,16 @@ var groups = []group{
 		{Name: "XATTR_REPLACE", Doc: "fail if there is none"},
 	}},
 	{Header: "linux/mount.h", Doc: "What statmount(2) is asked for", Consts: []constant{
+		{Name: "_STATMOUNT_SB_BASIC", Doc: "Linux 6.8"},
+		{Name: "_STATMOUNT_MNT_BASIC", Doc: "Linux 6.8"},
+		{Name: "_STATMOUNT_MNT_ROOT", Doc: "Linux 6.8"},
 		{Name: "_STATMOUNT_MNT_POINT", Doc: "Linux 6.8"},
+		{Name: "_STATMOUNT_FS_TYPE", Doc: "Linux 6.8"},
+		{Name: "_STATMOUNT_FS_SUBTYPE", Doc: "Linux 6.13"},
+		{Name: "_STATMOUNT_SB_SOURCE", Doc: "Linux 6.13"},
+	}},
+	{Header: "linux/mount.h", Doc: "For listmount(2)", Consts: []constant{
+		{Name: "_LSMT_ROOT", Doc: "the root directory of the caller, or that of another mount namespace; Linux 6.8"},
 	}},
 }
 
@@ -221,21 +230,27 @@ var structs = []cstruct{
 	},
 	{
 		Go: "mntIDReq", C: "struct mnt_id_req", Header: "linux/mount.h",
-		Size:   "MNT_ID_REQ_SIZE_VER0",
-		Doc:    "the argument of statmount(2); Linux 6.8",
-		Fields: []field{{C: "size"}, {C: "mnt_id", Go: "MntID"}, {C: "param"}},
+		Size:   "MNT_ID_REQ_SIZE_VER1",
+		Doc:    "the argument of statmount(2) and listmount(2); Linux 6.8, with mnt_ns_id 6.11",
+		Fields: []field{{C: "size"}, {C: "mnt_id", Go: "MntID"}, {C: "param"}, {C: "mnt_ns_id", Go: "MntNSID"}},
 	},
 	{
 		Go: "statmount", C: "struct statmount", Header: "linux/mount.h",
-		Doc:    "what statmount(2) writes before its strings; Linux 6.8",
-		Fields: []field{{C: "mask"}, {C: "mnt_point"}},
+		Doc: "what statmount(2) writes before its strings; Linux 6.8",
+		Fields: []field{
+			{C: "size"}, {C: "mask"}, {C: "sb_dev_major", Go: "DevMajor"}, {C: "sb_dev_minor", Go: "DevMinor"}, {C: "sb_flags", Go: "SBFlags"},
+			{C: "fs_type", Go: "FSType"}, {C: "mnt_id", Go: "MntID"}, {C: "mnt_parent_id", Go: "MntParentID"},
+			{C: "mnt_id_old", Go: "MntIDOld"}, {C: "mnt_parent_id_old", Go: "MntParentIDOld"}, {C: "mnt_attr"},
+			{C: "mnt_root"}, {C: "mnt_point"}, {C: "fs_subtype", Go: "FSSubtype"}, {C: "sb_source", Go: "SBSource"},
+		},
 	},
 	{
 		Go: "statx", C: "struct statx", Header: "linux/stat.h", XSys: "Statx_t",
 		Doc: "what statx(2) writes; Linux 4.11",
 		Fields: []field{
-			{C: "stx_nlink", Go: "Nlink"}, {C: "stx_mode", Go: "Mode"}, {C: "stx_ino", Go: "Ino"}, {C: "stx_rdev_major", Go: "RdevMajor"}, {C: "stx_rdev_minor", Go: "RdevMinor"},
+			{C: "stx_mask", Go: "Mask"}, {C: "stx_nlink", Go: "Nlink"}, {C: "stx_mode", Go: "Mode"}, {C: "stx_ino", Go: "Ino"}, {C: "stx_rdev_major", Go: "RdevMajor"}, {C: "stx_rdev_minor", Go: "RdevMinor"},
 			{C: "stx_dev_major", Go: "DevMajor"}, {C: "stx_dev_minor", Go: "DevMinor"},
+			{C: "stx_mnt_id", Go: "MntID"},
 		},
 	},
 	{
@@ -270,7 +285,7 @@ var structs = []cstruct{
 // taken is what the package uses of golang.org/x/sys/unix, by its names there. No Go text
 // comes of it, but C is asked, and what unix has is compared with the answer.
 var taken = []group{
-	{Header: "asm/poll.h", Consts: []constant{{Name: "POLLIN"}, {Name: "POLLHUP"}}},
+	{Header: "asm/poll.h", Consts: []constant{{Name: "POLLERR"}, {Name: "POLLIN"}, {Name: "POLLHUP"}}},
 	{Header: "asm/signal.h", Consts: []constant{{Name: "SIG_SETMASK"}}},
 	{Header: "asm/socket.h", Consts: []constant{
 		{Name: "SO_PASSPIDFD"},
@@ -283,6 +298,7 @@ var taken = []group{
 		{Name: "SYS_CAPGET"},
 		{Name: "SYS_GETSOCKOPT"},
 		{Name: "SYS_IOCTL"},
+		{Name: "SYS_LISTMOUNT"},
 		{Name: "SYS_NAME_TO_HANDLE_AT"},
 		{Name: "SYS_OPEN_BY_HANDLE_AT"},
 		{Name: "SYS_PIDFD_SEND_SIGNAL"},
@@ -308,9 +324,9 @@ var taken = []group{
 		{Name: "TMPFS_MAGIC"},
 		{Name: "XFS_SUPER_MAGIC"},
 	}},
-	{Header: "linux/mount.h", Consts: []constant{{Name: "MNT_ID_REQ_SIZE_VER0"}}},
+	{Header: "linux/mount.h", Consts: []constant{{Name: "MNT_ID_REQ_SIZE_VER0"}, {Name: "MOUNT_ATTR_RDONLY"}}},
 	{Header: "linux/prctl.h", Consts: []constant{{Name: "PR_SET_CHILD_SUBREAPER"}, {Name: "PR_SET_PDEATHSIG"}}},
-	{Header: "linux/stat.h", Consts: []constant{{Name: "STATX_INO"}, {Name: "STATX_NLINK"}, {Name: "STATX_TYPE"}}},
+	{Header: "linux/stat.h", Consts: []constant{{Name: "STATX_INO"}, {Name: "STATX_MNT_ID"}, {Name: "STATX_MNT_ID_UNIQUE"}, {Name: "STATX_NLINK"}, {Name: "STATX_TYPE"}}},
 	{Header: "linux/time.h", Consts: []constant{{Name: "CLOCK_MONOTONIC"}}},
 	{Header: "linux/wait.h", Consts: []constant{{Name: "P_ALL"}, {Name: "P_PID"}, {Name: "P_PIDFD"}}},
 }

@@ -177,7 +177,7 @@ func TestProve(t *testing.T) {
 			"nsfsFileHandle.NSInum is 1 of 8 bytes",
 			"siginfo.Signo is 1 of 4 bytes signed at 8",
 			"siginfo.Code is 1 of 4 bytes signed at 0",
-			"mntIDReq has 32 bytes, in C it has 24",
+			"mntIDReq has 40 bytes, in C it has 32",
 			"mntIDReq.MntID is 1 of 8 bytes unsigned at 16",
 		}},
 		{name: "assertions", edits: []edit{
