@@ -28,7 +28,9 @@ const (
 	FeatureFileSystemID                     // Linux 6.9: [FileSystemIDOf]
 	FeatureMountIDUnique                    // Linux 6.12: [AT_HANDLE_MNT_ID_UNIQUE]
 	FeatureHandleConnectable                // Linux 6.13: [AT_HANDLE_CONNECTABLE]
-	FeatureNamespaceHandle                  // Linux 6.18: [FileHandle.Namespace], [FD_NSFS_ROOT]
+	FeatureNamespaceHandle                  // Linux 6.18: [FileHandle.Namespace], [NamespaceIDOf], [OpenNamespace], [FD_NSFS_ROOT]
+	FeatureNamespaceByID                    // Linux 6.19: [OpenNamespace]
+	FeatureNamespaces                       // Linux 6.19: [Namespaces]
 	FeatureSendSignal                       // Linux 5.1: [PidFD.SendSignal]
 	FeaturePidFD                            // Linux 5.3: [OpenPidFD]
 	FeatureWait                             // Linux 5.4: [PidFD.Wait], [StartListenFDs]
@@ -63,6 +65,8 @@ var features = [...]struct {
 	FeatureMountIDUnique:     {"unique ID of a mount", "6.12", nil, func() error { return probeHandle(AT_HANDLE_MNT_ID_UNIQUE) }},
 	FeatureHandleConnectable: {"handle that leads to a path", "6.13", nil, func() error { return probeHandle(AT_HANDLE_CONNECTABLE) }},
 	FeatureNamespaceHandle:   {"handle of a namespace", "6.18", probeNamespaceHandle, nil},
+	FeatureNamespaceByID:     {"opening a namespace by its ID", "6.19", nil, probeNamespaceByID},
+	FeatureNamespaces:        {"list of namespaces", "6.19", nil, func() error { _, err := Namespaces(0); return err }},
 	FeatureSendSignal:        {"signal to a process", "5.1", nil, probeSendSignal},
 	FeaturePidFD:             {"pidfd", "5.3", func(*PidFD) error { return nil }, nil},
 	FeatureWait:              {"waiting for a process", "5.4", probeWait, nil},
@@ -270,6 +274,15 @@ func probeNamespaceHandle(p *PidFD) error {
 		return err
 	}
 	return closed(OpenByHandleAt(FD_NSFS_ROOT, h, 0))
+}
+
+func probeNamespaceByID() error {
+	h, err := ownNamespaceHandle()
+	if err != nil {
+		return err
+	}
+	id, _, _, _ := h.Namespace()
+	return closed(OpenNamespace(NamespaceHandle(id, 0, 0)))
 }
 
 func probeWait(p *PidFD) error {

@@ -3,11 +3,102 @@
 package sysfd
 
 import (
+	"errors"
+	"os"
+	"runtime"
 	"strconv"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
-// A NamespaceID names a namespace: a 64-bit number that the kernel does not use
-// again until the next boot.
+// A NamespaceKind is one of the namespaces that each process is in; see namespaces(7).
+type NamespaceKind uint32
+
+// The kinds of namespaces. Those "for children" are what the children to come will be
+// in; see pid_namespaces(7) and time_namespaces(7).
+const (
+	CgroupNamespace          NamespaceKind = _PIDFD_GET_CGROUP_NAMESPACE
+	IPCNamespace             NamespaceKind = _PIDFD_GET_IPC_NAMESPACE
+	MntNamespace             NamespaceKind = _PIDFD_GET_MNT_NAMESPACE
+	NetNamespace             NamespaceKind = _PIDFD_GET_NET_NAMESPACE
+	PIDNamespace             NamespaceKind = _PIDFD_GET_PID_NAMESPACE
+	PIDForChildrenNamespace  NamespaceKind = _PIDFD_GET_PID_FOR_CHILDREN_NAMESPACE
+	TimeNamespace            NamespaceKind = _PIDFD_GET_TIME_NAMESPACE
+	TimeForChildrenNamespace NamespaceKind = _PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE
+	UserNamespace            NamespaceKind = _PIDFD_GET_USER_NAMESPACE
+	UTSNamespace             NamespaceKind = _PIDFD_GET_UTS_NAMESPACE
+)
+
+// String returns the name of the kind in /proc/PID/ns, such as "net" or
+// "pid_for_children", and "" for what is no kind.
+func (k NamespaceKind) String() string {
+	switch k {
+	case CgroupNamespace:
+		return "cgroup"
+	case IPCNamespace:
+		return "ipc"
+	case MntNamespace:
+		return "mnt"
+	case NetNamespace:
+		return "net"
+	case PIDNamespace:
+		return "pid"
+	case PIDForChildrenNamespace:
+		return "pid_for_children"
+	case TimeNamespace:
+		return "time"
+	case TimeForChildrenNamespace:
+		return "time_for_children"
+	case UserNamespace:
+		return "user"
+	case UTSNamespace:
+		return "uts"
+	}
+	return ""
+}
+
+// CloneFlag returns the flag that clone(2), unshare(2) and setns(2) have for the kind, such as
+// [syscall.CLONE_NEWNET], and 0 for what is no kind. It is also the type in a handle; see
+// [FileHandle.Namespace].
+func (k NamespaceKind) CloneFlag() int {
+	switch k {
+	case CgroupNamespace:
+		return syscall.CLONE_NEWCGROUP
+	case IPCNamespace:
+		return syscall.CLONE_NEWIPC
+	case MntNamespace:
+		return syscall.CLONE_NEWNS
+	case NetNamespace:
+		return syscall.CLONE_NEWNET
+	case PIDNamespace, PIDForChildrenNamespace:
+		return syscall.CLONE_NEWPID
+	case TimeNamespace, TimeForChildrenNamespace:
+		return syscall.CLONE_NEWTIME
+	case UserNamespace:
+		return syscall.CLONE_NEWUSER
+	case UTSNamespace:
+		return syscall.CLONE_NEWUTS
+	}
+	return 0
+}
+
+// namespaceKindOf is the reverse of CloneFlag; 0 = unknown. None is "for children".
+func namespaceKindOf(flag uint32) NamespaceKind {
+	for _, k := range [...]NamespaceKind{
+		CgroupNamespace, IPCNamespace, MntNamespace, NetNamespace, PIDNamespace, TimeNamespace, UserNamespace, UTSNamespace,
+	} {
+		if uint32(k.CloneFlag()) == flag {
+			return k
+		}
+	}
+	return 0
+}
+
+// A NamespaceID names a namespace, of whatever kind: a 64-bit number that the kernel does not use
+// again until the next boot, unlike the inode number by which /proc/PID/ns shows the namespace.
+// From Linux 6.11 to 6.17 mount namespaces alone have one.
 type NamespaceID uint64
 
 // String returns the ID in decimal.
@@ -24,4 +115,377 @@ func (h FileHandle) Namespace() (id NamespaceID, typ, inode uint32, ok bool) {
 	}
 	n := nsfs(h.h.FHandle[:16])
 	return NamespaceID(n.NSID), n.NSType, n.NSInum, true
+}
+
+// NamespaceHandle returns the handle of the namespace with this ID, type and inode number: the
+// reverse of [FileHandle.Namespace]. With typ and inode 0 it is a handle of the ID alone; see
+// [OpenNamespace].
+func NamespaceHandle(id NamespaceID, typ, inode uint32) (h FileHandle) {
+	h.h.HandleType, h.h.HandleBytes = FILEID_NSFS, 16
+	putNsfs(h.h.FHandle[:16], nsfsFileHandle{NSID: uint64(id), NSType: typ, NSInum: inode})
+	return h
+}
+
+// NamespaceIDOf returns the ID of the namespace that fd refers to: a file in /proc/PID/ns, or what
+// [PidFD.Namespace] and [OpenNamespace] return. The ID comes from the file handle, Linux 6.18, or where
+// a filter forbids name_to_handle_at(2) from the ioctl NS_GET_ID. That of a mount namespace, which
+// statmount(2) and listmount(2) know it by, comes from the ioctl NS_GET_MNTNS_ID before, Linux 6.11.
+// It does not wait, whatever fd is.
+//
+// Errors: EINVAL if fd is not a namespace. EBADF if it is not open. One that matches
+// [errors.ErrUnsupported] where the kernel is too old.
+func NamespaceIDOf(fd int) (NamespaceID, error) {
+	if _, err := proveNsfs(fd); err != nil {
+		return 0, err
+	}
+	h, err := namespaceHandle(fd)
+	if id, _, _, ok := h.Namespace(); ok {
+		return id, nil
+	}
+	return namespaceIDByIoctl(fd, err)
+}
+
+// namespaceHandle returns the handle of a descriptor on nsfs.
+func namespaceHandle(fd int) (FileHandle, error) {
+	h, _, err := NameToHandleAt(fd, "", AT_EMPTY_PATH)
+	return h, err
+}
+
+// namespaceIDByIoctl returns errHandle, which tells why there is no handle, if that says more than the
+// ioctls do. fd must be on nsfs.
+func namespaceIDByIoctl(fd int, errHandle error) (NamespaceID, error) {
+	id, errno := nsGetID(fd, _NS_GET_ID)
+	if lacksIoctl(errno) { // before Linux 6.18; EINVAL is for one that is not of a mount namespace
+		id, errno = nsGetID(fd, _NS_GET_MNTNS_ID)
+	}
+	switch {
+	case errno == 0:
+		return NamespaceID(id), nil
+	case errHandle != nil && !errors.Is(errHandle, errors.ErrUnsupported):
+		return 0, errHandle
+	}
+	err := failed("ioctl", "NS_GET_ID "+fdSubject(fd), errno)
+	if lacksIoctl(errno) {
+		err.means = errors.ErrUnsupported
+	}
+	return 0, err
+}
+
+// NamespaceKindOf returns the kind of the namespace that fd refers to. Of one "for children" it is
+// [PIDNamespace] or [TimeNamespace]. It is the ioctl NS_GET_NSTYPE, Linux 4.11; see ioctl_nsfs(2).
+// It does not wait, whatever fd is.
+//
+// Errors: EINVAL if fd is not a namespace. EBADF if it is not open, or for O_PATH alone. One that
+// matches [errors.ErrUnsupported] where the kernel is too old, or has a kind that this package does not
+// know; for a 32-bit program on a 64-bit kernel it takes Linux 6.3.
+func NamespaceKindOf(fd int) (NamespaceKind, error) {
+	if _, err := proveNsfs(fd); err != nil {
+		return 0, err
+	}
+	return namespaceKind(fd)
+}
+
+// namespaceKind is NamespaceKindOf for what is on nsfs.
+func namespaceKind(fd int) (NamespaceKind, error) {
+	typ, errno := nsIoctl(fd, _NS_GET_NSTYPE)
+	if errno != 0 {
+		return 0, nsfsError("NS_GET_NSTYPE", fd, errno)
+	}
+	kind := namespaceKindOf(uint32(typ))
+	if kind == 0 {
+		return 0, refused(syscall.EOPNOTSUPP, "descriptor "+strconv.Itoa(fd)+" is a namespace of the unknown type 0x"+strconv.FormatUint(uint64(uint32(typ)), 16)).as(errors.ErrUnsupported)
+	}
+	return kind, nil
+}
+
+// NamespaceOwnerOf returns the user who made the user namespace that fd refers to, by the number that
+// the user has in the user namespace of the caller: the overflow user, commonly 65534, if none. It is the
+// ioctl NS_GET_OWNER_UID, Linux 4.11. It does not wait, whatever fd is.
+//
+// Errors: EINVAL if fd is not a user namespace. Those of [NamespaceKindOf].
+func NamespaceOwnerOf(fd int) (uid uint32, err error) {
+	if _, err := proveNsfs(fd); err != nil {
+		return 0, err
+	}
+	uid, errno := nsGetOwner(fd)
+	if errno != 0 {
+		return 0, nsfsError("NS_GET_OWNER_UID", fd, errno)
+	}
+	return uid, nil
+}
+
+// nsfsError is the error of an ioctl on nsfs that any kernel with it answers otherwise than with ENOTTY.
+func nsfsError(request string, fd int, errno syscall.Errno) error {
+	err := failed("ioctl", request+" "+fdSubject(fd), errno)
+	if errno == syscall.ENOTTY {
+		err.means = errors.ErrUnsupported
+	}
+	return err
+}
+
+// OpenParentNamespace opens the parent of the namespace that fd refers to: the one from which it was
+// made. There are two kinds with parents, pid and user namespaces. What is returned can be given to
+// setns(2). It is the ioctl NS_GET_PARENT, Linux 4.9; see ioctl_nsfs(2). It does not wait, whatever fd is.
+//
+// Errors: EPERM if the parent is out of the caller's scope: it is neither the caller's own namespace nor
+// one below that, as of the initial namespace, which has no parent. EINVAL if fd is a namespace of
+// another kind or no namespace. Those of [NamespaceKindOf].
+func OpenParentNamespace(fd int) (*os.File, error) {
+	return openRelated(fd, "NS_GET_PARENT", _NS_GET_PARENT)
+}
+
+// OpenOwningUserNamespace opens the user namespace in which a capability such as CAP_SYS_ADMIN is a right
+// over the namespace that fd refers to: that of the process that made it. For a user namespace it is
+// its parent. What is returned can be given to setns(2). It is the ioctl NS_GET_USERNS, Linux 4.9; see
+// ioctl_nsfs(2). It does not wait, whatever fd is.
+//
+// Errors: EPERM if it is neither the caller's user namespace nor one below that. EINVAL if fd is no
+// namespace. Those of [NamespaceKindOf].
+func OpenOwningUserNamespace(fd int) (*os.File, error) {
+	return openRelated(fd, "NS_GET_USERNS", _NS_GET_USERNS)
+}
+
+func openRelated(fd int, name string, request uintptr) (*os.File, error) {
+	if _, err := proveNsfs(fd); err != nil {
+		return nil, err
+	}
+	related, errno := nsIoctl(fd, request)
+	if errno != 0 {
+		return nil, nsfsError(name, fd, errno)
+	}
+	is, err := proveNsfs(related)
+	if err != nil {
+		// Not to be closed: a filter says 0 to everything, which is somebody's descriptor.
+		return nil, refused(syscall.EOPNOTSUPP, "ioctl "+name+" is accepted here, and has no effect").as(errors.ErrUnsupported)
+	}
+	kind := UserNamespace
+	if request == _NS_GET_PARENT {
+		if kind, err = namespaceKind(related); err != nil {
+			syscall.Close(related)
+			return nil, err
+		}
+	}
+	return namespaceFile(related, kind, is.ino), nil
+}
+
+// namespaceFile names the file as its link in /proc reads.
+func namespaceFile(fd int, kind NamespaceKind, inode uint64) *os.File {
+	return os.NewFile(uintptr(fd), kind.String()+":["+strconv.FormatUint(inode, 10)+"]")
+}
+
+// OpenNamespace opens the namespace with this handle: a file to give to setns(2), and to the functions
+// that borrow a descriptor of a namespace. It keeps the namespace from going away, with no process
+// in it and no mount in /run/netns or the like. It is open_by_handle_at(2), Linux 6.18.
+//
+// The handle is what [NameToHandleAt] returns for a namespace, or [NamespaceHandle]; it is good until the
+// next boot. The ID alone is enough from Linux 6.19 on, which has [Namespaces] to learn it from. Linux 6.18
+// takes type and inode number too, so the whole handle is the thing to store. What is in h is
+// compared with what was opened.
+//
+// The caller's own namespaces can be opened by anyone. For others it takes the capability CAP_SYS_ADMIN
+// in the initial user namespace and a process in the initial pid namespace. Linux 6.18, and 6.19 before
+// its updates, are content with CAP_SYS_ADMIN in the user namespace that owns the other one
+// (fs/nsfs.c, nsfs_fh_to_dentry).
+//
+// Errors: ESTALE if there is no such namespace, or it is out of sight. From a caller who sees all of them
+// it matches [os.ErrNotExist]: nothing uses the namespace any more, though a socket of it can be
+// left that would bring it back (ioctl SIOCGSKNS). EINVAL if h is not the handle of a namespace. One that
+// matches [errors.ErrUnsupported] where the kernel is too old, or too old for the ID alone.
+func OpenNamespace(h FileHandle) (*os.File, error) {
+	id, typ, inode, ok := h.Namespace()
+	if !ok || id == 0 {
+		return nil, refused(syscall.EINVAL, strconv.Quote(h.String())+" is not the handle of a namespace")
+	}
+	// Without what may follow: some kernels ignore it. They take both or neither of the others.
+	alone := typ == 0 || inode == 0
+	ask := NamespaceHandle(id, typ, inode)
+	if alone {
+		ask = NamespaceHandle(id, 0, 0)
+	}
+	fd, errno := openByHandleAt(FD_NSFS_ROOT, &ask.h, 0)
+	if errno != 0 {
+		return nil, openNamespaceError(ask, alone, errno)
+	}
+	f, err := verifyNamespace(fd, id, typ, inode)
+	if err != nil && !errors.Is(err, errPretendedHandle) {
+		syscall.Close(fd)
+	}
+	return f, err
+}
+
+// errPretendedHandle is for a filter that says 0 to everything, which is somebody's descriptor.
+var errPretendedHandle = errors.New("open_by_handle_at is accepted here, and has no effect")
+
+// verifyNamespace returns fd as a file if it is the namespace. typ and inode may be 0.
+func verifyNamespace(fd int, id NamespaceID, typ, inode uint32) (*os.File, error) {
+	h, err := namespaceHandle(fd)
+	isID, isTyp, isInode, ok := h.Namespace()
+	if !ok { // under a filter
+		file, errProof := proveNsfs(fd)
+		if errors.Is(errProof, syscall.EINVAL) {
+			return nil, errPretendedHandle
+		}
+		if errProof != nil {
+			return nil, errProof
+		}
+		if isID, err = namespaceIDByIoctl(fd, err); err != nil {
+			return nil, err
+		}
+		kind, err := namespaceKind(fd)
+		if err != nil {
+			return nil, err
+		}
+		isTyp, isInode = uint32(kind.CloneFlag()), uint32(file.ino)
+	}
+	if isID != id || typ != 0 && typ != isTyp || inode != 0 && inode != isInode {
+		return nil, failed("open_by_handle_at", NamespaceHandle(id, typ, inode).String(), syscall.ESTALE)
+	}
+	return namespaceFile(fd, namespaceKindOf(isTyp), uint64(isInode)), nil
+}
+
+// openNamespaceError says what it means that the handle could not be opened. alone tells that it is of an
+// ID alone.
+func openNamespaceError(h FileHandle, alone bool, errno syscall.Errno) error {
+	err := failed("open_by_handle_at", h.String(), errno)
+	switch errno {
+	case syscall.ESTALE:
+		if alone && !opensByIDAlone() {
+			id, _, _, _ := h.Namespace()
+			return refused(syscall.EOPNOTSUPP, "namespace "+id.String()+" cannot be opened by its ID alone: that takes Linux 6.19, or its type and its inode number").as(errors.ErrUnsupported)
+		}
+		if !seesAllNamespaces() {
+			return refused(syscall.ESTALE, "open_by_handle_at "+h.String()+": there is no such namespace, or it is out of sight")
+		}
+		err.means = os.ErrNotExist
+	case syscall.EBADF, syscall.EPERM:
+		// Before Linux 6.18; see OpenByHandleAt.
+		if _, errOwn := ownNamespaceHandle(); errors.Is(errOwn, syscall.EOPNOTSUPP) {
+			err.errno, err.means = syscall.EOPNOTSUPP, errors.ErrUnsupported
+		}
+	}
+	return err
+}
+
+// ownNamespaceHandle returns the handle of the mount namespace of the calling thread. No kernel is
+// without mount namespaces.
+func ownNamespaceHandle() (FileHandle, error) {
+	fd, err := openOwnNamespace(MntNamespace)
+	if err != nil {
+		return FileHandle{}, err
+	}
+	defer syscall.Close(fd)
+	return namespaceHandle(fd)
+}
+
+// opensByIDAlone reports whether the kernel takes an ID without type and inode number, or true if that
+// cannot be found out.
+func opensByIDAlone() bool {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	own, err := ownNamespaceHandle()
+	id, _, _, ok := own.Namespace()
+	if err != nil || !ok {
+		return true
+	}
+	own = NamespaceHandle(id, 0, 0)
+	fd, errno := openByHandleAt(FD_NSFS_ROOT, &own.h, 0)
+	if errno == 0 {
+		syscall.Close(fd)
+	}
+	return errno != syscall.ESTALE
+}
+
+// seesAllNamespaces reports whether what this process cannot open by handle is not there, on any kernel
+// (kernel/nscommon.c, may_see_all_namespaces).
+func seesAllNamespaces() bool {
+	if !hasCapability(unix.CAP_SYS_ADMIN) || ownPIDNamespace() != initialPIDNamespace {
+		return false
+	}
+	return inInitialUserNamespace()
+}
+
+// openOwnNamespace returns a descriptor of a namespace of the calling thread, open for O_PATH or more.
+func openOwnNamespace(kind NamespaceKind) (int, error) {
+	fd, errno := ownNamespaceByPidFD(uint32(kind))
+	if errno == 0 {
+		return fd, nil
+	}
+	name := "/proc/thread-self/ns/" + kind.String()
+	fd, err := openat(AT_FDCWD, name, O_PATH)
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) {
+		// Not to be taken for news about a namespace.
+		return -1, refused(syscall.ENOSYS, "namespaces are not known: there is no "+name).as(errors.ErrUnsupported)
+	}
+	if err != nil {
+		return -1, err
+	}
+	if magic, errno := fsMagic(fd); errno != 0 || magic != unix.NSFS_MAGIC {
+		syscall.Close(fd)
+		return -1, refused(syscall.ENOSYS, "namespaces are not known: "+name+" is something else").as(errors.ErrUnsupported)
+	}
+	return fd, nil
+}
+
+// nsfsDev is the device of nsfs plus one, 0 = not known yet. There is one nsfs, and it is never unmounted.
+var nsfsDev atomic.Uint64
+
+// proveNsfs returns no error for a descriptor on nsfs. What is not there is asked for nothing that its
+// server would have to answer, and is sent no ioctl, which means something else to a device.
+func proveNsfs(fd int) (inode, error) {
+	file, errno := statFD(fd)
+	if errno != 0 {
+		return inode{}, failed("statx", fdSubject(fd), errno)
+	}
+	known := nsfsDev.Load()
+	if known == 0 {
+		own, err := openOwnNamespace(MntNamespace)
+		if err != nil {
+			return inode{}, err
+		}
+		defer syscall.Close(own)
+		nsfs, errno := statFD(own)
+		if errno != 0 {
+			return inode{}, failed("statx", "of a namespace of this thread", errno)
+		}
+		known = nsfs.dev + 1
+		nsfsDev.Store(known)
+	}
+	if file.dev+1 != known {
+		return inode{}, refused(syscall.EINVAL, "descriptor "+strconv.Itoa(fd)+" is not a namespace")
+	}
+	return file, nil
+}
+
+// Namespaces returns the IDs of all namespaces of a kind, or of all kinds if that is 0: those that have a
+// process in them, and those that an open file or a mount holds, also as a parent or owner of another one.
+// It is listns(2), Linux 6.19. [OpenNamespace] opens them by the ID alone.
+//
+// The caller's own namespaces are listed to anyone. For the others it takes what it takes to open them:
+// CAP_SYS_ADMIN in the initial user namespace and a process in the initial pid namespace (Linux 6.19
+// before its updates: CAP_SYS_ADMIN in the user namespace that owns them). There is no error if
+// some are left out. In a container a program so sees the 8 namespaces that it is in.
+//
+// Errors: EINVAL if there is no such kind. EOVERFLOW if there are more than a million. One that matches
+// [errors.ErrUnsupported] where the kernel is too old.
+func Namespaces(kind NamespaceKind) ([]NamespaceID, error) {
+	if kind != 0 && kind.String() == "" {
+		return nil, refused(syscall.EINVAL, strconv.FormatUint(uint64(kind), 10)+" is not a kind of namespace")
+	}
+	// All at once: to go on behind an ID fails if the next namespace is about to end (kernel/nstree.c,
+	// lookup_ns_id_at).
+	const most = 1_000_000
+	for room := 256; ; room = min(8*room, most) {
+		ids := make([]NamespaceID, room)
+		n, errno := listns(uint32(kind.CloneFlag()), ids)
+		switch {
+		case errno != 0:
+			return nil, failed("listns", kind.String(), errno)
+		case n == 0 && (kind == 0 || kind == MntNamespace), n < 0, n > room:
+			return nil, refused(syscall.EOPNOTSUPP, "listns is accepted here, and has no effect").as(errors.ErrUnsupported)
+		case n < room:
+			return ids[:n:n], nil
+		case room == most:
+			return nil, failed("listns", kind.String(), syscall.EOVERFLOW)
+		}
+	}
 }

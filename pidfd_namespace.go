@@ -8,52 +8,6 @@ import (
 	"syscall"
 )
 
-// A NamespaceKind is one of the namespaces that each process is in; see namespaces(7).
-type NamespaceKind uint32
-
-// The kinds of namespaces. Those "for children" are what the children to come will be
-// in; see pid_namespaces(7) and time_namespaces(7).
-const (
-	CgroupNamespace          NamespaceKind = _PIDFD_GET_CGROUP_NAMESPACE
-	IPCNamespace             NamespaceKind = _PIDFD_GET_IPC_NAMESPACE
-	MntNamespace             NamespaceKind = _PIDFD_GET_MNT_NAMESPACE
-	NetNamespace             NamespaceKind = _PIDFD_GET_NET_NAMESPACE
-	PIDNamespace             NamespaceKind = _PIDFD_GET_PID_NAMESPACE
-	PIDForChildrenNamespace  NamespaceKind = _PIDFD_GET_PID_FOR_CHILDREN_NAMESPACE
-	TimeNamespace            NamespaceKind = _PIDFD_GET_TIME_NAMESPACE
-	TimeForChildrenNamespace NamespaceKind = _PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE
-	UserNamespace            NamespaceKind = _PIDFD_GET_USER_NAMESPACE
-	UTSNamespace             NamespaceKind = _PIDFD_GET_UTS_NAMESPACE
-)
-
-// String returns the name of the kind in /proc/PID/ns, such as "net" or
-// "pid_for_children", and "" for what is no kind.
-func (k NamespaceKind) String() string {
-	switch k {
-	case CgroupNamespace:
-		return "cgroup"
-	case IPCNamespace:
-		return "ipc"
-	case MntNamespace:
-		return "mnt"
-	case NetNamespace:
-		return "net"
-	case PIDNamespace:
-		return "pid"
-	case PIDForChildrenNamespace:
-		return "pid_for_children"
-	case TimeNamespace:
-		return "time"
-	case TimeForChildrenNamespace:
-		return "time_for_children"
-	case UserNamespace:
-		return "user"
-	case UTSNamespace:
-		return "uts"
-	}
-	return ""
-}
-
 // Namespace opens a namespace that the process is in: a file to compare with
 // [os.SameFile], to take the handle of (see [FileHandle.Namespace]), and to give to
 // setns(2). It keeps the namespace from going away. It is an ioctl on the pidfd, Linux

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -167,7 +168,7 @@ const initialPIDNamespace = 0xeffffffc
 func ownPIDNamespace() uint32 {
 	ns, errno := stat("/proc/self/ns/pid")
 	if errno != 0 {
-		ns, errno = ownNamespaceByPidFD(_PIDFD_GET_PID_NAMESPACE)
+		ns, errno = ownNamespace(_PIDFD_GET_PID_NAMESPACE)
 	}
 	if errno != 0 || uint64(uint32(ns.ino)) != ns.ino {
 		return 0
@@ -183,25 +184,39 @@ const initialUserNamespace = 0xeffffffd
 func inInitialUserNamespace() bool {
 	ns, errno := stat("/proc/self/ns/user")
 	if errno != 0 {
-		ns, errno = ownNamespaceByPidFD(_PIDFD_GET_USER_NAMESPACE)
+		ns, errno = ownNamespace(_PIDFD_GET_USER_NAMESPACE)
 	}
 	return errno == 0 && ns.ino == initialUserNamespace
 }
 
-// ownNamespaceByPidFD is for a process that does not see itself in /proc. It needs Linux 6.11.
-// request is one of PIDFD_GET_*_NAMESPACE.
-func ownNamespaceByPidFD(request uint32) (ns inode, errno syscall.Errno) {
-	self, errno := pidfdOpen(syscall.Getpid(), 0)
-	if errno != 0 {
-		return ns, errno
-	}
-	defer syscall.Close(self)
-	fd, errno := pidfdGetNamespace(self, request)
+// ownNamespace is for a process that does not see itself in /proc.
+func ownNamespace(request uint32) (ns inode, errno syscall.Errno) {
+	fd, errno := ownNamespaceByPidFD(request)
 	if errno != 0 {
 		return ns, errno
 	}
 	defer syscall.Close(fd)
 	return statFD(fd)
+}
+
+// ownNamespaceByPidFD returns a descriptor of a namespace of the calling thread. It needs Linux 6.11, and no
+// /proc. request is one of PIDFD_GET_*_NAMESPACE.
+func ownNamespaceByPidFD(request uint32) (int, syscall.Errno) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	self, errno := pidfdOpen(syscall.Gettid(), PIDFD_THREAD)
+	if errno != 0 {
+		return -1, errno
+	}
+	defer syscall.Close(self)
+	fd, errno := pidfdGetNamespace(self, request)
+	if errno != 0 {
+		return -1, errno
+	}
+	if magic, errno := fsMagic(fd); errno != 0 || magic != unix.NSFS_MAGIC {
+		return -1, syscall.EOPNOTSUPP // what a filter returns is not to be closed
+	}
+	return fd, 0
 }
 
 // startTimeOfPID returns when the process started that /proc has under this PID, in clock ticks since

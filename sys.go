@@ -88,6 +88,11 @@ func nsfs(b []byte) (n nsfsFileHandle) {
 	return n
 }
 
+// putNsfs is the reverse of nsfs.
+func putNsfs(b []byte, n nsfsFileHandle) {
+	copy(b, unsafe.Slice((*byte)(unsafe.Pointer(&n)), unsafe.Sizeof(n)))
+}
+
 // putNative64 is the reverse of native64.
 func putNative64(b []byte, n uint64) {
 	copy(b, unsafe.Slice((*byte)(unsafe.Pointer(&n)), 8))
@@ -267,6 +272,43 @@ func pidfdGetNamespace(fd int, request uint32) (int, syscall.Errno) {
 	}
 	namespace, err := unix.IoctlRetInt(fd, uint(request))
 	return namespace, errnoOf(err)
+}
+
+// nsIoctl is for the requests that need nothing but a descriptor of a namespace. What is no namespace
+// must not be given.
+func nsIoctl(fd int, request uintptr) (int, syscall.Errno) {
+	if errno := check32(fd); errno != 0 {
+		return -1, errno
+	}
+	n, err := unix.IoctlRetInt(fd, uint(request))
+	return n, errnoOf(err)
+}
+
+// nsGetID asks a namespace for its ID, which is never 0.
+func nsGetID(fd int, request uintptr) (id uint64, errno syscall.Errno) {
+	errno = ioctl(fd, request, unsafe.Pointer(&id))
+	if errno == 0 && id == 0 {
+		errno = syscall.EOPNOTSUPP // from a filter that has the call do nothing
+	}
+	return id, errno
+}
+
+// nsGetOwner asks a user namespace for its owner.
+func nsGetOwner(fd int) (uint32, syscall.Errno) {
+	const nobody = 1<<32 - 1
+	uid := uint32(nobody)
+	errno := ioctl(fd, _NS_GET_OWNER_UID, unsafe.Pointer(&uid))
+	if errno == 0 && uid == nobody {
+		errno = syscall.EOPNOTSUPP // as in nsGetID
+	}
+	return uid, errno
+}
+
+// listns returns how many IDs there were room for.
+func listns[ID ~uint64](typ uint32, ids []ID) (int, syscall.Errno) {
+	req := nsIDReq{Size: uint32(unsafe.Sizeof(nsIDReq{})), NSType: typ}
+	n, _, errno := syscall.Syscall6(_SYS_LISTNS, uintptr(unsafe.Pointer(&req)), uintptr(unsafe.Pointer(unsafe.SliceData(ids))), uintptr(len(ids)), 0, 0, 0)
+	return int(n), errno
 }
 
 // pidfdGetFD returns a close-on-exec descriptor. It can wait for the process, which

@@ -13,6 +13,11 @@ const (
 	_SYS_PPOLL_TIME64    = 302 // ppoll where a C long has 64 bits, elsewhere since Linux 5.1
 )
 
+// A system call that golang.org/x/sys/unix lacks: <asm/unistd.h>.
+const (
+	_SYS_LISTNS = 470 // Linux 6.19
+)
+
 // Flags of name_to_handle_at(2): <linux/fcntl.h>.
 const (
 	AT_EMPTY_PATH           = 0x1000 // an empty path means dirfd itself; Linux 2.6.39
@@ -107,6 +112,16 @@ const (
 	_PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE = 0xff08 // Linux 6.11
 	_PIDFD_GET_USER_NAMESPACE              = 0xff09 // Linux 6.11
 	_PIDFD_GET_UTS_NAMESPACE               = 0xff0a // Linux 6.11
+)
+
+// ioctl(2)s on the file of a namespace: <linux/nsfs.h>.
+const (
+	_NS_GET_USERNS    = 0xb701     // opens the user namespace that owns it; Linux 4.9
+	_NS_GET_PARENT    = 0xb702     // Linux 4.9
+	_NS_GET_NSTYPE    = 0xb703     // CLONE_NEW*; Linux 4.11
+	_NS_GET_OWNER_UID = 0xb704     // of a user namespace; Linux 4.11
+	_NS_GET_MNTNS_ID  = 0x8008b705 // of a mount namespace; Linux 6.11
+	_NS_GET_ID        = 0x8008b70d // Linux 6.18
 )
 
 // What process_madvise(2) can advise to another process: <asm/mman.h>.
@@ -210,6 +225,16 @@ type nsfsFileHandle struct {
 	NSID   uint64
 	NSType uint32
 	NSInum uint32
+}
+
+// nsIDReq is struct ns_id_req, the argument of listns(2); Linux 6.19: <linux/nsfs.h>.
+type nsIDReq struct {
+	_      structs.HostLayout
+	Size   uint32
+	_      [4]byte
+	NSID   uint64
+	NSType uint32
+	_      [12]byte
 }
 
 // mntIDReq is struct mnt_id_req, the argument of statmount(2) and listmount(2); Linux 6.8, with mnt_ns_id 6.11: <linux/mount.h>.
@@ -342,6 +367,10 @@ func _() {
 	_ = x[unsafe.Offsetof(nsfsFileHandle{}.NSID)-0]
 	_ = x[unsafe.Offsetof(nsfsFileHandle{}.NSType)-8]
 	_ = x[unsafe.Offsetof(nsfsFileHandle{}.NSInum)-12]
+	_ = x[unsafe.Sizeof(nsIDReq{})-32]
+	_ = x[unsafe.Offsetof(nsIDReq{}.Size)-0]
+	_ = x[unsafe.Offsetof(nsIDReq{}.NSID)-8]
+	_ = x[unsafe.Offsetof(nsIDReq{}.NSType)-16]
 	_ = x[unsafe.Sizeof(mntIDReq{})-32]
 	_ = x[unsafe.Offsetof(mntIDReq{}.Size)-0]
 	_ = x[unsafe.Offsetof(mntIDReq{}.MntID)-8]

@@ -76,6 +76,9 @@ var groups = []group{
 		{Name: "_SYS_PPOLL_TIME64", Doc: "ppoll where a C long has 64 bits, elsewhere since Linux 5.1",
 			Expr: "sizeof(long) == 8 ? __NR_ppoll : __NR_pidfd_send_signal - 424 + 414"},
 	}},
+	{Header: "asm/unistd.h", Doc: "A system call that golang.org/x/sys/unix lacks", Dec: true, Consts: []constant{
+		{Name: "_SYS_LISTNS", Doc: "Linux 6.19", Expr: "__NR_listns"},
+	}},
 	{Header: "linux/fcntl.h", Doc: "Flags of name_to_handle_at(2)", Consts: []constant{
 		{Name: "AT_EMPTY_PATH", Doc: "an empty path means dirfd itself; Linux 2.6.39", Libc: true},
 		{Name: "AT_SYMLINK_FOLLOW", Doc: "follow a symbolic link at the end of path; Linux 2.6.39", Libc: true},
@@ -156,6 +159,14 @@ var groups = []group{
 		{Name: "_PIDFD_GET_USER_NAMESPACE", Doc: "Linux 6.11"},
 		{Name: "_PIDFD_GET_UTS_NAMESPACE", Doc: "Linux 6.11"},
 	}},
+	{Header: "linux/nsfs.h", Doc: "ioctl(2)s on the file of a namespace", Consts: []constant{
+		{Name: "_NS_GET_USERNS", Doc: "opens the user namespace that owns it; Linux 4.9"},
+		{Name: "_NS_GET_PARENT", Doc: "Linux 4.9"},
+		{Name: "_NS_GET_NSTYPE", Doc: "CLONE_NEW*; Linux 4.11"},
+		{Name: "_NS_GET_OWNER_UID", Doc: "of a user namespace; Linux 4.11"},
+		{Name: "_NS_GET_MNTNS_ID", Doc: "of a mount namespace; Linux 6.11"},
+		{Name: "_NS_GET_ID", Doc: "Linux 6.18"},
+	}},
 	{Header: "asm/mman.h", Doc: "What process_madvise(2) can advise to another process", Dec: true, Consts: []constant{
 		{Name: "MADV_WILLNEED", Doc: "read it in"},
 		{Name: "MADV_COLD", Doc: "reclaim it first; Linux 5.10"},
@@ -227,6 +238,12 @@ var structs = []cstruct{
 		Size:   "NSFS_FILE_HANDLE_SIZE_VER0",
 		Doc:    "the data of a FILEID_NSFS handle; Linux 6.18",
 		Fields: []field{{C: "ns_id", Go: "NSID"}, {C: "ns_type", Go: "NSType"}, {C: "ns_inum", Go: "NSInum"}},
+	},
+	{
+		Go: "nsIDReq", C: "struct ns_id_req", Header: "linux/nsfs.h",
+		Size:   "NS_ID_REQ_SIZE_VER0",
+		Doc:    "the argument of listns(2); Linux 6.19",
+		Fields: []field{{C: "size"}, {C: "ns_id", Go: "NSID"}, {C: "ns_type", Go: "NSType"}},
 	},
 	{
 		Go: "mntIDReq", C: "struct mnt_id_req", Header: "linux/mount.h",
@@ -309,7 +326,7 @@ var taken = []group{
 		{Name: "SYS_STATX"},
 		{Name: "SYS_WAITID"},
 	}},
-	{Header: "linux/capability.h", Consts: []constant{{Name: "CAP_DAC_READ_SEARCH"}, {Name: "LINUX_CAPABILITY_VERSION_3", Expr: "_LINUX_CAPABILITY_VERSION_3"}}},
+	{Header: "linux/capability.h", Consts: []constant{{Name: "CAP_DAC_READ_SEARCH"}, {Name: "CAP_SYS_ADMIN"}, {Name: "LINUX_CAPABILITY_VERSION_3", Expr: "_LINUX_CAPABILITY_VERSION_3"}}},
 	{Header: "linux/close_range.h", Consts: []constant{{Name: "CLOSE_RANGE_UNSHARE"}}},
 	{Header: "linux/fcntl.h", Consts: []constant{{Name: "AT_STATX_DONT_SYNC"}}},
 	{Header: "linux/magic.h", Consts: []constant{
