@@ -12,28 +12,6 @@ import (
 	"testing"
 )
 
-var namespaceNames = map[NamespaceKind]string{
-	CgroupNamespace: "cgroup", IPCNamespace: "ipc", MntNamespace: "mnt", NetNamespace: "net", PIDNamespace: "pid",
-	PIDForChildrenNamespace: "pid_for_children", TimeNamespace: "time", TimeForChildrenNamespace: "time_for_children",
-	UserNamespace: "user", UTSNamespace: "uts",
-}
-
-func TestNamespaceKind(t *testing.T) {
-	if len(namespaceNames) != 10 {
-		t.Errorf("%d kinds", len(namespaceNames))
-	}
-	for kind, name := range namespaceNames {
-		if kind.String() != name {
-			t.Errorf("%s: %q", name, kind)
-		}
-	}
-	for _, kind := range []NamespaceKind{0, CgroupNamespace - 1, UTSNamespace + 1, _PIDFD_GET_INFO & (1<<32 - 1)} {
-		if kind.String() != "" {
-			t.Errorf("%#x: %q", uint32(kind), kind)
-		}
-	}
-}
-
 // namespaced returns a pidfd of a process with namespaces of its own, where that can be had.
 func namespaced(t *testing.T) (p *PidFD, pid int) {
 	t.Helper()

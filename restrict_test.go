@@ -68,6 +68,9 @@ type scene struct {
 	null          *os.File
 	program       string // which execve refuses last of all
 
+	uts       *os.File // the namespace of this process
+	utsHandle FileHandle
+
 	cgroup   *os.File // nil where no cgroup2 is mounted
 	cgroupID CgroupID
 
@@ -108,6 +111,11 @@ func newScene(t *testing.T) *scene {
 			s.cgroupID, _ = CgroupIDOf(int(s.cgroup.Fd()))
 			break
 		}
+	}
+	if f, err := os.Open("/proc/self/ns/uts"); err == nil {
+		t.Cleanup(func() { f.Close() })
+		s.uts = f
+		s.utsHandle, _ = namespaceHandle(int(f.Fd()))
 	}
 	cmd := sleeper(t)
 	s.process, s.child = cmd.Process, openPidFD(t, cmd.Process.Pid)
@@ -292,6 +300,16 @@ func onCgroup2(f func(s *scene) error) preparation {
 	}
 }
 
+// onNamespace is for what borrows a namespace. What tells that it is one has been learnt before.
+func onNamespace(f func(s *scene) error) preparation {
+	return func(t *testing.T, s *scene) func() error {
+		if _, err := NamespaceKindOf(int(s.uts.Fd())); errors.Is(err, errors.ErrUnsupported) && !is64bit && olderThan(t, "6.3") {
+			t.Skip(err)
+		}
+		return func() error { return f(s) }
+	}
+}
+
 // starts is StartListenFDs, with a program that execve refuses if argv0 is empty. Either way no
 // process is left.
 func starts(argv0 string) preparation {
@@ -423,6 +441,32 @@ var operations = []operation{
 	{name: "OpenCgroup", needs: FeatureCgroupID, root: true, takes: true, refused: []refusal{
 		{calls: "fstatfs"}, {calls: "open_by_handle_at"},
 	}, prepare: onCgroup2(func(s *scene) error { return closed(OpenCgroup(int(s.cgroup.Fd()), s.cgroupID)) })},
+	{name: "NamespaceIDOf", needs: FeatureNamespaceHandle, relies: []ability{newIoctls}, does: true, refused: []refusal{
+		{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}, {calls: "name_to_handle_at", eperm: works, enosys: works},
+		{calls: "name_to_handle_at ioctl"},
+	}, prepare: onNamespace(func(s *scene) error { return second(NamespaceIDOf(int(s.uts.Fd()))) })},
+	{name: "NamespaceIDOf, the first time", needs: FeatureNamespaceHandle, relies: []ability{newIoctls}, takes: true, does: true, refused: []refusal{
+		{calls: "pidfd_open", eperm: works, enosys: works}, {calls: "ioctl", eperm: works, enosys: works}, {calls: "pidfd_open openat"},
+	}, prepare: func(t *testing.T, s *scene) func() error {
+		nsfsDev.Store(0)
+		return func() error { return second(NamespaceIDOf(int(s.uts.Fd()))) }
+	}},
+	{name: "NamespaceKindOf", relies: []ability{newIoctls}, does: true, refused: []refusal{{calls: "ioctl"}, {calls: "statx fstat"}}, prepare: onNamespace(func(s *scene) error {
+		return second(NamespaceKindOf(int(s.uts.Fd())))
+	})},
+	{name: "OpenOwningUserNamespace", relies: []ability{newIoctls}, takes: true, does: true, refused: []refusal{{calls: "ioctl"}}, prepare: func(t *testing.T, s *scene) func() error {
+		do := onNamespace(func(s *scene) error { return closed(OpenOwningUserNamespace(int(s.uts.Fd()))) })(t, s)
+		if errors.Is(do(), syscall.EPERM) {
+			t.Skip("the user namespace that owns it is out of scope")
+		}
+		return do
+	}},
+	{name: "OpenNamespace", needs: FeatureNamespaceHandle, takes: true, refused: []refusal{
+		{calls: "open_by_handle_at"}, {calls: "name_to_handle_at", eperm: works, enosys: works}, {calls: "name_to_handle_at ioctl"},
+	}, prepare: onNamespace(func(s *scene) error { return closed(OpenNamespace(s.utsHandle)) })},
+	{name: "Namespaces", needs: FeatureNamespaces, does: true, refused: []refusal{{calls: "listns"}}, do: func(s *scene) error {
+		return second(Namespaces(UTSNamespace))
+	}},
 
 	{name: "OpenPidFD", takes: true, refused: []refusal{{calls: "pidfd_open"}}, do: func(s *scene) error {
 		return closed(OpenPidFD(s.process.Pid, 0))
@@ -727,7 +771,7 @@ func init() {
 	calls := map[Feature]string{
 		FeatureFileHandle: "name_to_handle_at", FeatureOpenByHandle: "open_by_handle_at", FeatureHandleFID: "name_to_handle_at",
 		FeatureFileSystemID: "ioctl", FeatureMountIDUnique: "name_to_handle_at", FeatureHandleConnectable: "name_to_handle_at",
-		FeatureNamespaceHandle: "open_by_handle_at", FeaturePidFD: "pidfd_open", FeatureWait: "waitid", FeatureGetFD: "pidfd_getfd",
+		FeatureNamespaceHandle: "open_by_handle_at", FeatureNamespaceByID: "open_by_handle_at", FeatureNamespaces: "listns", FeaturePidFD: "pidfd_open", FeatureWait: "waitid", FeatureGetFD: "pidfd_getfd",
 		FeatureSetns: "setns", FeatureMrelease: "process_mrelease", FeaturePeerPidFD: "getsockopt", FeaturePassPidFD: "setsockopt",
 		FeatureThread: "pidfd_open", FeatureSendSignal: "pidfd_send_signal", FeatureSignalTo: "pidfd_send_signal", FeaturePidFDID: byInode, FeatureNamespace: "ioctl",
 		FeatureInfo: "ioctl", FeatureOpenByID: "open_by_handle_at", FeatureXattr: "fgetxattr",
@@ -741,6 +785,8 @@ func init() {
 			o.takes, o.relies = false, []ability{fileHandles}
 		case FeatureOpenByHandle, FeatureSetns, FeatureXattr:
 			o.root = true
+		case FeatureNamespaces:
+			o.takes, o.does = false, true
 		case FeatureFileSystemID, FeaturePeerPidFD, FeaturePassPidFD:
 			o.does = true
 		}
@@ -753,7 +799,7 @@ func init() {
 var callNumbers = map[string]int{
 	"capget": unix.SYS_CAPGET, "clock_gettime": _SYS_CLOCK_GETTIME64, "close_range": unix.SYS_CLOSE_RANGE, "direct_getsockopt": unix.SYS_GETSOCKOPT, "epoll_create1": syscall.SYS_EPOLL_CREATE1,
 	"epoll_ctl": syscall.SYS_EPOLL_CTL, "execve": syscall.SYS_EXECVE, "fcntl": fcntlNumber(), "fgetxattr": unix.SYS_FGETXATTR,
-	"flistxattr": unix.SYS_FLISTXATTR, "fremovexattr": unix.SYS_FREMOVEXATTR, "fsetxattr": unix.SYS_FSETXATTR, "ioctl": unix.SYS_IOCTL,
+	"flistxattr": unix.SYS_FLISTXATTR, "fremovexattr": unix.SYS_FREMOVEXATTR, "fsetxattr": unix.SYS_FSETXATTR, "ioctl": unix.SYS_IOCTL, "listns": _SYS_LISTNS,
 	"mq_getsetattr": syscall.SYS_MQ_GETSETATTR, "listmount": unix.SYS_LISTMOUNT, "name_to_handle_at": unix.SYS_NAME_TO_HANDLE_AT, "open_by_handle_at": unix.SYS_OPEN_BY_HANDLE_AT,
 	"openat": syscall.SYS_OPENAT, "pidfd_getfd": unix.SYS_PIDFD_GETFD, "pidfd_open": unix.SYS_PIDFD_OPEN, "pidfd_send_signal": unix.SYS_PIDFD_SEND_SIGNAL,
 	"pipe2": syscall.SYS_PIPE2, "readlinkat": syscall.SYS_READLINKAT, "ppoll": _SYS_PPOLL_TIME64, "ppoll_time32": unix.SYS_PPOLL, "process_madvise": unix.SYS_PROCESS_MADVISE, "process_mrelease": unix.SYS_PROCESS_MRELEASE,
@@ -1160,6 +1206,7 @@ func TestRestrictFromStart(t *testing.T) {
 				"NameToHandleAt":      func() error { _, _, err := NameToHandleAt(AT_FDCWD, "/", 0); return err },
 				"OpenByHandleAt":      func() error { return closed(OpenByHandleAt(AT_FDCWD, PidFDHandle(1), 0)) },
 				"OpenMount":           func() error { return closed(OpenMount(1 << 31)) },
+				"OpenNamespace":       func() error { return closed(OpenNamespace(NamespaceHandle(1, 0, 0))) },
 				"FileRefAt":           func() error { return second(FileRefAt(AT_FDCWD, "/", 0)) },
 			} {
 				t.Run(name, func(t *testing.T) { matches(t, do(), want...) })
