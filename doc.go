@@ -13,6 +13,8 @@
 //     boot. [OpenPidFD] and [PidFD.ID] give it, [OpenPidFDByID] finds the process. A
 //     [ProcessRef] is one for storing. Kernels before Linux 6.9 have no such IDs: for them there is a
 //     second best, [PidFD.RefOrSecondBest].
+//   - For a namespace, a [NamespaceID], or the [FileHandle] that holds it: [NamespaceIDOf] gives it,
+//     [OpenNamespace] opens the namespace, [Namespaces] lists them.
 //   - For passed sockets, $LISTEN_PIDFDID: the pidfd ID of the process they are
 //     meant for. [ListenFDs] takes them, [ExecListenFDs] and [StartListenFDs] pass them on. [Notify]
 //     tells the service manager how things are.

@@ -351,7 +351,7 @@ func openNamespaceError(h FileHandle, alone bool, errno syscall.Errno) error {
 	case syscall.ESTALE:
 		if alone && !opensByIDAlone() {
 			id, _, _, _ := h.Namespace()
-			return refused(syscall.EOPNOTSUPP, "namespace "+id.String()+" cannot be opened by its ID alone: that takes Linux 6.19, or its type and its inode number").as(errors.ErrUnsupported)
+			return refused(syscall.EOPNOTSUPP, "to open namespace "+id.String()+" by its ID alone, without its type and inode number, needs Linux 6.19").as(errors.ErrUnsupported)
 		}
 		if !seesAllNamespaces() {
 			return refused(syscall.ESTALE, "open_by_handle_at "+h.String()+": there is no such namespace, or it is out of sight")

@@ -268,6 +268,48 @@ func TestNSHeld(t *testing.T) {
 	}
 }
 
+// A namespace that is mounted is found on any kernel, and what lies on top of a mount is not opened.
+func TestNSMounted(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root")
+	}
+	cmd := strange(t, syscall.CLONE_NEWNET, "sleep", "100")
+	inode := linkOf(t, cmd.Process.Pid, "net")
+	dir := t.TempDir()
+	point, covered := dir+"/a net\\\n", dir+"/covered"
+	for _, name := range []string{point, covered} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mount(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid), name, "", syscall.MS_BIND, ""); err != nil {
+			t.Skip(err)
+		}
+		t.Cleanup(func() { syscall.Unmount(name, syscall.MNT_DETACH) })
+	}
+	if err := syscall.Mount("/dev/null", covered, "", syscall.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(covered, syscall.MNT_DETACH) })
+	cmd.Process.Kill()
+	cmd.Wait()
+	var list []namespaceInfo
+	succeeds(t, sysfdCommand("ns", "-json"), &list)
+	if n := find(list, "net", inode); n == nil || *n.Processes != 0 || n.PID != 0 || n.Mount != point {
+		t.Errorf("%+v", n)
+	}
+	out, errs, code := status(t, sysfdCommand("ns", "-kind", "net"))
+	if code != 0 || !strings.Contains(out, dir+"/a net\\?\n") {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
+	var own syscall.Stat_t
+	if err := syscall.Stat("/proc/self/ns/net", &own); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := openMounted(covered, uint64(own.Dev)); f != nil || err != nil {
+		t.Errorf("%v, %v", f, err)
+	}
+}
+
 // A process out of reach is told of, and one that ends meanwhile is not an error.
 func TestNSUnprivileged(t *testing.T) {
 	if os.Geteuid() != 0 {

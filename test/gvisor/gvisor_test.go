@@ -300,7 +300,7 @@ func onlyFailures(out string) string {
 // missingInAll is what each release lacks, as the command calls it.
 var missingInAll = []string{
 	"handle of a file", "opening a file by its handle", "handle that only compares", "UUID of a file system", "unique ID of a mount",
-	"handle that leads to a path", "handle of a namespace", "advice about memory of a process", "freeing memory of a killed process",
+	"handle that leads to a path", "handle of a namespace", "opening a namespace by its ID", "list of namespaces", "advice about memory of a process", "freeing memory of a killed process",
 	"pidfd of a socket's peer", "pidfd of a message's sender", "pidfd ID", "namespace of a process", "facts about a process",
 	"opening a process by its ID", "exit status of what is not a child", "attributes of a process", "activation by $LISTEN_PIDFDID",
 }
