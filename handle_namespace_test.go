@@ -368,6 +368,60 @@ func TestNamespaceKindOf(t *testing.T) {
 	}
 }
 
+// Before Linux 4.9 or 4.11, and for 32-bit programs before 6.3.
+func TestNamespaceIoctlMissing(t *testing.T) {
+	reliesOn(t, seccompFilters)
+	keepsDescriptors(t)
+	f := openOwn(t, UserNamespace)
+	if _, err := proveNsfs(int(f.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	underFilter(t, func() error { return refuse(map[int]syscall.Errno{unix.SYS_IOCTL: syscall.ENOTTY}) }, func() {
+		for name, borrow := range borrowers {
+			if name != "NamespaceIDOf" {
+				matches(t, borrow(int(f.Fd())), syscall.ENOTTY, errors.ErrUnsupported)
+			}
+		}
+	})
+}
+
+// Where there are neither pidfds nor a true /proc, nothing is learnt from what is in its place.
+func TestNamespaceOtherProc(t *testing.T) {
+	needsRoot(t)
+	if !again(t, func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS} }) {
+		return
+	}
+	privately(t)
+	f := openOwn(t, UTSNamespace)
+	if err := syscall.Mount("tmpfs", "/proc", "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Unmount("/proc", syscall.MNT_DETACH)
+	for _, there := range []bool{false, true} {
+		if there {
+			if err := errors.Join(os.MkdirAll("/proc/thread-self/ns", 0o755), os.WriteFile("/proc/thread-self/ns/mnt", nil, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		underFilter(t, func() error { return refuse(map[int]syscall.Errno{unix.SYS_PIDFD_OPEN: syscall.ENOSYS}) }, func() {
+			before := descriptorNumbers()
+			for _, borrow := range borrowers {
+				nsfsDev.Store(0)
+				matches(t, borrow(int(f.Fd())), errors.ErrUnsupported)
+			}
+			if after := descriptorNumbers(); !slices.Equal(before, after) {
+				t.Errorf("descriptors before: %d, after: %d", before, after)
+			}
+		})
+	}
+	if err := syscall.Unmount("/proc", syscall.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := proveNsfs(int(f.Fd())); err != nil {
+		t.Error(err)
+	}
+}
+
 // sameNamespace checks a file that was opened.
 func sameNamespace(t *testing.T, f *os.File, path string) {
 	t.Helper()
