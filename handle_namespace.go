@@ -133,7 +133,8 @@ func NamespaceHandle(id NamespaceID, typ, inode uint32) (h FileHandle) {
 // It does not wait, whatever fd is.
 //
 // Errors: EINVAL if fd is not a namespace. EBADF if it is not open. One that matches
-// [errors.ErrUnsupported] where the kernel is too old.
+// [errors.ErrUnsupported] where the kernel is too old; also if before Linux 6.11 there is no /proc, without
+// which it is not known whether fd is a namespace.
 func NamespaceIDOf(fd int) (NamespaceID, error) {
 	if _, err := proveNsfs(fd); err != nil {
 		return 0, err

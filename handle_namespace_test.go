@@ -291,6 +291,7 @@ var borrowers = map[string]func(fd int) error{
 
 // What is no namespace is told so, and is neither waited for nor sent an ioctl.
 func TestNotANamespace(t *testing.T) {
+	reliesOn(t, nsfsFiles)
 	keepsDescriptors(t)
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -370,7 +371,7 @@ func TestNamespaceKindOf(t *testing.T) {
 
 // Before Linux 4.9 or 4.11, and for 32-bit programs before 6.3.
 func TestNamespaceIoctlMissing(t *testing.T) {
-	reliesOn(t, seccompFilters)
+	reliesOn(t, seccompFilters, nsfsFiles)
 	keepsDescriptors(t)
 	f := openOwn(t, UserNamespace)
 	if _, err := proveNsfs(int(f.Fd())); err != nil {
@@ -387,6 +388,7 @@ func TestNamespaceIoctlMissing(t *testing.T) {
 
 // Where there are neither pidfds nor a true /proc, nothing is learnt from what is in its place.
 func TestNamespaceOtherProc(t *testing.T) {
+	reliesOn(t, nsfsFiles)
 	needsRoot(t)
 	if !again(t, func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS} }) {
 		return
@@ -512,7 +514,7 @@ func TestOpenOwningUserNamespace(t *testing.T) {
 
 // What a filter accepts without doing it opens nothing, and closes nothing.
 func TestNamespacePretended(t *testing.T) {
-	reliesOn(t, seccompFilters)
+	reliesOn(t, seccompFilters, nsfsFiles)
 	keepsDescriptors(t)
 	f := openOwn(t, UTSNamespace)
 	if _, err := NamespaceIDOf(int(f.Fd())); err != nil && !errors.Is(err, errors.ErrUnsupported) { // learns nsfs

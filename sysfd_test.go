@@ -54,6 +54,7 @@ const (
 	messageQueues  ability = "POSIX message queues"
 	statmounting   ability = "statmount(2)"
 	newIoctls      ability = "ioctls that it does not know itself"
+	nsfsFiles      ability = "files of all kinds of namespaces, on nsfs"
 	withoutProc    ability = "a way to do without /proc"
 	runsItself     ability = "a way to execute /proc/self/exe"
 )
@@ -93,7 +94,7 @@ var environments = map[string]environment{
 			FeatureNamespaceHandle, FeatureNamespaceByID, FeatureNamespaces, FeatureSendSignal, FeaturePidFD, FeatureWait, FeatureGetFD, FeatureSetns, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD,
 			FeaturePassPidFD, FeatureThread, FeatureSignalTo, FeaturePidFDID, FeatureNamespace, FeatureInfo, FeatureOpenByID, FeatureExitStatus, FeatureXattr},
 		open:    []Feature{FeatureCgroupID},
-		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, clones, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls},
+		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, clones, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls, nsfsFiles},
 	},
 }
 
