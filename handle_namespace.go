@@ -289,8 +289,8 @@ func namespaceFile(fd int, kind NamespaceKind, inode uint64) *os.File {
 // (fs/nsfs.c, nsfs_fh_to_dentry).
 //
 // Errors: ESTALE if there is no such namespace, or it is out of sight. From a caller who sees all of them
-// it matches [os.ErrNotExist]: nothing uses the namespace any more, though a socket of it can be
-// left that would bring it back (ioctl SIOCGSKNS). EINVAL if h is not the handle of a namespace. One that
+// it matches [os.ErrNotExist]: nothing uses the namespace any more, though since Linux 6.19 sockets of it can be
+// left, one of which could bring it back (ioctl SIOCGSKNS). EINVAL if h is not the handle of a namespace. One that
 // matches [errors.ErrUnsupported] where the kernel is too old, or too old for the ID alone.
 func OpenNamespace(h FileHandle) (*os.File, error) {
 	id, typ, inode, ok := h.Namespace()

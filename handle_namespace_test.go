@@ -921,3 +921,83 @@ func TestOwnNamespaceOfThread(t *testing.T) {
 		}
 	})
 }
+
+// A namespace that sockets alone are left of is not there (since Linux 6.19), until one of them brings it
+// back. The list goes on behind it.
+func TestNamespaceOfSockets(t *testing.T) {
+	needs(t, FeatureNamespaceHandle)
+	reliesOn(t, namespaces)
+	needsRoot(t)
+	keepsDescriptors(t)
+	var files [3]*os.File
+	var handles [3]FileHandle
+	socket := -1
+	onThrowawayThread(func() {
+		for i := range files {
+			if err := syscall.Unshare(syscall.CLONE_NEWNET); err != nil {
+				t.Error(err)
+				return
+			}
+			fd, err := openOwnNamespace(NetNamespace)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			files[i] = os.NewFile(uintptr(fd), "namespace")
+			if handles[i], err = namespaceHandle(fd); err != nil {
+				t.Error(err)
+			}
+			if i == 1 {
+				socket, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	defer syscall.Close(socket)
+	defer files[0].Close()
+	defer files[2].Close()
+	files[1].Close()
+	// The threads that were in it are not gone at once.
+	var err error
+	rounds := 200
+	if isMissing(t, FeatureNamespaces) {
+		rounds = 1
+	}
+	for range rounds {
+		var f *os.File
+		if f, err = OpenNamespace(handles[1]); err != nil {
+			break
+		}
+		f.Close()
+		time.Sleep(10 * time.Millisecond)
+	}
+	if isMissing(t, FeatureNamespaces) {
+		if err != nil {
+			t.Error(err)
+		}
+	} else {
+		matches(t, err, syscall.ESTALE, os.ErrNotExist)
+		ids, err := Namespaces(NetNamespace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, h := range handles {
+			if id, _, _, _ := h.Namespace(); slices.Contains(ids, id) != (i != 1) {
+				t.Errorf("the %d. of %d is listed: %v", i, len(handles), i == 1)
+			}
+		}
+	}
+	const siocgskns = 0x894c
+	back, errno := nsIoctl(socket, siocgskns)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	defer syscall.Close(back)
+	if f, err := OpenNamespace(handles[1]); err != nil {
+		t.Error(err)
+	} else {
+		f.Close()
+	}
+}
