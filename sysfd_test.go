@@ -413,11 +413,11 @@ func supervise(calls map[int]uint32) (passed <-chan int, err error) {
 	}
 	n := make(chan int, 1)
 	go func() {
-		defer syscall.Close(listener)
 		const notifRecv, notifSend, flagContinue = 0xc0502100, 0xc0182101, 1
 		for count := 0; ; count++ {
 			revents, errno := pollFor(listener, time.Minute)
 			if errno != 0 || revents&unix.POLLIN == 0 {
+				syscall.Close(listener) // first, for the caller counts descriptors
 				n <- count
 				return
 			}
