@@ -405,31 +405,22 @@ func printable(text string) string {
 // mounts adds the namespaces that are mounted somewhere in the mount namespace of this process, as
 // ip-netns(8) does it.
 func (s *survey) mounts() error {
-	var own syscall.Stat_t
-	if err := syscall.Stat("/proc/self/ns/mnt", &own); err != nil {
-		return err
-	}
-	text, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(string(text)) {
-		// ID, parent, device, root, point, options, any number of optional fields, "-", type
-		fields := strings.Fields(line)
-		i := slices.Index(fields, "-")
-		if i < 6 || i+1 >= len(fields) || fields[i+1] != "nsfs" {
+	for m, err := range sysfd.Mounts(0) {
+		if err != nil {
+			return err
+		}
+		if m.Type != "nsfs" {
 			continue
 		}
-		point := unescape(fields[4])
-		f, err := openMounted(point, uint64(own.Dev))
-		if f == nil || err != nil {
+		f, err := m.Open()
+		if err != nil {
 			continue // another mount lies on top, or it is out of reach
 		}
 		kind, err := sysfd.NamespaceKindOf(int(f.Fd()))
 		if err == nil {
 			var n *namespaceInfo
 			if n, err = s.add(f, kind); err == nil && n.Mount == "" {
-				n.Mount = point
+				n.Mount = m.Point
 			}
 		}
 		f.Close()
@@ -438,35 +429,4 @@ func (s *survey) mounts() error {
 		}
 	}
 	return nil
-}
-
-// openMounted opens what is at path if it is on the device, and nothing else: it could be anything.
-func openMounted(path string, device uint64) (*os.File, error) {
-	const O_PATH = 0x200000
-	place, err := os.OpenFile(path, O_PATH|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer place.Close()
-	var st unix.Statx_t
-	if err := unix.Statx(int(place.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil || unix.Mkdev(st.Dev_major, st.Dev_minor) != device {
-		return nil, err
-	}
-	return os.Open("/proc/self/fd/" + strconv.Itoa(int(place.Fd())))
-}
-
-// unescape undoes what mountinfo does to some characters: a backslash and three octal digits.
-func unescape(text string) string {
-	var b strings.Builder
-	for i := 0; i < len(text); i++ {
-		if text[i] == '\\' && i+4 <= len(text) {
-			if c, err := strconv.ParseUint(text[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(c))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(text[i])
-	}
-	return b.String()
 }
