@@ -289,6 +289,7 @@ func TestFileRefGenerationZero(t *testing.T) {
 
 // XFS has two encodings of a file and opens both.
 func TestFileHandleXFS(t *testing.T) {
+	needs(t, FeatureFileSystemID)
 	needsRoot(t)
 	keepsDescriptors(t)
 	dir := mountImage(t, "xfs")
