@@ -127,7 +127,8 @@ func (f Feature) Since() string {
 //
 // Errors: one that matches [errors.ErrUnsupported] if the kernel lacks it, or was
 // built without it. EPERM, or another that matches [os.ErrPermission], if this process may
-// not use it. EINVAL if there is no such feature. Any other leaves it open: EMFILE, for example;
+// not use it; for FeatureOpenByHandle in a user namespace it can be either, since directories alone open
+// there, of mounts that belong to it. EINVAL if there is no such feature. Any other leaves it open: EMFILE, for example;
 // ENODATA for FeatureExitStatus before Linux 6.19, where it takes a process that has ended to
 // see it, and for FeatureFileSystemID and FeatureCgroupID if there is no file system to try it
 // on in the places where there commonly is one.
@@ -222,7 +223,7 @@ func probeOpenByHandle() error {
 
 func probeCgroupID() error {
 	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		_, err := CgroupIDAt(AT_FDCWD, dir, AT_SYMLINK_FOLLOW)
+		_, _, err := CgroupIDAt(AT_FDCWD, dir, AT_SYMLINK_FOLLOW)
 		if !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
 			return err
 		}

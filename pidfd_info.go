@@ -86,7 +86,7 @@ func (i PidFDInfo) Credentials() (c Credentials, ok bool) {
 }
 
 // CgroupID returns the ID of the process's cgroup on cgroup2, as [CgroupIDAt] does for
-// a path; of a process that was reaped, that of its last one. A process can be moved to
+// a path; [CgroupPath] returns the path. Of a process that was reaped it is that of its last one. A process can be moved to
 // another cgroup at any time. [PIDFD_INFO_CGROUPID].
 func (i PidFDInfo) CgroupID() (id CgroupID, ok bool) {
 	return CgroupID(i.k.CgroupID), i.has(PIDFD_INFO_CGROUPID)

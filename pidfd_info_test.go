@@ -259,7 +259,7 @@ func TestPidFDInfoCgroupID(t *testing.T) {
 	needs(t, FeatureInfo)
 	keepsDescriptors(t)
 	pid := sleeper(t).Process.Pid
-	want, err := CgroupIDAt(AT_FDCWD, cgroupDir(t, pid), 0)
+	want, _, err := CgroupIDAt(AT_FDCWD, cgroupDir(t, pid), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

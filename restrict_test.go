@@ -108,7 +108,7 @@ func newScene(t *testing.T) *scene {
 		}
 		if m.Type == "cgroup2" {
 			s.cgroup = open(m.Point)
-			s.cgroupID, _ = CgroupIDOf(int(s.cgroup.Fd()))
+			s.cgroupID, _, _ = CgroupIDOf(int(s.cgroup.Fd()))
 			break
 		}
 	}
@@ -437,10 +437,57 @@ var operations = []operation{
 	}, do: func(s *scene) error { return closed(s.ref.Open(0, 0)) }},
 	{name: "CgroupIDAt", needs: FeatureCgroupID, takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "fstatfs"}, {calls: "name_to_handle_at"},
-	}, prepare: onCgroup2(func(s *scene) error { return second(CgroupIDAt(AT_FDCWD, s.cgroup.Name(), 0)) })},
+	}, prepare: onCgroup2(func(s *scene) error { return third(CgroupIDAt(AT_FDCWD, s.cgroup.Name(), 0)) })},
 	{name: "OpenCgroup", needs: FeatureCgroupID, root: true, takes: true, refused: []refusal{
 		{calls: "fstatfs"}, {calls: "open_by_handle_at"},
 	}, prepare: onCgroup2(func(s *scene) error { return closed(OpenCgroup(int(s.cgroup.Fd()), s.cgroupID)) })},
+	{name: "CgroupPath", needs: FeatureCgroupID, root: true, takes: true, refused: []refusal{
+		{calls: "fstatfs"}, {calls: "open_by_handle_at"}, {calls: "name_to_handle_at"}, {calls: "statx"}, {calls: "openat"},
+		{calls: "readlinkat", eperm: works, enosys: works},
+	}, prepare: func(t *testing.T, s *scene) func() error {
+		if s.cgroup == nil {
+			lacks(t, "cgroup2")
+		}
+		name, id := "/sysfd-test-restrict-"+strconv.Itoa(os.Getpid()), s.cgroupID
+		if err := os.Mkdir(s.cgroup.Name()+name, 0o755); err != nil { // without privileges it comes to nothing with any
+			name = "/"
+		} else {
+			t.Cleanup(func() { removeCgroup(t, s.cgroup.Name()+name) })
+			if id, _, err = CgroupIDAt(int(s.cgroup.Fd()), "."+name, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return func() error {
+			path, err := CgroupPath(int(s.cgroup.Fd()), id)
+			if err == nil && path != name {
+				return fmt.Errorf("%q, want %q", path, name)
+			}
+			return err
+		}
+	}},
+	{name: "CgroupIDOf on cgroup v1", needs: FeatureCgroupID, root: true, takes: true, refused: []refusal{
+		{calls: "openat"}, {calls: "fstatfs"}, {calls: "name_to_handle_at"}, {calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"},
+	}, prepare: func(t *testing.T, s *scene) func() error {
+		reliesOn(t, mounting)
+		dir, hierarchy := t.TempDir(), CgroupHierarchy("name=sysfd-restrict")
+		if err := syscall.Mount("none", dir, "cgroup", 0, "none,"+string(hierarchy)); errors.Is(err, syscall.EPERM) {
+			return func() error { return err }
+		} else if err != nil {
+			lacks(t, "cgroup v1: "+err.Error())
+		}
+		t.Cleanup(func() {
+			syscall.Unmount(dir, syscall.MNT_DETACH)
+			endHierarchy(t, dir, string(hierarchy))
+		})
+		root := openDir(t, dir)
+		return func() error {
+			_, is, err := CgroupIDOf(int(root.Fd()))
+			if err == nil && is != hierarchy {
+				return fmt.Errorf("%q, want %q", is, hierarchy)
+			}
+			return err
+		}
+	}},
 	{name: "NamespaceIDOf", needs: FeatureNamespaceHandle, relies: []ability{newIoctls}, does: true, refused: []refusal{
 		{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}, {calls: "name_to_handle_at", eperm: works, enosys: works},
 		{calls: "name_to_handle_at ioctl"},
@@ -1303,6 +1350,7 @@ func TestRestrictKill(t *testing.T) {
 
 // noProc are the operations that take /proc, and what they say without it.
 var noProc = map[string][]error{
+	"CgroupIDOf on cgroup v1":             {errors.ErrUnsupported},
 	"PathOf":                              {errors.ErrUnsupported},
 	"OpenMount":                           {errors.ErrUnsupported},
 	"OpenFileSystem":                      {errors.ErrUnsupported},

@@ -561,6 +561,21 @@ func makeDevice(major, minor uint32) uint64 { return unix.Mkdev(major, minor) }
 // takeDevice is the reverse of makeDevice.
 func takeDevice(device uint64) (major, minor uint32) { return unix.Major(device), unix.Minor(device) }
 
+// isMountRoot reports whether the directory at path is the root directory of the mount that it is on.
+// Before Linux 5.8 known is false. It does not ask a server.
+func isMountRoot(dirfd int, path string) (is, known bool, errno syscall.Errno) {
+	if errno := check32(dirfd); errno != 0 {
+		return false, false, errno
+	}
+	var buf statx
+	var room [64]byte
+	p, errno := cPath(room[:], path)
+	if errno == 0 {
+		errno = callStatx(dirfd, p, unix.AT_STATX_DONT_SYNC, 0, &buf)
+	}
+	return buf.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, buf.AttributesMask&unix.STATX_ATTR_MOUNT_ROOT != 0, errno
+}
+
 func (s *statx) inode() inode {
 	return inode{
 		dev: unix.Mkdev(s.DevMajor, s.DevMinor), ino: s.Ino,

@@ -274,21 +274,24 @@ type statmount struct {
 
 // statx is struct statx, what statx(2) writes; Linux 4.11: <linux/stat.h>.
 type statx struct {
-	_         structs.HostLayout
-	Mask      uint32
-	_         [12]byte
-	Nlink     uint32
-	_         [8]byte
-	Mode      uint16
-	_         [2]byte
-	Ino       uint64
-	_         [88]byte
-	RdevMajor uint32
-	RdevMinor uint32
-	DevMajor  uint32
-	DevMinor  uint32
-	MntID     uint64
-	_         [104]byte
+	_              structs.HostLayout
+	Mask           uint32
+	_              [4]byte
+	Attributes     uint64
+	Nlink          uint32
+	_              [8]byte
+	Mode           uint16
+	_              [2]byte
+	Ino            uint64
+	_              [16]byte
+	AttributesMask uint64
+	_              [64]byte
+	RdevMajor      uint32
+	RdevMinor      uint32
+	DevMajor       uint32
+	DevMinor       uint32
+	MntID          uint64
+	_              [104]byte
 }
 
 // fsuuid2 is struct fsuuid2, the argument of FS_IOC_GETFSUUID; Linux 6.9: <linux/fs.h>.
@@ -394,9 +397,11 @@ func _() {
 	_ = x[unsafe.Offsetof(statmount{}.SBSource)-124]
 	_ = x[unsafe.Sizeof(statx{})-256]
 	_ = x[unsafe.Offsetof(statx{}.Mask)-0]
+	_ = x[unsafe.Offsetof(statx{}.Attributes)-8]
 	_ = x[unsafe.Offsetof(statx{}.Nlink)-16]
 	_ = x[unsafe.Offsetof(statx{}.Mode)-28]
 	_ = x[unsafe.Offsetof(statx{}.Ino)-32]
+	_ = x[unsafe.Offsetof(statx{}.AttributesMask)-56]
 	_ = x[unsafe.Offsetof(statx{}.RdevMajor)-128]
 	_ = x[unsafe.Offsetof(statx{}.RdevMinor)-132]
 	_ = x[unsafe.Offsetof(statx{}.DevMajor)-136]

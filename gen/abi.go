@@ -265,7 +265,7 @@ var structs = []cstruct{
 		Go: "statx", C: "struct statx", Header: "linux/stat.h", XSys: "Statx_t",
 		Doc: "what statx(2) writes; Linux 4.11",
 		Fields: []field{
-			{C: "stx_mask", Go: "Mask"}, {C: "stx_nlink", Go: "Nlink"}, {C: "stx_mode", Go: "Mode"}, {C: "stx_ino", Go: "Ino"}, {C: "stx_rdev_major", Go: "RdevMajor"}, {C: "stx_rdev_minor", Go: "RdevMinor"},
+			{C: "stx_mask", Go: "Mask"}, {C: "stx_attributes", Go: "Attributes"}, {C: "stx_nlink", Go: "Nlink"}, {C: "stx_mode", Go: "Mode"}, {C: "stx_ino", Go: "Ino"}, {C: "stx_attributes_mask", Go: "AttributesMask"}, {C: "stx_rdev_major", Go: "RdevMajor"}, {C: "stx_rdev_minor", Go: "RdevMinor"},
 			{C: "stx_dev_major", Go: "DevMajor"}, {C: "stx_dev_minor", Go: "DevMinor"},
 			{C: "stx_mnt_id", Go: "MntID"},
 		},
@@ -333,6 +333,7 @@ var taken = []group{
 		{Name: "ANON_INODE_FS_MAGIC"},
 		{Name: "BTRFS_SUPER_MAGIC"},
 		{Name: "CGROUP2_SUPER_MAGIC"},
+		{Name: "CGROUP_SUPER_MAGIC"},
 		{Name: "EXT4_SUPER_MAGIC"},
 		{Name: "NSFS_MAGIC"},
 		{Name: "OVERLAYFS_SUPER_MAGIC"},
@@ -343,7 +344,7 @@ var taken = []group{
 	}},
 	{Header: "linux/mount.h", Consts: []constant{{Name: "MNT_ID_REQ_SIZE_VER0"}, {Name: "MOUNT_ATTR_RDONLY"}}},
 	{Header: "linux/prctl.h", Consts: []constant{{Name: "PR_SET_CHILD_SUBREAPER"}, {Name: "PR_SET_PDEATHSIG"}}},
-	{Header: "linux/stat.h", Consts: []constant{{Name: "STATX_INO"}, {Name: "STATX_MNT_ID"}, {Name: "STATX_MNT_ID_UNIQUE"}, {Name: "STATX_NLINK"}, {Name: "STATX_TYPE"}}},
+	{Header: "linux/stat.h", Consts: []constant{{Name: "STATX_ATTR_MOUNT_ROOT"}, {Name: "STATX_INO"}, {Name: "STATX_MNT_ID"}, {Name: "STATX_MNT_ID_UNIQUE"}, {Name: "STATX_NLINK"}, {Name: "STATX_TYPE"}}},
 	{Header: "linux/time.h", Consts: []constant{{Name: "CLOCK_MONOTONIC"}}},
 	{Header: "linux/wait.h", Consts: []constant{{Name: "P_ALL"}, {Name: "P_PID"}, {Name: "P_PIDFD"}}},
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -192,48 +193,83 @@ func opener(name, mountPath string) (func(flags int) (*os.File, error), error) {
 }
 
 func cgroup(c *call) error {
-	mountPath := c.String("mount", "", "the `PATH` where cgroup2 is mounted; normally it is found")
+	mountPath := c.String("mount", "", "the `PATH` where the cgroups of the ID are mounted; normally that of cgroup2 is found")
 	if err := c.parse(); err != nil {
 		return err
 	}
 	if c.NArg() != 1 {
 		return usageError("one ID or PATH is needed")
 	}
-	id, isPath, err := cgroupArg(c.Arg(0))
+	id, hierarchy, isPath, err := cgroupArg(c.Arg(0))
 	if err != nil {
 		return err
 	}
 	if isPath {
-		fmt.Fprintln(c.out, id)
+		if hierarchy == sysfd.Cgroup2 {
+			fmt.Fprintln(c.out, id)
+		} else {
+			fmt.Fprintf(c.out, "%d\t%s\n", id, hierarchy)
+		}
 		return nil
 	}
-	root, err := openCgroup2(*mountPath)
+	path, err := cgroupPath(*mountPath, id)
 	if err != nil {
 		return err
 	}
-	defer root.Close()
-	f, err := sysfd.OpenCgroup(int(root.Fd()), id)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return c.printPath(f)
+	fmt.Fprintln(c.out, path)
+	return nil
 }
 
-// cgroupArg returns the ID of the cgroup that ID|PATH stands for.
-func cgroupArg(arg string) (id sysfd.CgroupID, isPath bool, err error) {
+// cgroupPath returns the path of a cgroup, with that of the mount.
+func cgroupPath(mountPath string, id sysfd.CgroupID) (string, error) {
+	dir, err := openCgroup2(mountPath)
+	if err != nil {
+		return "", err
+	}
+	defer dir.Close()
+	here, hierarchy, err := sysfd.CgroupIDOf(int(dir.Fd()))
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", dir.Name(), err)
+	}
+	path, err := hierarchy.CgroupPath(int(dir.Fd()), id)
+	switch {
+	case errors.Is(err, syscall.EPERM):
+		return "", fmt.Errorf("to find a cgroup by its ID takes CAP_DAC_READ_SEARCH: %w", err)
+	case errors.Is(err, syscall.ESTALE) && errors.Is(err, os.ErrNotExist):
+		return "", fmt.Errorf("no cgroup has the ID %d on %s: %w", id, dir.Name(), err)
+	case errors.Is(err, syscall.ENOTDIR):
+		return "", fmt.Errorf("the ID %d is that of a file on %s, not of a cgroup: %w", id, dir.Name(), err)
+	case errors.Is(err, syscall.EREMOTE):
+		return "", fmt.Errorf("%w (%s)", err, dir.Name())
+	case err != nil:
+		return "", err
+	}
+	below, err := hierarchy.CgroupPath(int(dir.Fd()), here)
+	if err != nil {
+		return "", err
+	}
+	// Its end is a path below the mount if it has no symbolic link in it.
+	point, err := filepath.EvalSymlinks(dir.Name())
+	if err == nil {
+		point, err = filepath.Abs(point)
+	}
+	return filepath.Join(strings.TrimSuffix(point, strings.TrimSuffix(below, "/")), path), err
+}
+
+// cgroupArg returns the ID of the cgroup that ID|PATH stands for, and of a path the hierarchy.
+func cgroupArg(arg string) (id sysfd.CgroupID, hierarchy sysfd.CgroupHierarchy, isPath bool, err error) {
 	n, err := strconv.ParseUint(arg, 10, 64)
 	if errors.Is(err, strconv.ErrRange) {
-		return 0, false, usageError(arg + " is no ID: these have 64 bits")
+		return 0, "", false, usageError(arg + " is no ID: these have 64 bits")
 	}
 	if err != nil {
-		id, err = sysfd.CgroupIDAt(sysfd.AT_FDCWD, arg, sysfd.AT_SYMLINK_FOLLOW)
-		return id, true, err
+		id, hierarchy, err = sysfd.CgroupIDAt(sysfd.AT_FDCWD, arg, sysfd.AT_SYMLINK_FOLLOW)
+		return id, hierarchy, true, err
 	}
-	return sysfd.CgroupID(n), false, nil
+	return sysfd.CgroupID(n), "", false, nil
 }
 
-// openCgroup2 opens the mount of cgroup2 at path, or finds it if path is empty.
+// openCgroup2 opens the mount of cgroups at path, or finds that of cgroup2 if path is empty.
 func openCgroup2(path string) (root *os.File, err error) {
 	if path == "" {
 		if path, err = cgroup2Mount(); err != nil {

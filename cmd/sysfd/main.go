@@ -76,7 +76,7 @@ func commands() []command {
 			"Print the handle of files, a name that stays theirs when they are moved, the ID of the mount, and the path.", handle},
 		{"open", "[-mount PATH] [-search DIR] HANDLE|REF [-- PROGRAM [ARGUMENT]...]",
 			"Print the path that the file with this handle (or with what handle -ref printed) has now, or run PROGRAM with the file as its descriptor 3; {} in an ARGUMENT is replaced by /dev/fd/3. It takes root. The kernel learns the path of a file when somebody looks it up by name: after a mount it knows none but those of directories, and -search finds it. On tmpfs names are good until the unmount; overlayfs, as the root of a container, has handles with the mount option nfs_export=on alone, and no REF.", open},
-		{"cgroup", "[-mount PATH] ID|PATH", "Print the ID of the cgroup with this path, or the path of the one with this ID, which takes root. A PATH of digits is written ./123.", cgroup},
+		{"cgroup", "[-mount PATH] ID|PATH", "Print the ID of the cgroup with this path, or the path of the one with this ID, which takes root. IDs are those of cgroup2; with a PATH on cgroup v1 the hierarchy is printed too, in which the ID means something, and to find that one again takes -mount. A PATH of digits is written ./123.", cgroup},
 		{"id", "[-ref] PID|REF|self ...", "Print the pidfd ID of processes: a number that, unlike the PID, is not used again.", id},
 		{"info", "[-json] PID|REF|self ...", "Print what the kernel knows about processes at the moment; users, groups and cgroups of a process can change. A REF is what id -ref prints, or PID:ID, the first part of that. It never stands for another process with the same PID, unless it is the second best.", info},
 		{"wait", "[-timeout TIME] [-any] [-exited|-reaped] PID|REF ...",

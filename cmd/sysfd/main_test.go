@@ -299,28 +299,114 @@ func TestOpenPathUnknown(t *testing.T) {
 }
 
 func TestCgroup(t *testing.T) {
-	dir := t.TempDir()
-	_, errs, code := status(t, sysfdCommand("cgroup", dir))
-	if code != 1 || !strings.Contains(errs, strconv.Quote(dir)+" is not on a cgroup2 file system") {
-		t.Errorf("status %d, %q", code, errs)
-	}
-	if err := syscall.Mount("none", dir, "cgroup2", 0, ""); err != nil {
-		if os.Getenv("CI") != "" {
+	mount := func(fsType, options string) string {
+		t.Helper()
+		dir := filepath.Join(t.TempDir(), fsType)
+		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		t.Skip(err)
+		if err := syscall.Mount("none", dir, fsType, 0, options); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatal(err)
+			}
+			t.Skip(err)
+		}
+		t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+		return dir
 	}
-	defer syscall.Unmount(dir, syscall.MNT_DETACH)
-	out, errs, code := status(t, sysfdCommand("cgroup", dir))
-	if code != 0 {
-		t.Fatalf("status %d, %q, %q", code, out, errs)
+	group := func(dir string, parts ...string) string {
+		t.Helper()
+		dir = filepath.Join(append([]string{dir}, parts...)...)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.Remove(dir) })
+		return dir
 	}
-	path, errs, code := status(t, sysfdCommand("cgroup", "-mount", dir, strings.TrimSpace(out)))
-	if code != 0 || path != dir+"\n" {
-		t.Errorf("status %d, %q, %q", code, path, errs)
+	fails := func(want string, words ...string) {
+		t.Helper()
+		out, errs, code := status(t, sysfdCommand(append([]string{"cgroup"}, words...)...))
+		if code != 1 || out != "" || !strings.Contains(errs, want) {
+			t.Errorf("%q: status %d, %q, %q", words, code, out, errs)
+		}
 	}
-	_, errs, code = status(t, sysfdCommand("cgroup", "-mount", dir, "18446744073709551615"))
-	if code != 1 || !strings.Contains(errs, "stale") {
+	said := func(words ...string) string {
+		t.Helper()
+		out, errs, code := status(t, sysfdCommand(append([]string{"cgroup"}, words...)...))
+		if code != 0 || errs != "" || !strings.HasSuffix(out, "\n") {
+			t.Errorf("%q: status %d, %q, %q", words, code, out, errs)
+		}
+		return strings.TrimSuffix(out, "\n")
+	}
+	other := t.TempDir()
+	fails(strconv.Quote(other)+" is not on a cgroup file system", other)
+
+	dir := mount("cgroup2", "")
+	top := group(dir, fmt.Sprintf("sysfd-command-%d", os.Getpid()))
+	inside, beside := group(top, "in side"), group(top, "beside")
+	for _, path := range []string{dir, top, inside} {
+		id := said(path)
+		// The mount is found by any directory on it, under any name.
+		link := filepath.Join(other, "link")
+		os.Remove(link)
+		if err := os.Symlink(top, link); err != nil {
+			t.Fatal(err)
+		}
+		for _, on := range []string{dir, dir + "/", top, beside, link} {
+			if is := said("-mount", on, id); is != path {
+				t.Errorf("%s on %s: %s, want %s", id, on, is, path)
+			}
+		}
+	}
+	fails("no cgroup has the ID 18446744073709551615", "-mount", dir, "18446744073709551615")
+	fails(other+": ", "-mount", other, "1")
+	file, _, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, filepath.Join(top, "cgroup.procs"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fails("is that of a file", "-mount", dir, file.String())
+
+	// A part of the hierarchy.
+	part := filepath.Join(other, "part")
+	if err := os.Mkdir(part, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount(inside, part, "", syscall.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Unmount(part, syscall.MNT_DETACH)
+	if is := said("-mount", part, said(inside)); is != part {
+		t.Errorf("%s", is)
+	}
+	fails("is there, but outside of what the mount shows", "-mount", part, said(beside))
+
+	// Version 1, where the hierarchy is told and IDs are its own.
+	name := fmt.Sprintf("name=sysfd-command-%d", os.Getpid())
+	v1 := mount("cgroup", "none,"+name)
+	defer func() { // the kernel forgets the hierarchy at an unmount, but not while it buries the last of its cgroups
+		for range 30 {
+			os.Remove(filepath.Join(v1, "old"))
+			syscall.Unmount(v1, syscall.MNT_DETACH)
+			for range 100 {
+				if text, err := os.ReadFile("/proc/self/cgroup"); err != nil || !strings.Contains(string(text), ":"+name+":") {
+					return
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			syscall.Mount("none", v1, "cgroup", 0, "none,"+name)
+		}
+		t.Error(name + " stays")
+	}()
+	old := group(v1, "old")
+	id, hierarchy, _ := strings.Cut(said(old), "\t")
+	if hierarchy != name {
+		t.Errorf("%q", hierarchy)
+	}
+	if is := said("-mount", v1, id); is != old {
+		t.Errorf("%s", is)
+	}
+	_, errs, code := status(t, sysfdCommand("kill", "-cgroup", old))
+	if code != 1 || !strings.Contains(errs, "is on cgroup v1 ("+name+")") {
 		t.Errorf("status %d, %q", code, errs)
 	}
 }

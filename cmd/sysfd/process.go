@@ -352,7 +352,10 @@ func (c *call) killCgroup(mountPath string) error {
 	if c.NArg() != 1 {
 		return usageError("one ID or PATH of a cgroup is needed")
 	}
-	id, _, err := cgroupArg(c.Arg(0))
+	id, hierarchy, _, err := cgroupArg(c.Arg(0))
+	if err == nil && hierarchy != sysfd.Cgroup2 {
+		err = fmt.Errorf("%s is on cgroup v1 (%s), which has no way to kill a cgroup", c.Arg(0), hierarchy)
+	}
 	if err != nil {
 		return err
 	}

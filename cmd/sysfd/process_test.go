@@ -395,7 +395,7 @@ func TestKillCgroup(t *testing.T) {
 		}
 		arg := dir
 		if byID {
-			id, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, dir, 0)
+			id, _, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, dir, 0)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -21,8 +21,12 @@ func openCgroup(path string) (*cgroup, error) {
 		return nil, err
 	}
 	g := &cgroup{dir: dir}
-	if g.id, err = sysfd.CgroupIDOf(int(dir.Fd())); err == nil {
+	var hierarchy sysfd.CgroupHierarchy
+	if g.id, hierarchy, err = sysfd.CgroupIDOf(int(dir.Fd())); err == nil {
 		err = cgroupsAreTold()
+	}
+	if err == nil && hierarchy != sysfd.Cgroup2 {
+		err = errors.New(path + " is on cgroup v1, and the kernel tells the cgroup of a caller on cgroup2")
 	}
 	if err != nil {
 		dir.Close()

@@ -809,11 +809,31 @@ func (p *place) mountAt(dir, what string, flags uintptr) {
 	p.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 }
 
+// In a hierarchy of cgroup v1 the ID of a caller's cgroup means something else.
+func TestCgroupV1(t *testing.T) {
+	test := tester{t}
+	if os.Geteuid() != 0 {
+		test.lacks("root")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("none", dir, "cgroup", 0, "none,name=sysfd-varlink"); err != nil {
+		test.lacks("to mount cgroup v1: " + err.Error())
+	}
+	defer syscall.Unmount(dir, syscall.MNT_DETACH)
+	g, err := openCgroup(dir)
+	if err == nil {
+		g.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "cgroup v1") {
+		t.Error(err)
+	}
+}
+
 func (p *place) path(name string) string { return filepath.Join(p.mount, p.top, name) }
 
 func (p *place) id(name string) sysfd.CgroupID {
 	p.Helper()
-	id, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, p.path(name), 0)
+	id, _, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, p.path(name), 0)
 	p.must(err)
 	return id
 }
@@ -1112,7 +1132,7 @@ func TestCannotStart(t *testing.T) {
 		{tt.file(datagram), "", 1, "fd-name, which was passed, is not a Unix stream socket"},
 		{tt.file(tcp.(*net.TCPListener)), "", 1, "not a Unix stream socket"},
 		{null, "", 1, "not a Unix stream socket"},
-		{stream, "-cgroup /dev", 1, "not on a cgroup2"},
+		{stream, "-cgroup /dev", 1, "not on a cgroup file system"},
 		{stream, "-cgroup /missing", 1, "/missing"},
 		{stream, "-wrong", 2, "usage"},
 		{stream, "-uid root", 2, "usage"},

@@ -395,7 +395,7 @@ func TestCgroupID(t *testing.T) {
 	}
 
 	// The kernel gives the lower half again when the counter has gone round.
-	removed, err := sysfd.CgroupIDAt(int(root.Fd()), last, 0)
+	removed, _, err := sysfd.CgroupIDAt(int(root.Fd()), last, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -479,7 +479,7 @@ func makeCgroup(t *testing.T, name string) (id sysfd.CgroupID) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	id, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, path, 0)
+	id, _, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
