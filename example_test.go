@@ -26,6 +26,30 @@ func ExampleStartProcess() {
 	// Output: exit status 3 <nil>
 }
 
+// The cgroup of a process, by the ID that the kernel has for it. It takes root and Linux 6.13.
+func ExampleCgroupPath() {
+	root, err := os.Open("/sys/fs/cgroup")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer root.Close()
+	p, err := sysfd.OpenPidFD(os.Getpid(), 0)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close()
+	info, err := p.Info(sysfd.PIDFD_INFO_CGROUPID)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if id, ok := info.CgroupID(); ok {
+		fmt.Println(sysfd.CgroupPath(int(root.Fd()), id)) // such as /user.slice/user-1000.slice/session-1.scope <nil>
+	}
+}
+
 func ExamplePidFD_Stop() {
 	p, err := sysfd.StartProcess("/bin/sh", []string{"sh", "-c", "exec sleep 1000"}, nil)
 	if err != nil {
