@@ -259,7 +259,6 @@ func TestCgroupPath(t *testing.T) {
 
 		// Longer than a page, for which the kernel has no name, and longer than a path may be.
 		long, at := strings.Repeat("long", 60), root
-		path, below = filepath.Join(root.Name(), top), "/"+top
 		for depth := range 18 {
 			if err := syscall.Mkdirat(int(at.Fd()), long, 0o755); err != nil {
 				t.Fatal(err)

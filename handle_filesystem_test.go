@@ -391,12 +391,13 @@ func TestFileSystemInChroot(t *testing.T) {
 				ways(t)
 				if fsType != "btrfs" {
 					var st syscall.Stat_t
-					f, err := OpenFileSystemOn(DeviceID(st.Dev))
+					_, err := OpenFileSystemOn(DeviceID(st.Dev))
 					matches(t, err, syscall.ENODEV)
 					if err := syscall.Stat("/", &st); err != nil {
 						t.Error(err)
 					}
-					if f, err = OpenFileSystemOn(DeviceID(st.Dev)); err != nil {
+					f, err := OpenFileSystemOn(DeviceID(st.Dev))
+					if err != nil {
 						t.Error(err)
 					} else {
 						f.Close()

@@ -279,25 +279,6 @@ func openCgroup2(path string) (root *os.File, err error) {
 	return os.Open(path)
 }
 
-// printPath prints where a file is now.
-func (c *call) printPath(f *os.File) error {
-	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
-	if err != nil {
-		return err
-	}
-	// Until someone has looked the file up by name, the kernel may know no name of
-	// a file that was opened by handle, and then says "/".
-	is, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if there, err := os.Lstat(path); err != nil || !os.SameFile(is, there) {
-		return errors.New("the file is there, but the kernel does not know its path: it gives " + strconv.Quote(path))
-	}
-	fmt.Fprintln(c.out, path)
-	return nil
-}
-
 // cgroup2Mount returns one of the places where cgroup2 is by custom.
 func cgroup2Mount() (string, error) {
 	for _, path := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {

@@ -84,7 +84,7 @@ func sameSystem(f *os.File, is os.FileInfo) func(path string, info os.FileInfo) 
 	device := func(i os.FileInfo) uint64 { return uint64(i.Sys().(*syscall.Stat_t).Dev) }
 	onBtrfs := func(fd int) bool {
 		var system unix.Statfs_t
-		return unix.Fstatfs(fd, &system) == nil && system.Type == unix.BTRFS_SUPER_MAGIC
+		return unix.Fstatfs(fd, &system) == nil && uint32(system.Type) == unix.BTRFS_SUPER_MAGIC
 	}
 	if !onBtrfs(int(f.Fd())) {
 		return func(_ string, info os.FileInfo) bool { return device(info) == device(is) }
