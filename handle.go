@@ -139,6 +139,28 @@ func (h *FileHandle) UnmarshalBinary(data []byte) error {
 	return err
 }
 
+// DecodeFileHandle reads a struct file_handle from the beginning of b, as the records of
+// fanotify(7) have it: the number of bytes and the type, 32 bits each in the byte order of the
+// machine, and the bytes. It returns what is behind it.
+//
+// Errors: EINVAL if b ends before it does, or if it says that it has more than [MAX_HANDLE_SZ] bytes.
+func DecodeFileHandle(b []byte) (h FileHandle, rest []byte, err error) {
+	const head = 8
+	if len(b) < head {
+		return FileHandle{}, nil, refused(syscall.EINVAL, strconv.Itoa(len(b))+" bytes are too few for a struct file_handle")
+	}
+	n, rest := native32(b), b[head:]
+	switch {
+	case n > MAX_HANDLE_SZ:
+		return FileHandle{}, nil, refused(syscall.EINVAL, "a struct file_handle of "+strconv.FormatUint(uint64(n), 10)+" bytes: "+strconv.Itoa(MAX_HANDLE_SZ)+" is the limit")
+	case int(n) > len(rest):
+		return FileHandle{}, nil, refused(syscall.EINVAL, "a struct file_handle of "+strconv.FormatUint(uint64(n), 10)+" bytes, and just "+strconv.Itoa(len(rest))+" are there")
+	}
+	h.h.HandleBytes, h.h.HandleType = n, int32(native32(b[4:]))
+	copy(h.h.FHandle[:], rest[:n])
+	return h, rest[n:], nil
+}
+
 // KernfsID returns the 64 bits in a handle of type [FILEID_KERNFS], and false if h
 // is not one of these: a cgroup ID on cgroup2, a [PidFDID] on pidfs, the number of
 // an inode elsewhere. On a 32-bit kernel it is more than fstat(2) tells.

@@ -93,6 +93,13 @@ func putNsfs(b []byte, n nsfsFileHandle) {
 	copy(b, unsafe.Slice((*byte)(unsafe.Pointer(&n)), unsafe.Sizeof(n)))
 }
 
+// fanotify reads a struct from the beginning of an event or of a record in one, which must be
+// long enough.
+func fanotify[T fanotifyMetadata | fanotifyInfo | fanotifyFID | fanotifyPidFD | fanotifyError | fanotifyRange](b []byte) (v T) {
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v)), b)
+	return v
+}
+
 // putNative64 is the reverse of native64.
 func putNative64(b []byte, n uint64) {
 	copy(b, unsafe.Slice((*byte)(unsafe.Pointer(&n)), 8))

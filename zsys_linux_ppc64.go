@@ -187,6 +187,50 @@ const (
 	_LSMT_ROOT = 0xffffffffffffffff // the root directory of the caller, or that of another mount namespace; Linux 6.8
 )
 
+// What the mask of a fanotify(7) event has: <linux/fanotify.h>.
+const (
+	FAN_ACCESS         = 0x1        // a file was read
+	FAN_MODIFY         = 0x2        // a file was written
+	FAN_ATTRIB         = 0x4        // metadata was changed; Linux 5.1
+	FAN_CLOSE_WRITE    = 0x8        // a file that was open for writing was closed
+	FAN_CLOSE_NOWRITE  = 0x10       // another file or a directory was closed
+	FAN_OPEN           = 0x20       // a file or directory was opened
+	FAN_MOVED_FROM     = 0x40       // a name went from a directory; Linux 5.1
+	FAN_MOVED_TO       = 0x80       // a name came to a directory by a rename; Linux 5.1
+	FAN_CREATE         = 0x100      // Linux 5.1
+	FAN_DELETE         = 0x200      // Linux 5.1
+	FAN_DELETE_SELF    = 0x400      // what has the mark was deleted; Linux 5.1
+	FAN_MOVE_SELF      = 0x800      // what has the mark was moved; Linux 5.1
+	FAN_OPEN_EXEC      = 0x1000     // a file was opened to be executed; Linux 5.0
+	FAN_Q_OVERFLOW     = 0x4000     // events were lost
+	FAN_FS_ERROR       = 0x8000     // the file system has found an error in itself; Linux 5.16
+	FAN_OPEN_PERM      = 0x10000    // a file is to be opened, and waits for an answer
+	FAN_ACCESS_PERM    = 0x20000    // the same for reading
+	FAN_OPEN_EXEC_PERM = 0x40000    // the same for execution; Linux 5.0
+	FAN_PRE_ACCESS     = 0x100000   // the same for a range of a file; Linux 6.14
+	FAN_MNT_ATTACH     = 0x1000000  // a mount came to a mount namespace; Linux 6.15
+	FAN_MNT_DETACH     = 0x2000000  // a mount went from it; Linux 6.15
+	FAN_RENAME         = 0x10000000 // a name became another one; Linux 5.17
+	FAN_ONDIR          = 0x40000000 // it was a directory
+)
+
+// Parts of a fanotify(7) event: <linux/fanotify.h>.
+const (
+	_FANOTIFY_METADATA_VERSION         = 3
+	_FAN_EVENT_INFO_TYPE_FID           = 1  // the file; Linux 5.1
+	_FAN_EVENT_INFO_TYPE_DFID_NAME     = 2  // a name in a directory; Linux 5.9
+	_FAN_EVENT_INFO_TYPE_DFID          = 3  // a directory; Linux 5.9
+	_FAN_EVENT_INFO_TYPE_PIDFD         = 4  // Linux 5.15
+	_FAN_EVENT_INFO_TYPE_ERROR         = 5  // Linux 5.16
+	_FAN_EVENT_INFO_TYPE_RANGE         = 6  // Linux 6.14
+	_FAN_EVENT_INFO_TYPE_MNT           = 7  // Linux 6.15
+	_FAN_EVENT_INFO_TYPE_OLD_DFID_NAME = 10 // the name that was; Linux 5.17
+	_FAN_EVENT_INFO_TYPE_NEW_DFID_NAME = 12 // the name that is; Linux 5.17
+	_FAN_NOFD                          = -1 // the event has no file
+	_FAN_NOPIDFD                       = -1 // the process was reaped or is out of sight; an errno with FAN_REPORT_FD_ERROR, Linux 6.13
+	_FAN_EPIDFD                        = -2 // anything else; the same
+)
+
 // fileHandle is struct file_handle, with room for the largest handle: the kernel's include/linux/fs.h.
 type fileHandle struct {
 	_           structs.HostLayout
@@ -313,6 +357,56 @@ type btrfsFSInfo struct {
 	_            [944]byte
 }
 
+// fanotifyMetadata is struct fanotify_event_metadata, the head of an event: <linux/fanotify.h>.
+type fanotifyMetadata struct {
+	_           structs.HostLayout
+	EventLen    uint32
+	Vers        uint8
+	_           [1]byte
+	MetadataLen uint16
+	Mask        uint64
+	FD          int32
+	PID         int32
+}
+
+// fanotifyInfo is struct fanotify_event_info_header, the head of a record in an event: <linux/fanotify.h>.
+type fanotifyInfo struct {
+	_    structs.HostLayout
+	Type uint8
+	_    [1]byte
+	Len  uint16
+}
+
+// fanotifyFID is struct fanotify_event_info_fid, what a struct file_handle follows; Linux 5.1: <linux/fanotify.h>.
+type fanotifyFID struct {
+	_    structs.HostLayout
+	_    [4]byte
+	FSID [2]int32
+}
+
+// fanotifyPidFD is struct fanotify_event_info_pidfd, Linux 5.15: <linux/fanotify.h>.
+type fanotifyPidFD struct {
+	_     structs.HostLayout
+	_     [4]byte
+	PidFD int32
+}
+
+// fanotifyError is struct fanotify_event_info_error, Linux 5.16: <linux/fanotify.h>.
+type fanotifyError struct {
+	_     structs.HostLayout
+	_     [4]byte
+	Error int32
+	Count uint32
+}
+
+// fanotifyRange is struct fanotify_event_info_range, Linux 6.14: <linux/fanotify.h>.
+type fanotifyRange struct {
+	_      structs.HostLayout
+	_      [8]byte
+	Offset uint64
+	Count  uint64
+}
+
 // siginfo is siginfo_t, what waitid(2) writes: <asm/siginfo.h>.
 type siginfo struct {
 	_      structs.HostLayout
@@ -414,6 +508,26 @@ func _() {
 	_ = x[unsafe.Offsetof(btrfsFSInfo{}.FSID)-16]
 	_ = x[unsafe.Offsetof(btrfsFSInfo{}.Flags)-48]
 	_ = x[unsafe.Offsetof(btrfsFSInfo{}.MetadataUUID)-64]
+	_ = x[unsafe.Sizeof(fanotifyMetadata{})-24]
+	_ = x[unsafe.Offsetof(fanotifyMetadata{}.EventLen)-0]
+	_ = x[unsafe.Offsetof(fanotifyMetadata{}.Vers)-4]
+	_ = x[unsafe.Offsetof(fanotifyMetadata{}.MetadataLen)-6]
+	_ = x[unsafe.Offsetof(fanotifyMetadata{}.Mask)-8]
+	_ = x[unsafe.Offsetof(fanotifyMetadata{}.FD)-16]
+	_ = x[unsafe.Offsetof(fanotifyMetadata{}.PID)-20]
+	_ = x[unsafe.Sizeof(fanotifyInfo{})-4]
+	_ = x[unsafe.Offsetof(fanotifyInfo{}.Type)-0]
+	_ = x[unsafe.Offsetof(fanotifyInfo{}.Len)-2]
+	_ = x[unsafe.Sizeof(fanotifyFID{})-12]
+	_ = x[unsafe.Offsetof(fanotifyFID{}.FSID)-4]
+	_ = x[unsafe.Sizeof(fanotifyPidFD{})-8]
+	_ = x[unsafe.Offsetof(fanotifyPidFD{}.PidFD)-4]
+	_ = x[unsafe.Sizeof(fanotifyError{})-12]
+	_ = x[unsafe.Offsetof(fanotifyError{}.Error)-4]
+	_ = x[unsafe.Offsetof(fanotifyError{}.Count)-8]
+	_ = x[unsafe.Sizeof(fanotifyRange{})-24]
+	_ = x[unsafe.Offsetof(fanotifyRange{}.Offset)-8]
+	_ = x[unsafe.Offsetof(fanotifyRange{}.Count)-16]
 	_ = x[unsafe.Sizeof(siginfo{})-128]
 	_ = x[unsafe.Offsetof(siginfo{}.Signo)-0]
 	_ = x[unsafe.Offsetof(siginfo{}.Code)-8]

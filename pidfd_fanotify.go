@@ -1,0 +1,357 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"bytes"
+	"iter"
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// A FanotifyEvent is an event that was read from a fanotify(7) group, and owns the
+// descriptors that came with it until they are taken; see [TakeFanotifyEvents].
+type FanotifyEvent struct {
+	// Mask is a combination of FAN_*, such as FAN_CREATE|FAN_ONDIR. The kernel merges events of one
+	// process that wait to be read and tell of the same file in the same directory, which have
+	// the same name and the same answer to FAN_ONDIR. Then Mask has what all of them have, and not in
+	// which order and how often. FAN_RENAME merges with nothing else.
+	Mask uint64
+
+	// PID is that of the process that did it, or of its thread with FAN_REPORT_TID, in the pid
+	// namespace of whoever reads. It is 0 if it has none there, and if no process did it.
+	PID int
+
+	fd, pidfd int32 // a negative number says why there is none
+	hasPidFD  bool  // there is a record of it
+	records   []byte
+}
+
+// gone is what fd and pidfd are once they were taken or closed. The kernel writes no such number.
+const gone = -1 << 31
+
+// A FanotifyFile is what a record of an event has about a file.
+type FanotifyFile struct {
+	// FSID is that of the file system; see there for what it is of btrfs.
+	FSID FSID
+
+	// Handle is that of the file or of the directory. It is as [NameToHandleAt] makes it, for the
+	// FileRef of the file for example; with [AT_HANDLE_FID] where the file system
+	// has none to be opened. It is of type FILEID_INVALID if the kernel could make none.
+	Handle FileHandle
+
+	// Name is the name in the directory, "." for the directory itself, nil if Handle is that of the
+	// file. It is a part of the buffer that the events were read into.
+	Name []byte
+}
+
+// TakeFanotifyEvents returns the events in b, which is what one read(2) from a fanotify(7) group
+// has returned. It takes the descriptors that came with them: when the loop goes on to the next event,
+// those that were not taken by [FanotifyEvent.File] and [FanotifyEvent.PidFD] are closed,
+// and when it ends early those of the other events, too. So it must be run, once; a second
+// run has no events. An event is good for its turn of the loop, as b is until the next read.
+//
+//	events, err := sysfd.TakeFanotifyEvents(b[:n])
+//	if err != nil {
+//		return err
+//	}
+//	for e := range events {
+//		if e.Mask&sysfd.FAN_Q_OVERFLOW != 0 {
+//			… // events were lost
+//		}
+//		dir, ok := e.Dir() // of FAN_REPORT_DFID_NAME
+//		p, err := e.PidFD() // of FAN_REPORT_PIDFD
+//		…
+//	}
+//
+// The group is to be made and marked with fanotify_init(2) and fanotify_mark(2), for which there
+// are functions in golang.org/x/sys/unix. Made with FAN_NONBLOCK, its descriptor is one for
+// [os.NewFile], whose Read waits without a thread. Each event in b can hold two descriptors: a
+// buffer of 4096 bytes has up to 170 events.
+//
+// It makes three allocations, however many events there are.
+//
+// Errors: EINVAL if b is not as the kernel writes it, or in a version of the format that is
+// not the known one (3). Then nothing is taken.
+func TakeFanotifyEvents(b []byte) (iter.Seq[*FanotifyEvent], error) {
+	for rest := b; len(rest) > 0; {
+		var e FanotifyEvent
+		var err error
+		if rest, err = e.decode(rest); err != nil {
+			return nil, err
+		}
+	}
+	return func(yield func(*FanotifyEvent) bool) {
+		var e FanotifyEvent
+		defer func() { // also if yield panics
+			e.close()
+			for len(b) > 0 {
+				b, _ = e.decode(b)
+				e.close()
+			}
+		}()
+		for len(b) > 0 {
+			b, _ = e.decode(b)
+			if !yield(&e) {
+				return
+			}
+			e.close()
+		}
+	}, nil
+}
+
+// decode fills e with the first event in b, and returns what is behind it.
+func (e *FanotifyEvent) decode(b []byte) (rest []byte, err error) {
+	const minimum = 24
+	if len(b) < minimum {
+		return nil, notAnEvent(strconv.Itoa(len(b)) + " bytes are too few")
+	}
+	m := fanotify[fanotifyMetadata](b)
+	switch {
+	case m.Vers != _FANOTIFY_METADATA_VERSION:
+		return nil, notAnEvent("version " + strconv.Itoa(int(m.Vers)) + " of the format")
+	case m.EventLen < minimum || uint64(m.EventLen) > uint64(len(b)):
+		return nil, notAnEvent("length " + strconv.FormatUint(uint64(m.EventLen), 10) + " in " + strconv.Itoa(len(b)) + " bytes")
+	case m.MetadataLen < minimum || uint32(m.MetadataLen) > m.EventLen:
+		return nil, notAnEvent("records from " + strconv.Itoa(int(m.MetadataLen)) + " on")
+	}
+	*e = FanotifyEvent{Mask: m.Mask, PID: int(m.PID), fd: m.FD, pidfd: _FAN_NOPIDFD, records: b[m.MetadataLen:m.EventLen]}
+	for r := e.records; len(r) > 0; {
+		typ, record, next, ok := cutRecord(r)
+		if ok {
+			ok = e.check(typ, record)
+		}
+		if !ok {
+			return nil, notAnEvent("a record that is too short")
+		}
+		r = next
+	}
+	return b[m.EventLen:], nil
+}
+
+func notAnEvent(why string) error { return refused(syscall.EINVAL, "not an event of fanotify: "+why) }
+
+// cutRecord returns the first record with its head.
+func cutRecord(b []byte) (typ uint8, record, rest []byte, ok bool) {
+	const head = 4
+	if len(b) < head {
+		return 0, nil, nil, false
+	}
+	h := fanotify[fanotifyInfo](b)
+	if h.Len < head || int(h.Len) > len(b) {
+		return 0, nil, nil, false
+	}
+	return h.Type, b[:h.Len], b[h.Len:], true
+}
+
+// check reports whether a record is as long as its type says, so that methods need not.
+func (e *FanotifyEvent) check(typ uint8, record []byte) bool {
+	switch typ {
+	case _FAN_EVENT_INFO_TYPE_FID, _FAN_EVENT_INFO_TYPE_DFID,
+		_FAN_EVENT_INFO_TYPE_DFID_NAME, _FAN_EVENT_INFO_TYPE_OLD_DFID_NAME, _FAN_EVENT_INFO_TYPE_NEW_DFID_NAME:
+		_, ok := decodeFanotifyFile(typ, record)
+		return ok
+	case _FAN_EVENT_INFO_TYPE_PIDFD:
+		if len(record) < 8 || e.hasPidFD {
+			return false
+		}
+		e.pidfd, e.hasPidFD = fanotify[fanotifyPidFD](record).PidFD, true
+	case _FAN_EVENT_INFO_TYPE_ERROR, _FAN_EVENT_INFO_TYPE_MNT:
+		return len(record) >= 12
+	case _FAN_EVENT_INFO_TYPE_RANGE:
+		return len(record) >= 24
+	}
+	return true
+}
+
+func decodeFanotifyFile(typ uint8, record []byte) (f FanotifyFile, ok bool) {
+	const head = 12
+	if len(record) < head {
+		return f, false
+	}
+	f.FSID = fanotify[fanotifyFID](record).FSID
+	h, rest, err := DecodeFileHandle(record[head:])
+	f.Handle = h
+	if err != nil || typ == _FAN_EVENT_INFO_TYPE_FID || typ == _FAN_EVENT_INFO_TYPE_DFID {
+		return f, err == nil
+	}
+	end := bytes.IndexByte(rest, 0)
+	if end < 0 {
+		return f, false
+	}
+	f.Name = rest[:end:end]
+	return f, true
+}
+
+// close closes what was not taken.
+func (e *FanotifyEvent) close() {
+	for _, fd := range []*int32{&e.fd, &e.pidfd} {
+		if *fd >= 0 {
+			syscall.Close(int(*fd))
+		}
+		*fd = gone
+	}
+}
+
+// Record returns what is behind the head of the first record of a type (FAN_EVENT_INFO_TYPE_*
+// of linux/fanotify.h), and false if the event has none. It is for types of which this package does
+// not know, and is a part of the buffer that the events were read into.
+func (e *FanotifyEvent) Record(typ uint8) ([]byte, bool) {
+	record, ok := e.record(typ)
+	if !ok {
+		return nil, false
+	}
+	return record[4:], true
+}
+
+func (e *FanotifyEvent) record(typ uint8) ([]byte, bool) {
+	for rest := e.records; len(rest) > 0; {
+		is, record, next, ok := cutRecord(rest)
+		if !ok {
+			break
+		}
+		if is == typ {
+			return record, true
+		}
+		rest = next
+	}
+	return nil, false
+}
+
+func (e *FanotifyEvent) file(typ uint8) (FanotifyFile, bool) {
+	record, ok := e.record(typ)
+	if !ok {
+		return FanotifyFile{}, false
+	}
+	return decodeFanotifyFile(typ, record)
+}
+
+// Object returns the file that the event is about. With FAN_CREATE, FAN_DELETE, FAN_MOVED_*
+// and FAN_RENAME it is there if the group was made with FAN_REPORT_TARGET_FID (Linux 5.17), and with
+// other events if it was made with FAN_REPORT_FID (Linux 5.1).
+func (e *FanotifyEvent) Object() (FanotifyFile, bool) { return e.file(_FAN_EVENT_INFO_TYPE_FID) }
+
+// Dir returns the directory that the event happened in, and with FAN_REPORT_NAME the name in
+// it. It is there if the group was made with FAN_REPORT_DIR_FID (Linux 5.9). An event with FAN_RENAME
+// has OldDir and NewDir instead.
+func (e *FanotifyEvent) Dir() (FanotifyFile, bool) {
+	if f, ok := e.file(_FAN_EVENT_INFO_TYPE_DFID_NAME); ok {
+		return f, true
+	}
+	return e.file(_FAN_EVENT_INFO_TYPE_DFID)
+}
+
+// OldDir returns from which directory and name FAN_RENAME (Linux 5.17) went, if that
+// directory is one that has a mark for it.
+func (e *FanotifyEvent) OldDir() (FanotifyFile, bool) {
+	return e.file(_FAN_EVENT_INFO_TYPE_OLD_DFID_NAME)
+}
+
+// NewDir returns to which directory and name FAN_RENAME went, as OldDir does.
+func (e *FanotifyEvent) NewDir() (FanotifyFile, bool) {
+	return e.file(_FAN_EVENT_INFO_TYPE_NEW_DFID_NAME)
+}
+
+// Mount returns the unique ID of the mount that FAN_MNT_ATTACH and FAN_MNT_DETACH (Linux
+// 6.15) are about.
+func (e *FanotifyEvent) Mount() (MountID, bool) {
+	record, ok := e.record(_FAN_EVENT_INFO_TYPE_MNT)
+	if !ok {
+		return 0, false
+	}
+	// In a struct fanotify_event_info_mnt of a 386 kernel there is no padding, in that of an
+	// amd64 kernel there is, whatever program reads it.
+	if len(record) >= 16 {
+		return MountID(native64(record[8:16])), true
+	}
+	return MountID(native64(record[4:12])), true
+}
+
+// FileSystemError returns the error that FAN_FS_ERROR (Linux 5.16) is about, as the file system
+// has named it, and how many there have been since the last such event, which tells of the first.
+func (e *FanotifyEvent) FileSystemError() (errno syscall.Errno, count uint32, ok bool) {
+	record, ok := e.record(_FAN_EVENT_INFO_TYPE_ERROR)
+	if !ok {
+		return 0, 0, false
+	}
+	f := fanotify[fanotifyError](record)
+	return syscall.Errno(f.Error), f.Count, true
+}
+
+// Range returns the part of the file that FAN_PRE_ACCESS (Linux 6.14) is about.
+func (e *FanotifyEvent) Range() (offset, count uint64, ok bool) {
+	record, ok := e.record(_FAN_EVENT_INFO_TYPE_RANGE)
+	if !ok {
+		return 0, 0, false
+	}
+	r := fanotify[fanotifyRange](record)
+	return r.Offset, r.Count, true
+}
+
+// FD returns the number of the descriptor of the file, which remains the event's: it is by this that a
+// struct fanotify_response tells which event it answers. It returns false if there is none, and
+// after File.
+func (e *FanotifyEvent) FD() (int, bool) {
+	if e.fd < 0 {
+		return -1, false
+	}
+	return int(e.fd), true
+}
+
+// File takes the descriptor of the file, and makes it close-on-exec. A group that reports
+// handles has none.
+//
+// Errors: ENODATA if there is none. The one that opening the file has ended with, if the group was made
+// with FAN_REPORT_FD_ERROR (Linux 6.13). [os.ErrClosed] if it was taken, and after the event's turn.
+func (e *FanotifyEvent) File() (*os.File, error) {
+	switch {
+	case e.fd == gone:
+		return nil, os.ErrClosed
+	case e.fd == _FAN_NOFD:
+		return nil, refused(syscall.ENODATA, "the event has no file")
+	case e.fd < 0:
+		return nil, failed("read", "of the file of a fanotify event", syscall.Errno(-e.fd))
+	}
+	if _, errno := fcntl(int(e.fd), syscall.F_SETFD, syscall.FD_CLOEXEC); errno != 0 {
+		return nil, failed("fcntl", "F_SETFD "+fdSubject(int(e.fd)), errno)
+	}
+	f := os.NewFile(uintptr(e.fd), "fanotify event")
+	e.fd = gone
+	return f, nil
+}
+
+// PidFD takes the pidfd of the process that did it. It is there if the group was made
+// with FAN_REPORT_PIDFD (Linux 5.15). The process may have ended since, and may be another program
+// since; it is not its rights, which were those of the moment.
+//
+// Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped before the event
+// was read: PID is that of a process that is gone. EREMOTE if it has no PID in the
+// pid namespace of whoever has read it, so that there is no telling. The one that making the
+// pidfd has ended with, such as EMFILE, if the group was made with FAN_REPORT_FD_ERROR (Linux 6.13),
+// and otherwise EIO, as the kernel does not say. ENODATA if the event has no pidfd, such as FAN_Q_OVERFLOW, which
+// no process did. [os.ErrClosed] if it was taken, and after the event's turn. Those of [NewPidFD].
+func (e *FanotifyEvent) PidFD() (*PidFD, error) {
+	switch errno := syscall.Errno(-e.pidfd); {
+	case e.pidfd == gone:
+		return nil, os.ErrClosed
+	case !e.hasPidFD || e.Mask&FAN_Q_OVERFLOW != 0 && e.pidfd < 0:
+		return nil, refused(syscall.ENODATA, "the event has no pidfd")
+	case e.pidfd >= 0:
+		p, err := NewPidFD(int(e.pidfd))
+		if err == nil {
+			e.pidfd = gone
+		}
+		return p, err
+	case e.PID == 0 && (e.pidfd == _FAN_NOPIDFD || errno == syscall.ESRCH):
+		return nil, refused(syscall.EREMOTE, "the process of the event is not in the pid namespace of this one")
+	case e.pidfd == _FAN_NOPIDFD:
+		return nil, failed("read", "of the pidfd of a fanotify event", syscall.ESRCH).as(os.ErrProcessDone)
+	case e.pidfd == _FAN_EPIDFD:
+		return nil, refused(syscall.EIO, "the kernel could not make a pidfd for the event, and does not say why")
+	case e.PID == 0:
+		return nil, failed("read", "of the pidfd of a fanotify event", errno)
+	default:
+		return nil, orReaped(failed("read", "of the pidfd of a fanotify event", errno))
+	}
+}
