@@ -3,6 +3,7 @@
 package sysfd
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -593,4 +594,71 @@ func TestOpenFileHandleForged(t *testing.T) {
 	matches(t, err, syscall.EINVAL)
 	_, err = OpenFileHandle(99999, h, os.O_RDONLY, 0)
 	matches(t, err, syscall.EBADF)
+}
+
+// structFileHandle is a struct file_handle as the kernel writes it.
+func structFileHandle(n uint32, typ int32, data string) []byte {
+	b := binary.NativeEndian.AppendUint32(nil, n)
+	return append(binary.NativeEndian.AppendUint32(b, uint32(typ)), data...)
+}
+
+func TestDecodeFileHandle(t *testing.T) {
+	long := strings.Repeat("x", MAX_HANDLE_SZ)
+	for _, test := range []struct {
+		n          uint32
+		typ        int32
+		data       string
+		text, rest string
+	}{
+		{0, FILEID_INVALID, "", "ff:", ""},
+		{0, 0, "rest", "", "rest"},
+		{8, FILEID_KERNFS, "\x19\x00\x00\x00\x00\x00\x00\x00", "fe:1900000000000000", ""},
+		{3, -2, "abcrest", "fffffffe:616263", "rest"},
+		{MAX_HANDLE_SZ, 1, long + "r", "1:" + strings.Repeat("78", MAX_HANDLE_SZ), "r"},
+	} {
+		b := structFileHandle(test.n, test.typ, test.data)
+		h, rest, err := DecodeFileHandle(b)
+		if err != nil || h.String() != test.text || string(rest) != test.rest {
+			t.Errorf("%q: %v, %q, %v", b, h, rest, err)
+		}
+		if again, err := NewFileHandle(test.typ, b[8:8+test.n]); err != nil || again != h {
+			t.Errorf("%q: %v is not %v, %v", b, h, again, err) // what lies behind must not be in it
+		}
+		doesNotAllocate(t, func() { DecodeFileHandle(b) })
+	}
+	for _, test := range []struct {
+		b   []byte
+		why string
+	}{
+		{nil, "0 bytes are too few"},
+		{structFileHandle(0, 1, "")[:7], "7 bytes are too few"},
+		{structFileHandle(4, 1, "abc"), "of 4 bytes, and just 3 are there"},
+		{structFileHandle(MAX_HANDLE_SZ, 1, long[1:]), "of 128 bytes, and just 127 are there"},
+		{structFileHandle(MAX_HANDLE_SZ+1, 1, long+"x"), "of 129 bytes: 128 is the limit"},
+		{structFileHandle(1<<31, 1, long), "2147483648"},
+		{structFileHandle(1<<32-1, 1, long), "4294967295"},
+	} {
+		h, rest, err := DecodeFileHandle(test.b)
+		matches(t, err, syscall.EINVAL)
+		if err == nil || !strings.Contains(err.Error(), test.why) || !h.IsZero() || rest != nil {
+			t.Errorf("%q: %v, %q, %v; want %s", test.b, h, rest, err, test.why)
+		}
+	}
+}
+
+func FuzzDecodeFileHandle(f *testing.F) {
+	f.Add(structFileHandle(8, FILEID_KERNFS, "12345678rest"))
+	f.Add(structFileHandle(MAX_HANDLE_SZ+1, 1, strings.Repeat("x", 200)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, rest, err := DecodeFileHandle(b)
+		if err != nil {
+			if !errors.Is(err, syscall.EINVAL) || !h.IsZero() || rest != nil {
+				t.Errorf("%q: %v, %q, %v", b, h, rest, err)
+			}
+			return
+		}
+		if again := append(structFileHandle(uint32(h.Len()), h.Type(), string(h.Bytes())), rest...); string(again) != string(b) {
+			t.Errorf("%q: %q", b, again)
+		}
+	})
 }

@@ -70,35 +70,44 @@ type FanotifyFile struct {
 // [os.NewFile], whose Read waits without a thread. Each event in b can hold two descriptors: a
 // buffer of 4096 bytes has up to 170 events.
 //
-// It makes three allocations, however many events there are.
+// It makes two allocations and the loop two more, however many events there are.
 //
 // Errors: EINVAL if b is not as the kernel writes it, or in a version of the format that is
 // not the known one (3). Then nothing is taken.
 func TakeFanotifyEvents(b []byte) (iter.Seq[*FanotifyEvent], error) {
+	events := &fanotifyEvents{b: b}
 	for rest := b; len(rest) > 0; {
-		var e FanotifyEvent
 		var err error
-		if rest, err = e.decode(rest); err != nil {
+		if rest, err = events.e.decode(rest); err != nil {
 			return nil, err
 		}
 	}
-	return func(yield func(*FanotifyEvent) bool) {
-		var e FanotifyEvent
-		defer func() { // also if yield panics
-			e.close()
-			for len(b) > 0 {
-				b, _ = e.decode(b)
-				e.close()
-			}
-		}()
-		for len(b) > 0 {
-			b, _ = e.decode(b)
-			if !yield(&e) {
-				return
-			}
-			e.close()
+	events.e = FanotifyEvent{fd: gone, pidfd: gone}
+	return events.each, nil
+}
+
+// fanotifyEvents are those that are still to come, and the one whose turn it is.
+type fanotifyEvents struct {
+	b []byte
+	e FanotifyEvent
+}
+
+func (s *fanotifyEvents) next() bool {
+	s.e.close()
+	if len(s.b) == 0 {
+		return false
+	}
+	s.b, _ = s.e.decode(s.b)
+	return true
+}
+
+func (s *fanotifyEvents) each(yield func(*FanotifyEvent) bool) {
+	defer func() { // also if yield panics
+		for s.next() {
 		}
-	}, nil
+	}()
+	for s.next() && yield(&s.e) {
+	}
 }
 
 // decode fills e with the first event in b, and returns what is behind it.

@@ -415,6 +415,9 @@ var operations = []operation{
 	{name: "FileSystemIDOf", needs: FeatureFileSystemID, does: true, refused: []refusal{{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}, {calls: "fstatfs"}, {calls: "ioctl"}}, do: func(s *scene) error {
 		return second(FileSystemIDOf(int(s.dir.Fd())))
 	}},
+	{name: "FSIDOf", does: true, refused: []refusal{{calls: "fstatfs"}}, do: func(s *scene) error {
+		return second(FSIDOf(int(s.dir.Fd())))
+	}},
 	{name: "OpenFileSystem", needs: FeatureFileSystemID, takes: true, refused: []refusal{
 		{calls: "openat"}, {calls: "ioctl", enosys: notFound}, {calls: "fstatfs", enosys: notFound},
 		{calls: "name_to_handle_at", eperm: works, enosys: works}, {calls: "statx name_to_handle_at", eperm: works, enosys: works}, {calls: allCalls, eperm: works, enosys: works},
@@ -541,6 +544,34 @@ var operations = []operation{
 	{name: "TakePidFD", refused: []refusal{{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}}, does: true, prepare: taking(func(fd int) (*PidFD, error) {
 		return TakePidFD(&syscall.SysProcAttr{PidFD: &fd})
 	})},
+	{name: "FanotifyEvent.PidFD", refused: []refusal{{calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"}, {calls: "fcntl"}}, does: true, prepare: taking(func(fd int) (p *PidFD, err error) {
+		events, err := TakeFanotifyEvents(eventText{fd: _FAN_NOFD, records: []string{record(_FAN_EVENT_INFO_TYPE_PIDFD, int32(fd))}}.bytes())
+		if err != nil {
+			return nil, err
+		}
+		for e := range events {
+			if p, err = e.PidFD(); err != nil {
+				e.pidfd = gone // it is not closed, for the next time
+			}
+		}
+		return p, err
+	})},
+	{name: "FanotifyEvent.File", takes: true, refused: []refusal{{calls: "fcntl"}}, does: true, prepare: func(t *testing.T, s *scene) func() error {
+		return func() (err error) {
+			fd, err := openat(int(s.dir.Fd()), ".", syscall.O_DIRECTORY)
+			if err != nil {
+				return err
+			}
+			events, err := TakeFanotifyEvents(eventText{fd: int32(fd)}.bytes())
+			if err != nil {
+				return err
+			}
+			for e := range events {
+				err = closed(e.File())
+			}
+			return err
+		}
+	}},
 	{name: "PidFDIDOf", needs: FeaturePidFDID, does: is64bit, refused: []refusal{{calls: byInode}}, do: func(s *scene) error {
 		return second(PidFDIDOf(s.child.fd))
 	}},
