@@ -1098,7 +1098,7 @@ func TestRestrictSupervised(t *testing.T) {
 	}
 	// Package syscall does not tell the scheduler of these, nor the runtime of its epoll_ctl and
 	// fcntl for os.NewFile.
-	byRuntime := []string{"PidFD.Wait epoll_ctl", "PidFD.File fcntl"}
+	byRuntime := []string{"PidFD.Wait epoll_ctl", "PidFD.File fcntl", "FanotifyEvent.File fcntl"}
 	raw := map[int]bool{}
 	for _, name := range strings.Fields("execve getsockname pipe2 socket socketpair") {
 		answers, _ := answersTo(name, 0) // none where its number is not known

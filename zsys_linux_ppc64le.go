@@ -227,8 +227,8 @@ const (
 	_FAN_EVENT_INFO_TYPE_OLD_DFID_NAME = 10 // the name that was; Linux 5.17
 	_FAN_EVENT_INFO_TYPE_NEW_DFID_NAME = 12 // the name that is; Linux 5.17
 	_FAN_NOFD                          = -1 // the event has no file
-	_FAN_NOPIDFD                       = -1 // the process was reaped or is out of sight; an errno with FAN_REPORT_FD_ERROR, Linux 6.13
-	_FAN_EPIDFD                        = -2 // anything else; the same
+	_FAN_NOPIDFD                       = -1 // the process was reaped or is out of sight; Linux 5.15
+	_FAN_EPIDFD                        = -2 // there is none for another reason; Linux 5.15
 )
 
 // fileHandle is struct file_handle, with room for the largest handle: the kernel's include/linux/fs.h.

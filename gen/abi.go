@@ -248,8 +248,8 @@ var groups = []group{
 		{Name: "_FAN_EVENT_INFO_TYPE_OLD_DFID_NAME", Doc: "the name that was; Linux 5.17"},
 		{Name: "_FAN_EVENT_INFO_TYPE_NEW_DFID_NAME", Doc: "the name that is; Linux 5.17"},
 		{Name: "_FAN_NOFD", Doc: "the event has no file"},
-		{Name: "_FAN_NOPIDFD", Doc: "the process was reaped or is out of sight; an errno with FAN_REPORT_FD_ERROR, Linux 6.13"},
-		{Name: "_FAN_EPIDFD", Doc: "anything else; the same"},
+		{Name: "_FAN_NOPIDFD", Doc: "the process was reaped or is out of sight; Linux 5.15"},
+		{Name: "_FAN_EPIDFD", Doc: "there is none for another reason; Linux 5.15"},
 	}},
 }
 
