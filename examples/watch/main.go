@@ -11,7 +11,7 @@
 //	4711:788548(sh) write+close /mnt/a 5 bytes
 //	4711:788548(sh) attrib /mnt/a             permissions, owner, times or number of links
 //	4711:788548(mv) rename /mnt/a -> /mnt/b
-//	4712(ended) delete /mnt/b
+//	4713:788551(ended) delete /mnt/b
 //	overflow: events on /mnt were lost
 //	mount 2147483700 attached at /mnt/x       in the mount namespace of watch
 //	mount 2147483700 detached
@@ -23,8 +23,8 @@
 //
 // A process is named by its PID and its pidfd ID, which together are good until the next boot: for
 // sysfd info, kill and wait. The event has a pidfd for that, made when the event was read. If
-// the process was reaped before that, just its PID is known, which may be another one's by now. The name
-// behind it is that of the program it runs when the event is read, not when it happened.
+// the process was reaped before that, just its PID is known, which may be another one's by now:
+// 4713(ended). The name behind it is that of the program it runs when the event is read, not when it happened.
 //
 // # What
 //
@@ -390,18 +390,19 @@ func who(e *sysfd.FanotifyEvent) string {
 		return strconv.Itoa(e.PID) + "(" + err.Error() + ")"
 	}
 	defer p.Close()
-	ref, err := p.Ref()
-	if err != nil { // it has just been reaped, or the kernel has no IDs
-		return strconv.Itoa(e.PID) + "(?)"
+	// Not p.Ref, which asks for the PID, and so is not for a process that was reaped meanwhile.
+	name := strconv.Itoa(e.PID)
+	if id, err := p.ID(); err == nil { // since Linux 6.9
+		name = sysfd.ProcessRef{PID: e.PID, ID: id}.Short()
 	}
 	var comm []byte
 	if err := p.Verify(func() (err error) {
-		comm, err = os.ReadFile("/proc/" + strconv.Itoa(ref.PID) + "/comm")
+		comm, err = os.ReadFile("/proc/" + strconv.Itoa(e.PID) + "/comm")
 		return err
 	}); err != nil {
-		comm = []byte("?")
+		return name + "(ended)"
 	}
-	return ref.Short() + "(" + quoted(strings.TrimSuffix(string(comm), "\n")) + ")"
+	return name + "(" + quoted(strings.TrimSuffix(string(comm), "\n")) + ")"
 }
 
 // open opens what a handle names, for no more than to look at it.
