@@ -456,15 +456,10 @@ func quoted(text string) string {
 
 // watchMounts sees to it that unmounts are noticed, until the function that it returns is called.
 func (w *watcher) watchMounts() (stop func(), err error) {
-	group, err := newGroup(unix.FAN_REPORT_MNT)
-	if err == nil {
-		if err = mark(group, unix.FAN_MARK_MNTNS, sysfd.FAN_MNT_ATTACH|sysfd.FAN_MNT_DETACH, "/proc/self/ns/mnt"); err != nil {
-			group.Close()
-		}
-	}
+	source, err := mountGroup()
 	watch := w.readMounts
-	if errors.Is(err, syscall.EINVAL) || forceMountinfo { // before Linux 6.15
-		group, err = os.Open("/proc/self/mountinfo")
+	if errors.Is(err, syscall.EINVAL) { // before Linux 6.15
+		source, err = os.Open("/proc/self/mountinfo")
 		watch = w.pollMounts
 	}
 	if err != nil {
@@ -472,15 +467,26 @@ func (w *watcher) watchMounts() (stop func(), err error) {
 	}
 	var reader sync.WaitGroup
 	reader.Go(func() {
-		if err := watch(group); err != nil {
+		if err := watch(source); err != nil {
 			w.stop(fmt.Errorf("mounts: %w", err))
 		}
 	})
-	return func() { group.Close(); reader.Wait() }, nil
+	return func() { source.Close(); reader.Wait() }, nil
 }
 
-// forceMountinfo is for the tests.
-var forceMountinfo = false
+// mountGroup is a variable for the tests, which have no kernel old enough.
+var mountGroup = func() (*os.File, error) {
+	group, err := newGroup(unix.FAN_REPORT_MNT)
+	if err != nil {
+		return nil, err
+	}
+	err = mark(group, unix.FAN_MARK_MNTNS, sysfd.FAN_MNT_ATTACH|sysfd.FAN_MNT_DETACH, "/proc/self/ns/mnt")
+	if err != nil {
+		group.Close()
+		return nil, err
+	}
+	return group, nil
+}
 
 // readMounts prints what is mounted and unmounted.
 func (w *watcher) readMounts(group *os.File) error {
@@ -514,14 +520,12 @@ func (w *watcher) pollMounts(mountinfo *os.File) error {
 		return err
 	}
 	var errLook error
-	err = conn.Read(func(uintptr) (done bool) {
+	// It returns an error of its own when the file is closed.
+	conn.Read(func(uintptr) (done bool) {
 		errLook = w.lookForUnmounts()
 		return errLook != nil
 	})
-	if errors.Is(err, os.ErrClosed) {
-		return nil
-	}
-	return errors.Join(err, errLook)
+	return errLook
 }
 
 // lookForUnmounts goes on with another mount where the one it knew is gone, or gives the file system up.
