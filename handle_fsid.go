@@ -22,18 +22,19 @@ import (
 //	…
 //	ref := sysfd.FileRef{FS: marked[file.FSID].id, Handle: file.Handle}
 //
-// On btrfs each subvolume has an FSID of its own, while events have that of the subvolume where
-// the mark was made, whichever they are from. overlayfs can have that of the file system
-// below it. Two file systems can have the same one: a disk and a copy of it with ext4, and all those
-// whose FSID is zero.
+// On btrfs each subvolume has an FSID of its own, and fanotify_mark(2) marks the whole file
+// system by the top one alone (EXDEV for others): then all events have the FSID of that, while the handles
+// are those of files in all subvolumes. Two file systems can have the same FSID: a disk and a copy of
+// it with ext4, and all those whose FSID is zero.
 type FSID [2]int32
 
 // FSIDOf returns the FSID of the file system that fd is on, which may be open for O_PATH only. It
 // is fstatfs(2), with no allocation. It asks the file system, so it waits for a server (NFS, FUSE) that
 // does not answer.
 //
-// A file system without one, such as FUSE, has the zero FSID, which is no error. fanotify_mark(2)
-// refuses it with ENODEV, or since Linux 6.8 takes it if the group watches nothing else.
+// A file system that has none has the zero FSID, which is no error. fanotify_mark(2) refuses it with
+// ENODEV, or since Linux 6.8 takes it for single files and directories if the group watches no
+// other file system (fs/notify/fanotify/fanotify_user.c, fanotify_test_fsid).
 //
 // Errors: EBADF if fd is not open.
 func FSIDOf(fd int) (FSID, error) {
@@ -52,7 +53,7 @@ func (f FSID) IsZero() bool { return f == FSID{} }
 func (f FSID) uint64() uint64 { return uint64(uint32(f[0])) | uint64(uint32(f[1]))<<32 }
 
 // String returns f in 16 digits of lower-case hexadecimal, for messages: the second number and
-// the first, as in the text of a [FileSystemID].
+// the first, as in the text of a [FileSystemID]. stat -f prints the first one first.
 func (f FSID) String() string {
 	text := strconv.FormatUint(f.uint64(), 16)
 	return "0000000000000000"[len(text):] + text

@@ -335,7 +335,8 @@ func (e *FanotifyEvent) File() (*os.File, error) {
 // since; it is not its rights, which were those of the moment.
 //
 // Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped before the event
-// was read: PID is that of a process that is gone. EREMOTE if it has no PID in the
+// was read: PID is that of a process that is gone. Since Linux 7.2 there is a pidfd of it nevertheless,
+// which has its ID and tells how it ended. EREMOTE if it has no PID in the
 // pid namespace of whoever has read it, so that there is no telling. The one that making the
 // pidfd has ended with, such as EMFILE, if the group was made with FAN_REPORT_FD_ERROR (Linux 6.13),
 // and otherwise EIO, as the kernel does not say. ENODATA if the event has no pidfd, such as FAN_Q_OVERFLOW, which

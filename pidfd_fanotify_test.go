@@ -609,9 +609,19 @@ func TestFanotifyReaped(t *testing.T) {
 			readEvents(t, group, func(e *FanotifyEvent) {
 				n++
 				p, err := e.PidFD()
-				matches(t, err, syscall.ESRCH, os.ErrProcessDone)
-				if p != nil || e.PID != cmd.Process.Pid || e.Mask != FAN_OPEN {
-					t.Errorf("%v, PID %d, mask 0x%x", p, e.PID, e.Mask)
+				if err == nil && !olderThan(t, "7.2") {
+					if r, err := p.TryWait(0); err != nil || !r.Ended || r.Unknown != nil || r.Status != 0 {
+						t.Error(r, err)
+					}
+					if id, err := p.ID(); err != nil || id == 0 {
+						t.Error(id, err)
+					}
+					p.Close()
+				} else {
+					matches(t, err, syscall.ESRCH, os.ErrProcessDone)
+				}
+				if e.PID != cmd.Process.Pid || e.Mask != FAN_OPEN {
+					t.Errorf("PID %d, mask 0x%x", e.PID, e.Mask)
 				}
 				f, err := e.File()
 				readsAs(t, f, err, "content of "+t.Name())
@@ -731,5 +741,47 @@ func TestFanotifyMounts(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// On btrfs events have the FSID of the top, from which the whole file system is watched.
+func TestFanotifyBtrfs(t *testing.T) {
+	keepsDescriptors(t)
+	group := fanotifyGroup(t, "5.17", unix.FAN_CLASS_NOTIF|unix.FAN_REPORT_DFID_NAME)
+	dir := t.TempDir()
+	image, point := filepath.Join(dir, "image"), filepath.Join(dir, "point")
+	mountAt(t, image, point, "btrfs", makeImage(t, "btrfs", image))
+	sub := filepath.Join(point, "sub")
+	runTool(t, "btrfs", "-q", "subvolume", "create", sub)
+	if err := withFD(group, func(fd int) {
+		err := unix.FanotifyMark(fd, unix.FAN_MARK_ADD|unix.FAN_MARK_FILESYSTEM, FAN_CREATE, AT_FDCWD, sub)
+		matches(t, err, syscall.EXDEV)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	markFanotify(t, group, unix.FAN_MARK_FILESYSTEM, FAN_CREATE, point)
+	fd, err := openat(AT_FDCWD, point, O_PATH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	want, err := FSIDOf(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, _, err := NameToHandleAt(AT_FDCWD, sub, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(sub, "file"), "")
+	n := 0
+	readEvents(t, group, func(e *FanotifyEvent) {
+		n++
+		if f, ok := e.Dir(); !ok || f.FSID != want || f.Handle != h || string(f.Name) != "file" {
+			t.Errorf("%v, %v; want %v, %v", f, ok, want, h)
+		}
+	})
+	if n != 1 {
+		t.Errorf("%d events", n)
 	}
 }

@@ -24,7 +24,7 @@
 // A process is named by its PID and its pidfd ID, which together are good until the next boot: for
 // sysfd info, kill and wait. The event has a pidfd for that, made when the event was read. If
 // the process was reaped before that, just its PID is known, which may be another one's by now:
-// 4713(ended). The name behind it is that of the program it runs when the event is read, not when it happened.
+// 4713(ended). Since Linux 7.2 its ID is known, too. The name behind it is that of the program it runs when the event is read, not when it happened.
 //
 // # What
 //
