@@ -285,7 +285,7 @@ func (e *FanotifyEvent) FileSystemError() (errno syscall.Errno, count uint32, ok
 		return 0, 0, false
 	}
 	f := fanotify[fanotifyError](record)
-	return syscall.Errno(f.Error), f.Count, true
+	return syscall.Errno(max(f.Error, -f.Error)), f.Count, true // some file systems have it negative
 }
 
 // Range returns the part of the file that FAN_PRE_ACCESS (Linux 6.14) is about.

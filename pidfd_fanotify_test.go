@@ -166,6 +166,10 @@ func TestFanotifyEvent(t *testing.T) {
 			t.Errorf("%d: %q, %v", i, r, ok)
 		}
 	}
+	negative := text(eventText{records: []string{record(_FAN_EVENT_INFO_TYPE_ERROR, int32(-5), int32(1))}}).bytes()
+	if errno, _, _ := (&events(t, negative)[0]).FileSystemError(); errno != syscall.EIO {
+		t.Errorf("%v", errno)
+	}
 	// Also what is longer than is known: a head, and records.
 	longer := text(eventText{mask: FAN_MODIFY, metadata: 32, records: []string{
 		"12345678", record(_FAN_EVENT_INFO_TYPE_ERROR, int32(5), int32(6), "more"), record(_FAN_EVENT_INFO_TYPE_FID, int32(1), int32(2), string(structFileHandle(0, 0xff, "")), "more")}}).bytes()
@@ -779,6 +783,86 @@ func TestFanotifyBtrfs(t *testing.T) {
 		n++
 		if f, ok := e.Dir(); !ok || f.FSID != want || f.Handle != h || string(f.Name) != "file" {
 			t.Errorf("%v, %v; want %v, %v", f, ok, want, h)
+		}
+	})
+	if n != 1 {
+		t.Errorf("%d events", n)
+	}
+}
+
+// A process that the reader has no PID for is not one that has ended.
+func TestFanotifyOutOfSight(t *testing.T) {
+	reliesOn(t, namespaces)
+	for _, flags := range []uint{0, 0x2000} { // FAN_REPORT_FD_ERROR
+		t.Run(fmt.Sprintf("0x%x", flags), func(t *testing.T) {
+			keepsDescriptors(t)
+			group := fanotifyGroup(t, map[uint]string{0: "5.15", 0x2000: "6.13"}[flags], unix.FAN_CLASS_NOTIF|unix.FAN_REPORT_PIDFD|flags)
+			name := tempFile(t)
+			markFanotify(t, group, 0, FAN_OPEN, name)
+			f, err := os.Open(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			cmd := child("events")
+			cmd.ExtraFiles = []*os.File{group}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+			if got, want := output(t, cmd), "PID 0, EREMOTE true, ErrProcessDone false\n"; got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func init() {
+	children["events"] = func([]string) error {
+		b := make([]byte, 4096)
+		n, err := syscall.Read(3, b)
+		if err != nil {
+			return err
+		}
+		seq, err := TakeFanotifyEvents(b[:n])
+		if err != nil {
+			return err
+		}
+		for e := range seq {
+			_, err := e.PidFD()
+			fmt.Printf("PID %d, EREMOTE %v, ErrProcessDone %v\n", e.PID, errors.Is(err, syscall.EREMOTE), errors.Is(err, os.ErrProcessDone))
+		}
+		return nil
+	}
+}
+
+func TestFanotifyFileSystemError(t *testing.T) {
+	keepsDescriptors(t)
+	group := fanotifyGroup(t, "5.16", unix.FAN_CLASS_NOTIF|unix.FAN_REPORT_FID)
+	dir := t.TempDir()
+	image, point := filepath.Join(dir, "image"), filepath.Join(dir, "point")
+	mountAt(t, image, point, "ext4", makeImage(t, "ext4", image)+",errors=continue")
+	markFanotify(t, group, unix.FAN_MARK_FILESYSTEM, FAN_FS_ERROR, point)
+	mounts, err := readMountinfo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(mounts, func(m mount) bool { return m.point == point })
+	name, err := filepath.EvalSymlinks("/sys/dev/block/" + mounts[i].device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := os.WriteFile("/sys/fs/ext4/"+filepath.Base(name)+"/trigger_fs_error", []byte("for a test"), 0); err != nil {
+			t.Skipf("errors cannot be made here: %v", err)
+		}
+	}
+	n := 0
+	readEvents(t, group, func(e *FanotifyEvent) {
+		n++
+		errno, count, ok := e.FileSystemError()
+		if errno != syscall.EUCLEAN || count != 3 || !ok || e.Mask != FAN_FS_ERROR {
+			t.Errorf("%v, %d, %v, mask 0x%x", errno, count, ok, e.Mask)
+		}
+		if f, ok := e.Object(); !ok || f.Handle.Type() != FILEID_INVALID || f.Handle.Len() != 0 || f.FSID.IsZero() {
+			t.Errorf("%v, %v", f, ok) // no file in particular
 		}
 	})
 	if n != 1 {
