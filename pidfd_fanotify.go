@@ -50,7 +50,8 @@ type FanotifyFile struct {
 // has returned. It takes the descriptors that came with them: when the loop goes on to the next event,
 // those that were not taken by [FanotifyEvent.File] and [FanotifyEvent.PidFD] are closed,
 // and when it ends early those of the other events, too. So it must be run, once; a second
-// run has no events. An event is good for its turn of the loop, as b is until the next read.
+// run has no events. An event is good for its turn of the loop, as b is until the next read. Bytes from
+// elsewhere, or for a second time, can have the numbers of descriptors that are someone else's.
 //
 //	events, err := sysfd.TakeFanotifyEvents(b[:n])
 //	if err != nil {
