@@ -842,12 +842,11 @@ func TestFanotifyFileSystemError(t *testing.T) {
 	image, point := filepath.Join(dir, "image"), filepath.Join(dir, "point")
 	mountAt(t, image, point, "ext4", makeImage(t, "ext4", image)+",errors=continue")
 	markFanotify(t, group, unix.FAN_MARK_FILESYSTEM, FAN_FS_ERROR, point)
-	mounts, err := readMountinfo()
-	if err != nil {
+	var st syscall.Stat_t
+	if err := syscall.Stat(point, &st); err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(mounts, func(m mount) bool { return m.point == point })
-	name, err := filepath.EvalSymlinks("/sys/dev/block/" + mounts[i].device)
+	name, err := filepath.EvalSymlinks("/sys/dev/block/" + DeviceID(st.Dev).String())
 	if err != nil {
 		t.Fatal(err)
 	}

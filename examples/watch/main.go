@@ -284,14 +284,10 @@ func explain(err error) error {
 }
 
 // mountOf returns the unique ID of a mount where there is one, which is not that of another one later.
-func mountOf(f *os.File) (id sysfd.MountID, err error) {
-	for _, unique := range []int{sysfd.AT_HANDLE_MNT_ID_UNIQUE, 0} {
-		if _, id, err = sysfd.NameToHandleAt(int(f.Fd()), "", sysfd.AT_EMPTY_PATH|unique); !errors.Is(err, errors.ErrUnsupported) {
-			return id, err
-		}
-	}
-	if errors.Is(err, errors.ErrUnsupported) {
-		err = fmt.Errorf("its file system has no file handles: %w", err)
+func mountOf(f *os.File) (sysfd.MountID, error) {
+	id, err := sysfd.MountIDOf(int(f.Fd()), sysfd.AT_HANDLE_MNT_ID_UNIQUE)
+	if errors.Is(err, errors.ErrUnsupported) { // before Linux 6.8
+		return sysfd.MountIDOf(int(f.Fd()), 0)
 	}
 	return id, err
 }
@@ -410,7 +406,7 @@ func open(mount *os.File, h sysfd.FileHandle) (*os.File, os.FileInfo, error) {
 	if mount == nil {
 		return nil, nil, os.ErrNotExist
 	}
-	f, err := sysfd.OpenByHandleAt(int(mount.Fd()), h, sysfd.O_PATH)
+	f, err := sysfd.OpenFileHandle(int(mount.Fd()), h, sysfd.O_PATH, 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -425,15 +421,11 @@ func open(mount *os.File, h sysfd.FileHandle) (*os.File, os.FileInfo, error) {
 // pathOf returns the path where a file is now.
 func pathOf(mount *os.File, file sysfd.FanotifyFile) string {
 	path := "(" + file.Handle.String() + ")"
-	if f, info, err := open(mount, file.Handle); err == nil {
+	if f, _, err := open(mount, file.Handle); err == nil {
 		defer f.Close()
-		// What the kernel says is not a path if it was removed, is below something else that is mounted
-		// there, or is not below this mount.
-		named, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
-		if err == nil {
-			if is, err := os.Lstat(named); err == nil && os.SameFile(is, info) {
-				path = named
-			}
+		// It has none if it was removed, is below something else that is mounted there, or is not below this mount.
+		if named, err := sysfd.PathOf(int(f.Fd())); err == nil {
+			path = named
 		}
 	}
 	switch name := string(file.Name); {
