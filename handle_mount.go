@@ -364,30 +364,14 @@ func eachMountinfo(yield func(Mount, error) bool) error {
 // eachStatMount is Mounts by statmount. told says whether it has told any. What the consumer does not
 // want to hear counts as told.
 func eachStatMount(namespace NamespaceID, yield func(Mount, error) bool) (told bool, errno syscall.Errno) {
-	var room []uint64
-	ids := make([]uint64, 1024)
-	mounts := make([]Mount, 0, len(ids))
-	for after := uint64(0); ; {
-		n, errno := listMounts(uint64(namespace), after, ids)
-		if errno != 0 || n == 0 {
-			return told, errno
-		}
-		after = ids[n-1]
-		mounts = mounts[:0]
-		whole := true
-		for _, id := range ids[:n] {
-			s, errno := statMount(id, uint64(namespace), allOfMount, &room)
-			switch {
-			case errno == syscall.ENOENT, errno == syscall.EPERM && (told || len(mounts) > 0):
-				continue // it has gone, or out of sight
-			case errno != 0:
-				return told, errno
-			case s.Mask&_STATMOUNT_MNT_POINT == 0:
-				continue
-			}
+	var mounts []Mount
+	whole := true
+	errno = eachStat(namespace, allOfMount, func(s *mountStat) {
+		if s.Mask&_STATMOUNT_MNT_POINT != 0 {
 			whole = whole && s.Mask&_STATMOUNT_SB_SOURCE != 0
 			mounts = append(mounts, s.mount())
 		}
+	}, func() bool {
 		if !whole && namespace == 0 {
 			// Before Linux 6.13. That is an addition: without it the rest is true.
 			addSources(mounts)
@@ -395,8 +379,40 @@ func eachStatMount(namespace NamespaceID, yield func(Mount, error) bool) (told b
 		for _, m := range mounts {
 			told = true
 			if !yield(m, nil) {
-				return true, 0
+				return false
 			}
+		}
+		mounts, whole = mounts[:0], true
+		return true
+	})
+	return told, errno
+}
+
+// eachStat calls use for each mount of a mount namespace, with what mask asks for, and done after every thousand of
+// them, until that returns false.
+func eachStat(namespace NamespaceID, mask uint64, use func(*mountStat), done func() bool) syscall.Errno {
+	var room []uint64
+	ids := make([]uint64, 1024)
+	some := false
+	for after := uint64(0); ; {
+		n, errno := listMounts(uint64(namespace), after, ids)
+		if errno != 0 || n == 0 {
+			return errno
+		}
+		after = ids[n-1]
+		for _, id := range ids[:n] {
+			s, errno := statMount(id, uint64(namespace), mask, &room)
+			switch {
+			case errno == syscall.ENOENT, errno == syscall.EPERM && some: // it has gone, or out of sight
+			case errno != 0:
+				return errno
+			default:
+				some = true
+				use(&s)
+			}
+		}
+		if !done() {
+			return 0
 		}
 	}
 }
@@ -404,6 +420,10 @@ func eachStatMount(namespace NamespaceID, yield func(Mount, error) bool) (told b
 // allOfMount is what mountStat.mount needs.
 const allOfMount = _STATMOUNT_SB_BASIC | _STATMOUNT_MNT_BASIC | _STATMOUNT_MNT_ROOT | _STATMOUNT_MNT_POINT |
 	_STATMOUNT_FS_TYPE | _STATMOUNT_FS_SUBTYPE | _STATMOUNT_SB_SOURCE
+
+func (s *mountStat) readOnly() bool {
+	return s.MntAttr&mountReadOnly != 0 || s.SBFlags&fileSystemReadOnly != 0
+}
 
 func (s *mountStat) mount() Mount {
 	m := Mount{
@@ -413,7 +433,7 @@ func (s *mountStat) mount() Mount {
 		Point:    s.str(_STATMOUNT_MNT_POINT, s.MntPoint),
 		Type:     s.str(_STATMOUNT_FS_TYPE, s.FSType),
 		Source:   s.str(_STATMOUNT_SB_SOURCE, s.SBSource),
-		ReadOnly: s.MntAttr&mountReadOnly != 0 || s.SBFlags&fileSystemReadOnly != 0,
+		ReadOnly: s.readOnly(),
 	}
 	if subtype := s.str(_STATMOUNT_FS_SUBTYPE, s.FSSubtype); subtype != "" {
 		m.Type += "." + subtype
