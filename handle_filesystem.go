@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"iter"
 	"os"
 	"slices"
 	"strconv"
@@ -216,7 +217,7 @@ func (id FileSystemID) isNotOf(place int) bool {
 // the caller. If it is mounted several times, a mount that can be written to is preferred,
 // and of these one that shows all of it.
 //
-// It asks each file system in /proc/thread-self/mountinfo, at the place where it is
+// It asks each file system that [Mounts] tells of, at the place where it is
 // mounted, and that of the root directory. It leaves alone those of a type that it does not know to answer by itself,
 // such as network file systems, FUSE and what is stacked on others, and what can be reached through
 // them alone, but for the root directory. As long as it finds nothing, it looks again, as [OpenMount] does.
@@ -308,17 +309,14 @@ func openFileSystem(s search) (*os.File, error) {
 
 // look returns nil if it finds nothing, and then what there was to be seen, as [looks.again] takes it.
 func (s *search) look(info *mountinfo) (found *os.File, seen string, err error) {
-	mounts, err := s.mounts(info)
+	mounts, err := mountsNow(info)
 	if err != nil {
 		return nil, "", err
 	}
 	var forbidden error
 	asked := map[uint64]bool{} // devices
-	for _, m := range mounts {
-		if asked[m.device] {
-			continue
-		}
-		f, err := s.openIn(m)
+	for m := range mounts.toAsk(func(m *mount) bool { return !asked[m.device] && s.suits(m) }) {
+		f, err := s.openIn(m, mounts.resolve)
 		is := f != nil
 		if err == nil && !s.byDevice {
 			asked[m.device] = true
@@ -356,16 +354,22 @@ func (s *search) look(info *mountinfo) (found *os.File, seen string, err error) 
 			return nil, "", refused(syscall.ENOTUNIQ, "two file systems are "+strings.TrimPrefix(s.name(), "the file system ")+": those on "+found.Name()+" and "+m.point)
 		}
 	}
-	if found == nil && forbidden != nil {
+	switch {
+	case mounts.err != nil:
+		if found != nil {
+			found.Close()
+		}
+		return nil, "", mounts.err
+	case found == nil && forbidden != nil:
 		return nil, "", forbidden
 	}
 	return found, seen, nil
 }
 
 // openIn opens the place of a mount. It returns nil if the file system cannot be the one.
-func (s *search) openIn(m *mount) (*os.File, error) {
+func (s *search) openIn(m *mount, resolve uint64) (*os.File, error) {
 	id := MountID(m.id)
-	place, err := id.placeAt(m.point)
+	place, err := id.placeAt(m.point, resolve)
 	if err != nil {
 		return nil, err
 	}
@@ -389,33 +393,15 @@ func isSameBtrfs(fd1, fd2 int) bool {
 	return errno1 == 0 && errno2 == 0 && uuid1 == uuid2
 }
 
-// mounts returns the mounts to ask, the best ones first.
-func (s *search) mounts(info *mountinfo) ([]*mount, error) {
-	var all []mount
-	if err := info.each(func(m mount) bool { all = append(all, m); return true }); err != nil {
-		return nil, err
-	}
-	root, err := openat(AT_FDCWD, "/", O_PATH)
-	if err != nil {
-		return nil, err
-	}
-	defer syscall.Close(root)
-	id, err := MountIDOf(root, 0)
-	if err != nil {
-		return nil, err
-	}
-	ask := mountsToAsk(all, uint64(id), s.suits)
-	// In a chroot whose root directory is no mount point that one is not in mountinfo.
-	if !slices.ContainsFunc(all, func(m mount) bool { return m.id == uint64(id) }) {
-		what, errno := statFD(root)
-		if errno != 0 {
-			return nil, failed("statx", "/", errno)
-		}
-		if m := (&mount{id: uint64(id), device: what.dev, point: "/"}); s.suits(m) {
-			ask = append(ask, m) // perhaps just a part of it is to be seen
-		}
-	}
-	return ask, nil
+// A mountTree is the mounts that a search looks at.
+type mountTree struct {
+	all     []mount
+	byID    map[uint64]*mount
+	root    uint64           // the mount that the caller's root directory is on
+	at      map[place]*mount // of those whose place was asked for
+	resolve uint64           // how openat2 is to follow a path; 0 if all of them are in at
+	room    []uint64
+	err     error
 }
 
 // A place is where a mount is: on which one, and the path.
@@ -424,40 +410,135 @@ type place struct {
 	point  string
 }
 
-// mountsToAsk returns those that suit, the best ones first. root is the mount that the caller's root
-// directory is on.
-func mountsToAsk(mounts []mount, root uint64, suits func(*mount) bool) (ask []*mount) {
-	at := make(map[place]*mount, len(mounts))
-	for i := range mounts {
-		m := &mounts[i]
-		at[place{m.parent, m.point}] = m
+// mountsNow asks listmount and statmount, or else mountinfo. What takes the kernel long is to write paths: of the first
+// two it has those of mounts that may not answer, and the others when it is their turn.
+func mountsNow(info *mountinfo) (*mountTree, error) {
+	root, err := openat(AT_FDCWD, "/", O_PATH)
+	if err != nil {
+		return nil, err
 	}
-	for i := range mounts {
-		if m := &mounts[i]; suits(m) && leadsTo(at, root, m) {
-			ask = append(ask, m)
+	defer syscall.Close(root)
+	t := &mountTree{resolve: unix.RESOLVE_NO_SYMLINKS}
+	id, err := MountIDOf(root, AT_HANDLE_MNT_ID_UNIQUE)
+	if err != nil || !t.list() {
+		// Before Linux 6.8, and under filters that do not know the calls or have them do nothing.
+		t = &mountTree{}
+		if err := info.each(func(m mount) bool { t.all = append(t.all, m); return true }); err != nil {
+			return nil, err
+		}
+		if id, err = MountIDOf(root, 0); err != nil {
+			return nil, err
 		}
 	}
-	rank := func(m *mount) (n int) {
-		if m.readOnly {
-			n += 2
+	// In a chroot whose root directory is no mount point that one is in neither.
+	if !slices.ContainsFunc(t.all, func(m mount) bool { return m.id == uint64(id) }) {
+		what, errno := statFD(root)
+		if errno != 0 {
+			return nil, failed("statx", "/", errno)
 		}
-		if m.root != "/" { // a part of it, which may even be a single file
-			n++
-		}
-		return n
+		// The last to be asked: perhaps just a part of it is to be seen.
+		t.all = append(t.all, mount{id: uint64(id), device: what.dev, root: ".", point: "/", readOnly: true})
 	}
-	slices.SortStableFunc(ask, func(a, b *mount) int { return rank(a) - rank(b) })
-	return ask
+	t.begin(uint64(id))
+	return t, t.err // for what is not known must not be led to
+}
+
+// list has the mounts from listmount and statmount, without their paths. It returns false where one of the calls is
+// missing that this takes.
+func (t *mountTree) list() bool {
+	if fd, err := openat2(AT_FDCWD, "/", O_PATH, t.resolve); err == nil {
+		syscall.Close(fd)
+	} else {
+		return false
+	}
+	types := map[uint64]string{} // by device
+	errno := eachStat(0, _STATMOUNT_SB_BASIC|_STATMOUNT_MNT_BASIC, func(s *mountStat) {
+		m := mount{id: s.MntID, parent: s.MntParentID, device: makeDevice(s.DevMajor, s.DevMinor), readOnly: s.readOnly()}
+		if m.fsType = types[m.device]; m.fsType == "" {
+			// One that has gone meanwhile has no type, and is taken for one that may not answer.
+			s := t.ask(&m, _STATMOUNT_FS_TYPE|_STATMOUNT_MNT_ROOT)
+			m.fsType, m.root = s.str(_STATMOUNT_FS_TYPE, s.FSType), s.str(_STATMOUNT_MNT_ROOT, s.MntRoot)
+			types[m.device] = m.fsType
+		}
+		t.all = append(t.all, m)
+	}, func() bool { return true })
+	return errno == 0 && len(t.all) > 0
+}
+
+// ask has statmount tell strings, which are empty for a mount that has gone or is out of sight.
+func (t *mountTree) ask(m *mount, mask uint64) mountStat {
+	s, errno := statMount(m.id, 0, _STATMOUNT_MNT_BASIC|mask, &t.room)
+	if errno != 0 && errno != syscall.ENOENT && errno != syscall.EPERM {
+		t.err = failed("statmount", "of mount "+MountID(m.id).String(), errno)
+	}
+	return s
+}
+
+// begin is for a tree that has all mounts.
+func (t *mountTree) begin(root uint64) {
+	t.root = root
+	t.byID = make(map[uint64]*mount, len(t.all))
+	t.at = map[place]*mount{}
+	for i := range t.all {
+		t.byID[t.all[i].id] = &t.all[i]
+	}
+	for i := range t.all {
+		if m := &t.all[i]; t.resolve == 0 || !answers(m.fsType) {
+			t.place(m)
+		}
+	}
+}
+
+// place has at include a mount and those that it is on. It returns false if it is not known where the mount is.
+func (t *mountTree) place(m *mount) bool {
+	for ; m != nil && t.at[place{m.parent, m.point}] != m; m = t.byID[m.parent] {
+		if m.point == "" {
+			s := t.ask(m, _STATMOUNT_MNT_POINT)
+			m.point = s.str(_STATMOUNT_MNT_POINT, s.MntPoint)
+			if m.point == "" {
+				return false
+			}
+		}
+		t.at[place{m.parent, m.point}] = m
+	}
+	return true
+}
+
+// toAsk returns those that suit when it is their turn, the best ones first.
+func (t *mountTree) toAsk(suits func(*mount) bool) iter.Seq[*mount] {
+	return func(yield func(*mount) bool) {
+		for rank := range 4 {
+			readOnly, part := rank >= 2, rank%2 != 0 // a part of it may even be a single file
+			for i := range t.all {
+				m := &t.all[i]
+				if m.readOnly == readOnly && suits(m) && t.isPart(m) == part && t.place(m) && t.leadsTo(m) && !yield(m) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// isPart reports whether not all of the file system is to be seen.
+func (t *mountTree) isPart(m *mount) bool {
+	if m.root == "" {
+		s := t.ask(m, _STATMOUNT_MNT_ROOT)
+		m.root = s.str(_STATMOUNT_MNT_ROOT, s.MntRoot)
+	}
+	return m.root != "/"
 }
 
 // leadsTo follows the path of a mount as the kernel does, from the root directory over what is mounted on
 // it, and reports whether it ends there, with nothing asked on the way that may not answer. Without
 // the root directory nothing goes, not even this program. An autofs answers to what is mounted on it.
-func leadsTo(at map[place]*mount, root uint64, m *mount) bool {
+//
+// A mount that is not in at can make the path end elsewhere, which is seen when it is opened. It cannot lead to one that may
+// not answer: all of these are in at, with all that they are on, and no symbolic link is followed.
+func (t *mountTree) leadsTo(m *mount) bool {
 	if m.point == "/" {
-		return m.id == root
+		return m.id == t.root
 	}
-	now, silent := root, false
+	now, silent := t.root, false
 	for i := 1; i <= len(m.point); i++ {
 		if i < len(m.point) && m.point[i] != '/' {
 			continue
@@ -465,8 +546,8 @@ func leadsTo(at map[place]*mount, root uint64, m *mount) bool {
 		if silent {
 			return false // it would be asked for the next name
 		}
-		for steps := 0; steps < len(at); steps++ { // no more than there are, if they go in a circle
-			next := at[place{now, m.point[:i]}]
+		for steps := 0; steps < len(t.at); steps++ { // no more than there are, if they go in a circle
+			next := t.at[place{now, m.point[:i]}]
 			if next == nil {
 				break
 			}

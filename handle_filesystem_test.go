@@ -35,6 +35,7 @@ func TestMountsToAsk(t *testing.T) {
 		name, text string
 		root       uint64
 		want       []string
+		covered    []string // by what answers: asked in vain where not all paths are known
 	}{
 		{"all kinds", `1 0 8:1 / / ro - ext4 /dev/a rw
 2 1 8:1 /part /home rw - ext4 /dev/a rw
@@ -48,30 +49,32 @@ func TestMountsToAsk(t *testing.T) {
 10 9 8:4 / /auto rw - vfat /dev/d rw
 11 1 0:43 / /stacked rw - overlay overlay rw,lowerdir=/net
 12 1 0:44 / /new rw - newfs newfs rw
-`, 1, []string{"5 /network", "10 /auto", "2 /home", "1 /", "8 /part"}},
-		{"below a network root", "1 0 0:1 / / rw - 9p host rw\n2 1 8:1 / /disk rw - ext4 /dev/a rw\n", 1, []string{"2 /disk"}},
-		{"on top of an overlay", "1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / /m rw - overlay o rw\n3 2 8:2 / /m rw - ext4 b rw\n4 3 8:3 / /m/n rw - ext4 c rw\n", 1, []string{"1 /", "3 /m", "4 /m/n"}},
-		{"in another order", "4 3 8:3 / /m/n rw - ext4 c rw\n3 2 8:2 / /m rw - ext4 b rw\n2 1 0:9 / /m rw - overlay o rw\n1 0 8:1 / / rw - ext4 a rw\n", 1, []string{"4 /m/n", "3 /m", "1 /"}},
-		{"below what is covered", "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /m rw - ext4 b rw\n3 2 8:3 / /m/n rw - ext4 c rw\n4 2 0:9 / /m rw - tmpfs t rw\n", 1, []string{"1 /", "4 /m"}},
-		{"the directory above is covered later", "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /m/n rw - ext4 b rw\n3 1 0:9 / /m rw - nfs4 t rw\n", 1, []string{"1 /"}},
-		{"the same, by what answers", "1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / /m/n rw - nfs4 b rw\n3 1 8:3 / /m rw - ext4 t rw\n5 3 8:5 / /m/n/o rw - ext4 t rw\n", 1, []string{"1 /", "3 /m", "5 /m/n/o"}},
-		{"a name that begins alike", "1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / /m rw - fuse f rw\n3 1 8:3 / /mm rw - ext4 t rw\n", 1, []string{"1 /", "3 /mm"}},
-		{"root covered", "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / / rw - ext4 b rw\n3 1 8:3 / /m rw - ext4 b rw\n4 2 8:4 / /m rw - ext4 b rw\n", 1, []string{"1 /", "3 /m"}},
-		{"root on top", "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / / rw - ext4 b rw\n3 1 8:3 / /m rw - ext4 b rw\n4 2 8:4 / /m rw - ext4 b rw\n", 2, []string{"2 /", "4 /m"}},
-		{"in a chroot", "2 1 8:2 / /m rw - ext4 b rw\n3 2 8:3 / /m/n rw - ext4 b rw\n", 1, []string{"2 /m", "3 /m/n"}},
-		{"in a circle", "1 1 8:1 / / rw - ext4 a rw\n2 2 8:2 / /m rw - ext4 b rw\n3 4 8:2 / /n rw - ext4 b rw\n4 3 8:2 / /n rw - ext4 b rw\n1 1 8:3 / /m rw - ext4 b rw\n", 1, []string{"1 /", "1 /m"}},
+`, 1, []string{"5 /network", "10 /auto", "2 /home", "1 /", "8 /part"}, nil},
+		{"below a network root", "1 0 0:1 / / rw - 9p host rw\n2 1 8:1 / /disk rw - ext4 /dev/a rw\n", 1, []string{"2 /disk"}, nil},
+		{"on top of an overlay", "1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / /m rw - overlay o rw\n3 2 8:2 / /m rw - ext4 b rw\n4 3 8:3 / /m/n rw - ext4 c rw\n", 1, []string{"1 /", "3 /m", "4 /m/n"}, nil},
+		{"in another order", "4 3 8:3 / /m/n rw - ext4 c rw\n3 2 8:2 / /m rw - ext4 b rw\n2 1 0:9 / /m rw - overlay o rw\n1 0 8:1 / / rw - ext4 a rw\n", 1, []string{"4 /m/n", "3 /m", "1 /"}, nil},
+		{"below what is covered", "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /m rw - ext4 b rw\n3 2 8:3 / /m/n rw - ext4 c rw\n4 2 0:9 / /m rw - tmpfs t rw\n", 1, []string{"1 /", "4 /m"}, []string{"2 /m", "3 /m/n"}},
+		{"the same, and something silent on top", "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /m rw - ext4 b rw\n3 2 8:3 / /m/n/o rw - ext4 c rw\n4 2 0:9 / /m rw - tmpfs t rw\n5 4 0:10 / /m/n rw - fuse f rw\n6 5 8:6 / /m/n/p rw - ext4 c rw\n7 4 0:11 / /m/a rw - autofs a rw\n8 2 8:6 / /m/a/b rw - ext4 c rw\n", 1, []string{"1 /", "4 /m"}, []string{"2 /m"}},
+		{"the directory above is covered later", "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /m/n rw - ext4 b rw\n3 1 0:9 / /m rw - nfs4 t rw\n", 1, []string{"1 /"}, nil},
+		{"the same, by what answers", "1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / /m/n rw - nfs4 b rw\n3 1 8:3 / /m rw - ext4 t rw\n5 3 8:5 / /m/n/o rw - ext4 t rw\n", 1, []string{"1 /", "3 /m", "5 /m/n/o"}, nil},
+		{"a name that begins alike", "1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / /m rw - fuse f rw\n3 1 8:3 / /mm rw - ext4 t rw\n", 1, []string{"1 /", "3 /mm"}, nil},
+		{"root covered", "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / / rw - ext4 b rw\n3 1 8:3 / /m rw - ext4 b rw\n4 2 8:4 / /m rw - ext4 b rw\n", 1, []string{"1 /", "3 /m"}, nil},
+		{"root on top", "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / / rw - ext4 b rw\n3 1 8:3 / /m rw - ext4 b rw\n4 2 8:4 / /m rw - ext4 b rw\n", 2, []string{"2 /", "4 /m"}, nil},
+		{"in a chroot", "2 1 8:2 / /m rw - ext4 b rw\n3 2 8:3 / /m/n rw - ext4 b rw\n", 1, []string{"2 /m", "3 /m/n"}, nil},
+		{"in a circle", "1 1 8:1 / / rw - ext4 a rw\n2 2 8:2 / /m rw - ext4 b rw\n3 4 8:2 / /n rw - ext4 b rw\n4 3 8:2 / /n rw - ext4 b rw\n1 1 8:3 / /m rw - ext4 b rw\n", 1, []string{"1 /", "1 /m"}, nil},
 	} {
-		mounts := mountsIn(test.text)
-		before := slices.Clone(mounts)
-		var got []string
-		for _, m := range mountsToAsk(mounts, test.root, func(m *mount) bool { return answers(m.fsType) }) {
-			got = append(got, fmt.Sprint(m.id, " ", m.point))
-		}
-		if !slices.Equal(got, test.want) {
-			t.Errorf("%s: %q, want %q", test.name, got, test.want)
-		}
-		if !slices.Equal(mounts, before) {
-			t.Error("the caller's list has changed")
+		for _, resolve := range []uint64{0, unix.RESOLVE_NO_SYMLINKS} {
+			tree := mountTree{all: mountsIn(test.text), resolve: resolve}
+			tree.begin(test.root)
+			var got []string
+			for m := range tree.toAsk(func(m *mount) bool { return answers(m.fsType) }) {
+				if name := fmt.Sprint(m.id, " ", m.point); resolve == 0 || !slices.Contains(test.covered, name) {
+					got = append(got, name)
+				}
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("%s, %d: %q, want %q", test.name, resolve, got, test.want)
+			}
 		}
 	}
 }
@@ -158,6 +161,87 @@ func TestOpenFileSystemPrefers(t *testing.T) {
 	t.Cleanup(func() { syscall.Unmount(file, syscall.MNT_DETACH) })
 	unmount(t, part)
 	opensAt(file)
+}
+
+// Where the kernel tells of mounts otherwise, mountinfo is not read; where a filter forbids that, it is.
+func TestOpenFileSystemSources(t *testing.T) {
+	needs(t, FeatureFileSystemID)
+	needsRoot(t)
+	reliesOn(t, statmounting)
+	keepsDescriptors(t)
+	dir := t.TempDir()
+	readOnly, whole := filepath.Join(dir, "a"), filepath.Join(dir, "whole")
+	mountAt(t, "none", whole, "tmpfs", "size=1m")
+	id, err := fileSystemIDAt(t, whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(readOnly, 0o700), syscall.Mount(whole, readOnly, "", syscall.MS_BIND, ""), syscall.Mount("", readOnly, "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, "")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(readOnly, syscall.MNT_DETACH) })
+	opens := func() error {
+		f, err := OpenFileSystem(id)
+		if err == nil {
+			if f.Name() != whole {
+				err = errors.New("opened on " + f.Name())
+			}
+			f.Close()
+		}
+		return err
+	}
+	underFilter(t, func() error { return refuse(map[int]syscall.Errno{syscall.SYS_READ: syscall.EIO}) }, func() { err = opens() })
+	if err != nil && !olderThan(t, "6.8") {
+		t.Error(err)
+	}
+	for _, call := range []int{unix.SYS_LISTMOUNT, unix.SYS_STATMOUNT, unix.SYS_OPENAT2, unix.SYS_STATX} {
+		for _, errno := range []syscall.Errno{0, syscall.ENOSYS, syscall.EPERM, syscall.EACCES} {
+			if call == unix.SYS_OPENAT2 && errno == 0 || call == unix.SYS_STATX && (errno == 0 || errno == syscall.EACCES) {
+				continue // 0 is a descriptor, and without statx or fstat nothing is known of a file
+			}
+			underFilter(t, func() error { return refuse(map[int]syscall.Errno{call: errno}) }, func() { err = opens() })
+			if err != nil {
+				t.Errorf("call %d, %v: %v", call, errno, err)
+			}
+		}
+	}
+}
+
+// What lies over the path of a mount must not lead to a server that does not answer.
+func TestOpenFileSystemSilent(t *testing.T) {
+	needs(t, FeatureFileSystemID)
+	reliesOn(t, mounting)
+	keepsDescriptors(t)
+	f, abort := silentFile(t)
+	dir := t.TempDir()
+	above, point := filepath.Join(dir, "a"), filepath.Join(dir, "a", "b", "c")
+	mountAt(t, "none", point, "tmpfs", "size=1m")
+	id, err := fileSystemIDAt(t, point)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mountAt(t, "none", above, "tmpfs", "size=1m")
+	timer := time.AfterFunc(20*time.Second, func() {
+		t.Error("it waits")
+		abort()
+	})
+	defer timer.Stop()
+	for name, cover := range map[string]func() error{
+		"link": func() error { return os.Symlink(f.Name(), filepath.Join(above, "b")) },
+		"mount": func() error {
+			return errors.Join(os.Mkdir(filepath.Join(above, "b"), 0o700), syscall.Mount(f.Name(), filepath.Join(above, "b"), "", syscall.MS_BIND, ""))
+		},
+	} {
+		if err := cover(); err != nil {
+			t.Fatal(name, err)
+		}
+		_, err := OpenFileSystem(id)
+		matches(t, err, syscall.ENODEV)
+		syscall.Unmount(filepath.Join(above, "b"), syscall.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		if err := os.Remove(filepath.Join(above, "b")); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // A copy that is mounted beside the original has another UUID for the moment.
@@ -402,6 +486,10 @@ func TestFileSystemInChroot(t *testing.T) {
 					} else {
 						f.Close()
 					}
+				}
+				// By mountinfo alone.
+				if err := refuse(map[int]syscall.Errno{unix.SYS_LISTMOUNT: syscall.ENOSYS}); err == nil {
+					ways(t)
 				}
 				syscall.Unmount("/proc", 0)
 				if r, err := FileRefAt(special, "", AT_EMPTY_PATH); err != nil || r.FS != id {

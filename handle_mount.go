@@ -174,7 +174,7 @@ func (l *looks) another() error {
 // openAt is OpenMount where the path is known. It tells an error that isDoubtful also if the mount is
 // no longer there.
 func (id MountID) openAt(path string) (*os.File, error) {
-	place, err := id.placeAt(path)
+	place, err := id.placeAt(path, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -182,9 +182,14 @@ func (id MountID) openAt(path string) (*os.File, error) {
 	return id.openPlace(place, path)
 }
 
-// placeAt finds the place without opening it: what lies on top could be a device.
-func (id MountID) placeAt(path string) (place int, err error) {
-	place, err = openat(AT_FDCWD, path, O_PATH|syscall.O_NOFOLLOW)
+// placeAt finds the place without opening it: what lies on top could be a device. resolve is for openat2,
+// Linux 5.6, or 0.
+func (id MountID) placeAt(path string, resolve uint64) (place int, err error) {
+	if resolve == 0 {
+		place, err = openat(AT_FDCWD, path, O_PATH|syscall.O_NOFOLLOW)
+	} else {
+		place, err = openat2(AT_FDCWD, path, O_PATH|syscall.O_NOFOLLOW, resolve)
+	}
 	if err != nil {
 		return -1, err
 	}

@@ -16,7 +16,7 @@ import (
 
 // A mount is what a line of mountinfo tells; see proc_pid_mountinfo(5).
 type mount struct {
-	id, parent     uint64 // of the reusable kind
+	id, parent     uint64 // of the reusable kind, unless a search has it from statmount
 	device         uint64
 	root           string // the directory of the file system that is to be seen
 	point          string

@@ -883,7 +883,7 @@ var callNumbers = map[string]int{
 	"epoll_ctl": syscall.SYS_EPOLL_CTL, "execve": syscall.SYS_EXECVE, "fcntl": fcntlNumber(), "fgetxattr": unix.SYS_FGETXATTR,
 	"flistxattr": unix.SYS_FLISTXATTR, "fremovexattr": unix.SYS_FREMOVEXATTR, "fsetxattr": unix.SYS_FSETXATTR, "ioctl": unix.SYS_IOCTL, "listns": _SYS_LISTNS,
 	"mq_getsetattr": syscall.SYS_MQ_GETSETATTR, "listmount": unix.SYS_LISTMOUNT, "name_to_handle_at": unix.SYS_NAME_TO_HANDLE_AT, "open_by_handle_at": unix.SYS_OPEN_BY_HANDLE_AT,
-	"openat": syscall.SYS_OPENAT, "pidfd_getfd": unix.SYS_PIDFD_GETFD, "pidfd_open": unix.SYS_PIDFD_OPEN, "pidfd_send_signal": unix.SYS_PIDFD_SEND_SIGNAL,
+	"openat": syscall.SYS_OPENAT, "openat2": unix.SYS_OPENAT2, "pidfd_getfd": unix.SYS_PIDFD_GETFD, "pidfd_open": unix.SYS_PIDFD_OPEN, "pidfd_send_signal": unix.SYS_PIDFD_SEND_SIGNAL,
 	"pipe2": syscall.SYS_PIPE2, "readlinkat": syscall.SYS_READLINKAT, "ppoll": _SYS_PPOLL_TIME64, "ppoll_time32": unix.SYS_PPOLL, "process_madvise": unix.SYS_PROCESS_MADVISE, "process_mrelease": unix.SYS_PROCESS_MRELEASE,
 	"setns": unix.SYS_SETNS, "statmount": unix.SYS_STATMOUNT, "statx": unix.SYS_STATX, "unshare": syscall.SYS_UNSHARE, "waitid": unix.SYS_WAITID,
 }

@@ -120,6 +120,21 @@ func openat(dirfd int, path string, flags int) (fd int, err error) {
 	return fd, nil
 }
 
+// openat2 returns a close-on-exec descriptor. resolve says how the path is followed.
+func openat2(dirfd int, path string, flags int, resolve uint64) (fd int, err error) {
+	errno := check32(dirfd, flags)
+	if errno == 0 {
+		errno = uninterrupted(func() syscall.Errno {
+			fd, err = unix.Openat2(dirfd, path, &unix.OpenHow{Flags: uint64(flags | syscall.O_CLOEXEC), Resolve: resolve})
+			return errnoOf(err)
+		})
+	}
+	if errno != 0 {
+		return -1, failed("openat2", path, errno)
+	}
+	return fd, nil
+}
+
 // readlink fails with ENAMETOOLONG where the kernel cuts off.
 func readlink(path string) (string, syscall.Errno) {
 	var room [4096]byte // of /proc/PID/fd it tells no more

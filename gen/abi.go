@@ -415,6 +415,7 @@ var taken = []group{
 		{Name: "XFS_SUPER_MAGIC"},
 	}},
 	{Header: "linux/mount.h", Consts: []constant{{Name: "MNT_ID_REQ_SIZE_VER0"}, {Name: "MOUNT_ATTR_RDONLY"}}},
+	{Header: "linux/openat2.h", Consts: []constant{{Name: "RESOLVE_NO_SYMLINKS"}}},
 	{Header: "linux/prctl.h", Consts: []constant{{Name: "PR_SET_CHILD_SUBREAPER"}, {Name: "PR_SET_PDEATHSIG"}}},
 	{Header: "linux/stat.h", Consts: []constant{{Name: "STATX_ATTR_MOUNT_ROOT"}, {Name: "STATX_INO"}, {Name: "STATX_MNT_ID"}, {Name: "STATX_MNT_ID_UNIQUE"}, {Name: "STATX_NLINK"}, {Name: "STATX_TYPE"}}},
 	{Header: "linux/time.h", Consts: []constant{{Name: "CLOCK_MONOTONIC"}}},
@@ -426,5 +427,6 @@ var taken = []group{
 var takenStructs = []cstruct{
 	{C: "struct __user_cap_header_struct", Header: "linux/capability.h", XSys: "CapUserHeader", Fields: []field{{C: "version"}, {C: "pid"}}},
 	{C: "struct __user_cap_data_struct", Header: "linux/capability.h", XSys: "CapUserData", Fields: []field{{C: "effective"}, {C: "permitted"}, {C: "inheritable"}}},
+	{C: "struct open_how", Header: "linux/openat2.h", XSys: "OpenHow", Fields: []field{{C: "flags"}, {C: "mode"}, {C: "resolve"}}},
 	{C: "struct pollfd", Header: "asm/poll.h", XSys: "PollFd", Fields: []field{{C: "fd"}, {C: "events"}, {C: "revents"}}},
 }
