@@ -291,6 +291,14 @@ func TestOpenPathUnknown(t *testing.T) {
 	if code != 0 || out != name+"\n" || errs != "" {
 		t.Errorf("status %d, %q, %q", code, out, errs)
 	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(mounted, link); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code = status(t, sysfdCommand("open", "-mount", mounted, "-search", link, h.String()))
+	if code != 0 || out != name+"\n" {
+		t.Errorf("status %d, %q, %q", code, out, errs)
+	}
 	// The search has looked it up.
 	out, errs, code = status(t, sysfdCommand("open", "-mount", mounted, h.String()))
 	if code != 0 || out != name+"\n" {

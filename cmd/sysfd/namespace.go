@@ -405,11 +405,23 @@ func printable(text string) string {
 // mounts adds the namespaces that are mounted somewhere in the mount namespace of this process, as
 // ip-netns(8) does it.
 func (s *survey) mounts() error {
+	var mounted []sysfd.Mount
+	var silent []string // below these a server may be asked, which may not answer
 	for m, err := range sysfd.Mounts(0) {
 		if err != nil {
 			return err
 		}
-		if m.Type != "nsfs" {
+		switch kind, _, _ := strings.Cut(m.Type, "."); kind {
+		case "nsfs":
+			mounted = append(mounted, m)
+		case "9p", "afs", "autofs", "ceph", "cifs", "fuse", "fuseblk", "lustre", "nfs", "nfs4", "overlay", "smb3", "virtiofs":
+			if m.Point != "/" {
+				silent = append(silent, m.Point+"/")
+			}
+		}
+	}
+	for _, m := range mounted {
+		if slices.ContainsFunc(silent, func(dir string) bool { return strings.HasPrefix(m.Point, dir) }) {
 			continue
 		}
 		f, err := m.Open()

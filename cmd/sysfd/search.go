@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/sysfd/sysfd"
@@ -20,6 +19,9 @@ import (
 // enough, and stays on the file system. On a terminal it says how far it is.
 func search(c *call, f *os.File, dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir) // the walk follows none, not even the first
+	}
 	if err != nil {
 		return "", err
 	}
@@ -31,10 +33,10 @@ func search(c *call, f *os.File, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	here := sameSystem(f, is)
-	if top, err := os.Stat(dir); err != nil {
+	here := sameSystem(f)
+	if top, err := here(dir); err != nil {
 		return "", err
-	} else if !here(dir, top) {
+	} else if !top {
 		return "", fmt.Errorf("%s is on another file system than the file, which is on mount %v (see findmnt)", dir, mount)
 	}
 	progress := progressTo(c)
@@ -51,6 +53,15 @@ func search(c *call, f *os.File, dir string) (string, error) {
 		if seen++; seen%1000 == 0 {
 			progress(fmt.Sprintf("%d files looked at, now in %s", seen, filepath.Dir(path)))
 		}
+		if d.IsDir() && path != dir {
+			on, err := here(path)
+			if err != nil {
+				unread++
+			}
+			if !on {
+				return fs.SkipDir
+			}
+		}
 		if d.Type() == is.Mode().Type() {
 			h, _, err := sysfd.NameToHandleAt(sysfd.AT_FDCWD, path, 0)
 			if err == nil && h == want {
@@ -58,11 +69,6 @@ func search(c *call, f *os.File, dir string) (string, error) {
 					found = path
 					return fs.SkipAll
 				}
-			}
-		}
-		if d.IsDir() && path != dir {
-			if info, err := d.Info(); err != nil || !here(path, info) {
-				return fs.SkipDir
 			}
 		}
 		return nil
@@ -78,30 +84,49 @@ func search(c *call, f *os.File, dir string) (string, error) {
 	return "", fmt.Errorf("the file is there, but not among the %d in and below %s", seen, dir)
 }
 
-// sameSystem returns a function that tells whether a directory is on the file system of f. On btrfs each subvolume
-// has a device number of its own.
-func sameSystem(f *os.File, is os.FileInfo) func(path string, info os.FileInfo) bool {
-	device := func(i os.FileInfo) uint64 { return uint64(i.Sys().(*syscall.Stat_t).Dev) }
-	onBtrfs := func(fd int) bool {
-		var system unix.Statfs_t
-		return unix.Fstatfs(fd, &system) == nil && uint32(system.Type) == unix.BTRFS_SUPER_MAGIC
-	}
-	if !onBtrfs(int(f.Fd())) {
-		return func(_ string, info os.FileInfo) bool { return device(info) == device(is) }
-	}
-	ref, err := sysfd.FileRefAt(int(f.Fd()), "", sysfd.AT_EMPTY_PATH)
-	return func(path string, info os.FileInfo) bool {
-		if device(info) == device(is) {
-			return true
+// sameSystem returns a function that tells whether a directory is on the file system of f. It does not wait for the
+// server of another one. On btrfs each subvolume has a device number of its own, on overlayfs files can have those of
+// the file systems below.
+func sameSystem(f *os.File) func(dir string) (bool, error) {
+	own, errOwn := deviceOf(int(f.Fd()), "")
+	magic := magicOf(int(f.Fd()))
+	ref, errRef := sysfd.FileRefAt(int(f.Fd()), "", sysfd.AT_EMPTY_PATH)
+	return func(dir string) (bool, error) {
+		if errOwn != nil {
+			return false, errOwn
 		}
-		fd, errOpen := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0) // which mounts nothing
-		if errOpen != nil {
-			return false
+		device, err := deviceOf(unix.AT_FDCWD, dir)
+		if err != nil || device == own {
+			return err == nil, err
+		}
+		if magic != unix.BTRFS_SUPER_MAGIC && magic != unix.OVERLAYFS_SUPER_MAGIC {
+			return false, nil
+		}
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0) // which mounts nothing
+		if err != nil {
+			return false, err
 		}
 		defer unix.Close(fd)
-		there, errThere := sysfd.FileRefAt(fd, "", sysfd.AT_EMPTY_PATH)
-		return onBtrfs(fd) && err == nil && errThere == nil && there.FS == ref.FS
+		if magicOf(fd) != magic {
+			return false, nil
+		}
+		there, err := sysfd.FileRefAt(fd, "", sysfd.AT_EMPTY_PATH)
+		return magic == unix.OVERLAYFS_SUPER_MAGIC || errRef == nil && err == nil && there.FS == ref.FS, nil
 	}
+}
+
+func magicOf(fd int) uint32 {
+	var system unix.Statfs_t
+	if unix.Fstatfs(fd, &system) != nil {
+		return 0
+	}
+	return uint32(system.Type)
+}
+
+func deviceOf(dirfd int, path string) (uint64, error) {
+	var st unix.Statx_t
+	err := unix.Statx(dirfd, path, unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
+	return unix.Mkdev(st.Dev_major, st.Dev_minor), err
 }
 
 // progressTo returns a function that shows a line on the terminal, at most five times a second, and
