@@ -198,7 +198,7 @@ func (c *call) say(what string, path name, more ...any) {
 func (c *call) checkFile(h sysfd.FileHandle) error {
 	e := c.Files[h]
 	f, info, err := c.open(h, oPath)
-	if errors.Is(err, os.ErrNotExist) {
+	if isGone(err, h, e.Paths) {
 		for _, path := range e.Paths {
 			c.say("deleted", path)
 		}
@@ -206,7 +206,7 @@ func (c *call) checkFile(h sysfd.FileHandle) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", e.Paths[0], err)
 	}
 	defer f.Close()
 	paths, err := c.paths(f, info, h, e.Paths)
@@ -271,6 +271,26 @@ func (c *call) open(h sysfd.FileHandle, flags int) (*os.File, os.FileInfo, error
 	return f, info, nil
 }
 
+// isGone tells whether err means that a file was deleted. ESTALE is also what the kernel says if it cannot read the
+// disk; but then it does not say that there is no such path, or another file there.
+func isGone(err error, h sysfd.FileHandle, paths []name) bool {
+	if errors.Is(err, os.ErrNotExist) {
+		return true
+	}
+	if !errors.Is(err, syscall.ESTALE) {
+		return false
+	}
+	for _, path := range paths {
+		is, _, err := sysfd.NameToHandleAt(sysfd.AT_FDCWD, string(path), 0)
+		switch {
+		case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, errors.ErrUnsupported):
+		case err != nil, is == h:
+			return false
+		}
+	}
+	return true
+}
+
 // paths returns the paths of a file: as many as it had, if it has these. The kernel
 // knows a path of an open file only if it has come across it since the file was last
 // forgotten, and then one of several; and a path can have come to mean another file. So
@@ -310,7 +330,7 @@ func readlink(f *os.File) name {
 // findDir finds out where DIR is now. Of directories the kernel knows the path.
 func (c *call) findDir() error {
 	f, info, err := c.open(c.DirHandle, oPath)
-	if errors.Is(err, os.ErrNotExist) {
+	if isGone(err, c.DirHandle, []name{c.Dir}) {
 		c.noDir = true
 		return nil
 	}
