@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // A FileHandle names a file, whatever becomes of its path: what
@@ -293,6 +295,16 @@ func (h FileHandle) canonical() FileHandle {
 	return is
 }
 
+// knownType tells whether canonical knows the type, whatever the length.
+func (h FileHandle) knownType() bool {
+	switch h.h.HandleType &^ (FILEID_IS_CONNECTABLE | FILEID_IS_DIR) {
+	case FILEID_INO32_GEN, FILEID_INO32_GEN_PARENT, FILEID_INO64_GEN, FILEID_INO64_GEN_PARENT,
+		FILEID_BTRFS_WITHOUT_PARENT, FILEID_BTRFS_WITH_PARENT, FILEID_BTRFS_WITH_PARENT_ROOT:
+		return true
+	}
+	return false
+}
+
 // connectable tells whether h opens only where its parent directory is.
 func (h FileHandle) connectable() bool { return h.h.HandleType&FILEID_IS_CONNECTABLE != 0 }
 
@@ -349,25 +361,37 @@ const OpenSpecial OpenOption = 1
 // opened and compares it with h. Of the types of handles that it knows (FILEID_INO32_GEN, FILEID_INO64_GEN,
 // FILEID_BTRFS_WITHOUT_PARENT, and those with a parent) it compares inode number and generation, for there
 // can be several handles of one file; of others all bytes, but for connectable ones of an unknown
-// type, which it takes as the kernel does. If two file systems are made from one image, it cannot tell which is meant.
+// type, which it takes as the kernel does. It cannot tell a file from one with the same numbers in a copy of the file
+// system, or in an image that was made anew with the same UUID.
 //
 // Devices, FIFOs and sockets it does not open, unless flags have [O_PATH] or options [OpenSpecial]. pidfs
 // has no O_PATH, so it takes [OpenPidFDByID].
 //
 // Errors: those of OpenByHandleAt. ESTALE also if it is another file. EINVAL if it is a special file, and
-// for unknown options. ELOOP for a symbolic link without O_PATH. EOPNOTSUPP and others of [NameToHandleAt] if
+// for unknown options and for flags that make files, such as O_CREAT. ELOOP for a symbolic link without O_PATH. EOPNOTSUPP and others of [NameToHandleAt] if
 // what was opened cannot be compared.
 func OpenFileHandle(mountFD int, h FileHandle, flags int, options OpenOption) (*os.File, error) {
 	if options&^OpenSpecial != 0 {
 		return nil, refused(syscall.EINVAL, "0x"+strconv.FormatUint(uint64(uint(options)), 16)+" is no option for opening a file")
 	}
-	if flags&O_PATH == 0 && options&OpenSpecial == 0 {
-		// As long as this is open, no other file gets the inode number.
-		place, err := openExactly(mountFD, h, O_PATH)
+	if flags&(syscall.O_CREAT|syscall.O_EXCL|unix.O_TMPFILE&^syscall.O_DIRECTORY) != 0 {
+		return nil, refused(syscall.EINVAL, "flags 0x"+strconv.FormatUint(uint64(uint(flags)), 16)+": O_CREAT, O_EXCL and O_TMPFILE are for making files")
+	}
+	if flags&O_PATH != 0 {
+		fd, err := openExactly(mountFD, h, flags)
 		if err != nil {
 			return nil, err
 		}
-		defer syscall.Close(place)
+		return h.file(fd), nil
+	}
+	// First without opening it, for that would cut it off, or wait, also if it is another file. As long as
+	// this is open, no other file gets the inode number.
+	place, err := openExactly(mountFD, h, O_PATH)
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(place)
+	if options&OpenSpecial == 0 {
 		is, errno := statFD(place)
 		if errno != 0 {
 			return nil, failed("statx", "of file handle "+h.String(), errno)
@@ -392,9 +416,7 @@ func openExactly(mountFD int, h FileHandle, flags int) (int, error) {
 	}
 	var opened FileHandle
 	_, errno = nameToHandleAt(fd, "", &opened.h, AT_EMPTY_PATH)
-	want, is := h.canonical(), opened.canonical()
-	unknown := h.connectable() && want == h
-	if errno == 0 && (is == want || unknown) {
+	if errno == 0 && (opened.canonical() == h.canonical() || h.connectable() && !h.knownType()) {
 		return fd, nil
 	}
 	syscall.Close(fd)

@@ -162,10 +162,14 @@ func (r FileRef) Open(flags int, options OpenOption) (*os.File, error) {
 // O_PATH; it makes sure of that. It is [OpenFileHandle], whose flags and options these are.
 //
 // Errors: those of OpenFileHandle and [FileSystemIDOf]. EXDEV if fd is on another file system. ESTALE
-// if the file cannot be opened by its handle. It matches [os.ErrNotExist] where it is proven that the
-// file is gone: on ext2, ext3, ext4, XFS, btrfs, tmpfs and cgroup2, whose handles stay good as long as the file is there,
-// for a handle that is not connectable, if the caller has CAP_DAC_READ_SEARCH in the initial user
-// namespace. That is to say that whoever prunes an index of files goes by os.ErrNotExist, and not by ESTALE.
+// if the file cannot be opened by its handle.
+//
+// ESTALE matches [os.ErrNotExist] where it is proven that the file is gone: if the handle opens another file, which
+// has its inode number now; and on tmpfs and cgroup2, which are in memory, if the caller has
+// CAP_DAC_READ_SEARCH in the initial user namespace and the handle is not connectable. On a disk the
+// kernel says ESTALE of a file that was deleted, and the same if it could not read the disk (fs/exportfs/expfs.c), or if a
+// directory on the way is not for the caller, as on an idmapped mount. So whoever prunes an index of files looks at the path
+// that the file had, too: if that leads to another file or is ENOENT, and the handle is ESTALE, the file was deleted.
 func (r FileRef) OpenFrom(fd int, flags int, options OpenOption) (*os.File, error) {
 	is, err := r.FS.isOf(fd, label{fd: fd})
 	if err != nil {
@@ -181,41 +185,39 @@ func (r FileRef) OpenFrom(fd int, flags int, options OpenOption) (*os.File, erro
 func (r FileRef) openFrom(fd int, flags int, options OpenOption) (*os.File, error) {
 	f, err := OpenFileHandle(fd, r.Handle, flags, options)
 	if e, ok := err.(*callError); ok && e.errno == syscall.ESTALE {
-		note := "the file is gone"
-		if why := r.mayBeThere(fd); why == "" {
+		switch why := r.mayBeThere(fd, e.note != ""); {
+		case why == "":
 			e.means = os.ErrNotExist
-		} else {
-			note = "the file may be there: " + why
-		}
-		if e.note == "" {
-			e.note = note
+			if e.note == "" {
+				e.note = "the file is gone"
+			}
+		case e.note == "":
+			e.note = why
 		}
 	}
 	return f, err
 }
 
-// mayBeThere says why a file may be there though it cannot be opened by its handle, or "" if it is gone.
-func (r FileRef) mayBeThere(fd int) string {
+// mayBeThere says why a file may be there though it cannot be opened by its handle, or "" if it is gone. another tells
+// that the handle opens another file.
+func (r FileRef) mayBeThere(fd int, another bool) string {
 	magic, errno := fsMagic(fd)
+	inMemory := magic == unix.TMPFS_MAGIC || magic == unix.CGROUP2_SUPER_MAGIC
+	onDisk := magic == unix.EXT4_SUPER_MAGIC || magic == unix.XFS_SUPER_MAGIC || magic == unix.BTRFS_SUPER_MAGIC
 	switch {
 	case r.Handle.connectable():
-		return "a connectable handle opens only while the file is in its directory"
-	case errno != 0 || !survives(magic):
-		return "handles of this file system do not last as long as the file"
+		return "the file may be there: a connectable handle opens only while the file is in its directory"
+	case errno == 0 && another && (inMemory || onDisk):
+		return ""
+	case errno == 0 && onDisk:
+		return "the file was deleted, or cannot be read"
+	case errno != 0 || !inMemory:
+		// Overlayfs and proc make handles that only compare, FUSE forgets files, and others were not tried.
+		return "the file may be there: handles of this file system do not last as long as the file"
 	case !mayOpenAll():
-		return "this process may not open every file by its handle"
+		return "the file may be there: this process may not open every file by its handle"
 	}
 	return ""
-}
-
-// survives tells whether handles of a file system of this type open a file as long as it is there.
-// Overlayfs and proc make handles that only compare, FUSE forgets files, and others were not tried.
-func survives(magic uint32) bool {
-	switch magic {
-	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC, unix.CGROUP2_SUPER_MAGIC:
-		return true
-	}
-	return false
 }
 
 // mayOpenAll reports whether this thread is known to be allowed to open any file by its handle.

@@ -451,3 +451,112 @@ func TestFileRefSpecial(t *testing.T) {
 	f, err = fileRefOf(t, name("old")).Open(os.O_RDWR|os.O_TRUNC|syscall.O_NOFOLLOW, 0)
 	readsAs(t, f, err, "")
 }
+
+// What is opened to be compared is not opened as it would be in the end: that would cut off a stranger, or wait for it.
+func TestFileRefStranger(t *testing.T) {
+	needsRoot(t)
+	keepsDescriptors(t)
+	dir := mountImage(t, "ext4")
+	old, stranger := filepath.Join(dir, "old"), filepath.Join(dir, "stranger")
+	r := fileRefOf(t, old)
+	for _, flags := range []int{syscall.O_CREAT, syscall.O_EXCL, unix.O_TMPFILE} {
+		_, err := fileRefOf(t, dir).Open(flags|os.O_RDWR, 0)
+		matches(t, err, syscall.EINVAL)
+	}
+	if err := os.Remove(old); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, stranger, "precious")
+	_, err := r.Open(os.O_RDWR|os.O_TRUNC, OpenSpecial)
+	matches(t, err, syscall.ESTALE, os.ErrNotExist)
+	if text, err := os.ReadFile(stranger); err != nil || string(text) != "precious" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if err := os.Remove(stranger); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(stranger, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if was, is := r.Handle.Bytes(), fileRefOf(t, stranger).Handle.Bytes(); string(was[:4]) != string(is[:4]) {
+		t.Fatalf("%x, %x: it has not got the inode number", was, is)
+	}
+	_, err = r.Open(os.O_RDONLY, OpenSpecial)
+	matches(t, err, syscall.ESTALE, os.ErrNotExist)
+
+	// A spare byte makes no handle of a known type one that cannot be compared.
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	writeFile(t, old, "text")
+	b := fileRefOf(t, old).Handle.Bytes()
+	copy(b[4:], []byte{0, 0, 0, 0})
+	for _, typ := range []int32{FILEID_INO32_GEN | FILEID_IS_CONNECTABLE, FILEID_INO32_GEN_PARENT | FILEID_IS_CONNECTABLE} {
+		for spare := range 3 {
+			h, err := NewFileHandle(typ, append(b, make([]byte, spare)...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := OpenFileHandle(int(root.Fd()), h, os.O_RDONLY, 0)
+			if err == nil {
+				f.Close()
+				t.Errorf("%v opens a file with another generation", h)
+			}
+		}
+	}
+}
+
+// The kernel says ESTALE of what it cannot read.
+func TestFileRefOnBrokenDisk(t *testing.T) {
+	needsRoot(t)
+	keepsDescriptors(t)
+	image, dir := filepath.Join(t.TempDir(), "image"), filepath.Join(t.TempDir(), "mounted")
+	options := makeImage(t, "ext4", image)
+	mountAt(t, image, dir, "ext4", options)
+	r := fileRefOf(t, filepath.Join(dir, "old"))
+	unmount(t, dir)
+	mountAt(t, image, dir, "ext4", options)
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := os.Truncate(image, 8<<10); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+		t.Skip(err)
+	}
+	f, err := r.OpenFrom(int(root.Fd()), os.O_RDONLY, 0)
+	if err == nil {
+		f.Close()
+		t.Skip("it is still in memory")
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v: it is there", err)
+	}
+}
+
+// A filter that has open_by_handle_at do nothing says 0, which is standard input.
+func TestOpenByHandlePretended(t *testing.T) {
+	needs(t, FeatureFileHandle)
+	needsRoot(t)
+	keepsDescriptors(t)
+	file := fileOnTmpfs(t)
+	h, _, err := NameToHandleAt(int(file.Fd()), "", AT_EMPTY_PATH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls, _ := answersTo("open_by_handle_at", retErrno)
+	underFilter(t, func() error { return filter(calls) }, func() {
+		_, err := OpenByHandleAt(AT_FDCWD, h, os.O_RDONLY)
+		matches(t, err, errors.ErrUnsupported)
+		_, err = OpenFileHandle(AT_FDCWD, h, os.O_RDONLY, 0)
+		matches(t, err, errors.ErrUnsupported)
+	})
+	if _, errno := fcntl(0, syscall.F_GETFD, 0); errno != 0 {
+		t.Error("standard input was closed")
+	}
+}

@@ -582,8 +582,16 @@ func fileSystemIDOfAny(fd int, what label, dirfd int, path string) (FileSystemID
 		return FileSystemID{}, failed("statx", "of "+what.String(), errno)
 	}
 	isDir, isRegular := file.kind() == syscall.S_IFDIR, file.kind() == syscall.S_IFREG
+	// On btrfs the directory that stands for a subvolume in a snapshot knows no ioctl.
+	ask := func(fd int) (id FileSystemID, knows bool, err error) {
+		id, err = fileSystemID(fd, what)
+		magic, errno := fsMagic(fd)
+		return id, errno != 0 || magic != unix.BTRFS_SUPER_MAGIC || !errors.Is(err, errors.ErrUnsupported), err
+	}
 	if flags, errno := fcntl(fd, syscall.F_GETFL, 0); errno == 0 && flags&O_PATH == 0 && (isDir || isRegular) {
-		return fileSystemID(fd, what)
+		if id, ok, err := ask(fd); ok {
+			return id, err
+		}
 	}
 	near := sibling{fd, file}
 	var denied bool
@@ -606,8 +614,11 @@ func fileSystemIDOfAny(fd int, what label, dirfd int, path string) (FileSystemID
 		f, err := open()
 		switch {
 		case err == nil:
-			defer f.Close()
-			return fileSystemID(int(f.Fd()), what)
+			id, ok, err := ask(int(f.Fd()))
+			f.Close()
+			if ok {
+				return id, err
+			}
 		case outOfResources(err): // or else the identity would be another one for now
 			if e, ok := err.(*callError); ok {
 				e.subject = what.String()

@@ -302,6 +302,12 @@ func TestBtrfsSubvolume(t *testing.T) {
 	}
 	f, err := r.Open(os.O_RDONLY, 0)
 	readsAs(t, f, err, "text")
+	// In a snapshot a directory without ioctls stands for the subvolume.
+	runTool(t, "btrfs", "-q", "subvolume", "snapshot", top, filepath.Join(top, "snap"))
+	stub, err := FileRefAt(AT_FDCWD, filepath.Join(top, "snap", "sub"), 0)
+	if err != nil || stub.FS != outer {
+		t.Errorf("%v, %v", stub, err)
+	}
 	outside, err := FileRefAt(AT_FDCWD, filepath.Join(top, "old"), 0)
 	if err != nil {
 		t.Fatal(err)

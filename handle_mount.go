@@ -233,7 +233,7 @@ func reopenRegular(fd int, path string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if is, errno := statFD(again); errno != 0 || is != what {
+	if is, errno := statFD(again); errno != 0 || is.dev != what.dev || is.ino != what.ino || is.kind() != what.kind() {
 		syscall.Close(again)
 		return -1, refused(syscall.EOPNOTSUPP, "/proc/thread-self/fd has another file in the place of "+strconv.Quote(path)).as(errors.ErrUnsupported)
 	}

@@ -332,7 +332,10 @@ func TestFileSystems(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, err := r.Open(os.O_RDONLY, 0)
-				matches(t, err, syscall.ESTALE, os.ErrNotExist)
+				matches(t, err, syscall.ESTALE)
+				if errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "was deleted, or cannot be read") {
+					t.Errorf("%v", err)
+				}
 			}
 			unmount(t, second)
 		})
@@ -750,5 +753,44 @@ func TestDeviceID(t *testing.T) {
 	major, minor := unix.Major(uint64(st.Dev)), unix.Minor(uint64(st.Dev))
 	if got, want := DeviceID(st.Dev).String(), fmt.Sprint(major, ":", minor); got != want {
 		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// What is in the place of mountinfo is not believed, and not waited for.
+func TestMountinfoForged(t *testing.T) {
+	needsRoot(t)
+	if !again(t, func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS} }) {
+		return
+	}
+	privately(t)
+	root, err := openat(AT_FDCWD, "/", O_PATH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(root)
+	id, err := MountIDOf(root, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", "/proc", "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Unmount("/proc", syscall.MNT_DETACH)
+	if err := os.Mkdir("/proc/thread-self", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, forge := range []func(string) error{
+		func(name string) error { return os.WriteFile(name, nil, 0o600) },
+		func(name string) error { return syscall.Mkfifo(name, 0o600) },
+	} {
+		os.Remove(mountinfoName)
+		if err := forge(mountinfoName); err != nil {
+			t.Fatal(err)
+		}
+		_, err := OpenMount(id)
+		matches(t, err, errors.ErrUnsupported)
+		if errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%v: it is there", err)
+		}
 	}
 }

@@ -350,14 +350,19 @@ func openNamespaceError(h FileHandle, alone bool, errno syscall.Errno) error {
 	err := failed("open_by_handle_at", h.String(), errno)
 	switch errno {
 	case syscall.ESTALE:
-		if alone && !opensByIDAlone() {
+		opens, known := true, true
+		if alone {
+			opens, known = opensByIDAlone()
+		}
+		switch {
+		case known && !opens:
 			id, _, _, _ := h.Namespace()
 			return refused(syscall.EOPNOTSUPP, "to open namespace "+id.String()+" by its ID alone, without its type and inode number, needs Linux 6.19").as(errors.ErrUnsupported)
-		}
-		if !seesAllNamespaces() {
+		case known && seesAllNamespaces():
+			err.means = os.ErrNotExist
+		default:
 			return refused(syscall.ESTALE, "open_by_handle_at "+h.String()+": there is no such namespace, or it is out of sight")
 		}
-		err.means = os.ErrNotExist
 	case syscall.EBADF, syscall.EPERM:
 		// Before Linux 6.18; see OpenByHandleAt.
 		if _, errOwn := ownNamespaceHandle(); errors.Is(errOwn, syscall.EOPNOTSUPP) {
@@ -378,22 +383,22 @@ func ownNamespaceHandle() (FileHandle, error) {
 	return namespaceHandle(fd)
 }
 
-// opensByIDAlone reports whether the kernel takes an ID without type and inode number, or true if that
-// cannot be found out.
-func opensByIDAlone() bool {
+// opensByIDAlone reports whether the kernel takes an ID without type and inode number. known is false if
+// that cannot be found out, for want of descriptors for example.
+func opensByIDAlone() (opens, known bool) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	own, err := ownNamespaceHandle()
 	id, _, _, ok := own.Namespace()
 	if err != nil || !ok {
-		return true
+		return false, false
 	}
 	own = NamespaceHandle(id, 0, 0)
 	fd, errno := openByHandleAt(FD_NSFS_ROOT, &own.h, 0)
 	if errno == 0 {
 		syscall.Close(fd)
 	}
-	return errno != syscall.ESTALE
+	return errno == 0, errno == 0 || errno == syscall.ESTALE
 }
 
 // seesAllNamespaces reports whether what this process cannot open by handle is not there, on any kernel

@@ -1001,3 +1001,32 @@ func TestNamespaceOfSockets(t *testing.T) {
 		f.Close()
 	}
 }
+
+// Without descriptors it cannot be found out what the kernel takes, which is no news about a namespace.
+func TestOpenNamespaceWithoutDescriptors(t *testing.T) {
+	needs(t, FeatureNamespaceHandle)
+	if !again(t, nil) {
+		return
+	}
+	f, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	id, err := NamespaceIDOf(int(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := syscall.Rlimit{Cur: 64, Max: 64}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	for left := range 4 {
+		withDescriptorsLeft(left, func() { f, err = OpenNamespace(NamespaceHandle(id, 0, 0)) })
+		if err == nil {
+			f.Close()
+		} else if errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%d left: %v", left, err)
+		}
+	}
+}

@@ -22,7 +22,8 @@ import (
 // It reads the link in /proc/thread-self/fd (proc_pid_fd(5), Linux 3.17), and opens the path for
 // O_PATH, so it waits for servers of file systems (NFS, FUSE) on the way there.
 //
-// Errors: ENOENT, which matches [os.ErrNotExist], if the file has no name any more. ENODATA
+// Errors: ENOENT, which matches [os.ErrNotExist], if the file has no name any more; of a directory that was
+// removed on overlayfs that is not certain. ENODATA
 // if the kernel knows no path of it that leads there: none at all, that of a name that
 // is gone or belongs to another file, or one outside of the root directory or below another
 // mount. EINVAL for what never has a path, such as a socket or a pidfd. ENAMETOOLONG if the path has
@@ -36,30 +37,46 @@ func pathOf(fd int, what label) (string, error) {
 		return "", failed("statx", "of "+what.String(), errno)
 	}
 	link := "/proc/thread-self/fd/" + strconv.Itoa(fd)
-	path, errno := readlink(link)
-	switch {
-	case errno == syscall.ENOENT, errno == syscall.ENOTDIR:
-		return "", refused(syscall.ENOSYS, "the path of "+what.String()+" is not known: there is no "+link).as(errors.ErrUnsupported)
-	case errno != 0:
-		return "", failed("readlink", link, errno)
-	case !strings.HasPrefix(path, "/"):
-		return "", refused(syscall.EINVAL, what.String()+" is "+path+", which never has a path")
-	}
-	there, err := openat(AT_FDCWD, path, O_PATH|syscall.O_NOFOLLOW)
-	switch {
-	case err == nil:
-		defer syscall.Close(there)
-		same, err := sameFile(fd, is, there)
-		if same || err != nil {
+	// Of a file that is moved all the time. One that is moved there and back looks the same, too.
+	const most, enough = 100, 4
+	last, same := "", 0
+	for range most {
+		path, errno := readlink(link)
+		switch {
+		case errno == syscall.ENOENT, errno == syscall.ENOTDIR:
+			return "", refused(syscall.ENOSYS, "the path of "+what.String()+" is not known: there is no "+link).as(errors.ErrUnsupported)
+		case errno != 0:
+			return "", failed("readlink", link, errno)
+		case !strings.HasPrefix(path, "/"):
+			return "", refused(syscall.EINVAL, what.String()+" is "+path+", which never has a path")
+		}
+		if found, err := leadsToFile(path, fd, is); found || err != nil {
 			return path, err
 		}
-	case outOfResources(err):
-		return "", err
+		if path != last {
+			last, same = path, 0
+		}
+		if same++; same == enough {
+			break
+		}
 	}
-	if is.links == 0 {
+	if now, errno := statFD(fd); errno == 0 && now.links == 0 && strings.HasSuffix(last, " (deleted)") {
 		return "", refused(syscall.ENOENT, what.String()+" is a file without a name").as(os.ErrNotExist)
 	}
-	return "", refused(syscall.ENODATA, "the kernel knows no path of "+what.String()+": it gives "+strconv.Quote(path)+", which does not lead there")
+	return "", refused(syscall.ENODATA, "the kernel knows no path of "+what.String()+": it gives "+strconv.Quote(last)+", which does not lead there")
+}
+
+// leadsToFile reports whether path leads to the file fd, of which is tells what it is.
+func leadsToFile(path string, fd int, is inode) (bool, error) {
+	there, err := openat(AT_FDCWD, path, O_PATH|syscall.O_NOFOLLOW)
+	switch {
+	case outOfResources(err):
+		return false, err
+	case err != nil:
+		return false, nil
+	}
+	defer syscall.Close(there)
+	return sameFile(fd, is, there)
 }
 
 // sameFile reports whether b is the file a, of which is tells what it is. Inode numbers are not enough:

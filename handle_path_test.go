@@ -168,3 +168,45 @@ func TestPathOfHandle(t *testing.T) {
 		t.Errorf("%q, %v", path, err)
 	}
 }
+
+// A directory above is renamed all the time.
+func TestPathOfMoving(t *testing.T) {
+	keepsDescriptors(t)
+	dir := t.TempDir()
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	if err := os.Mkdir(a, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(a, "file"), "text")
+	f, err := os.Open(filepath.Join(a, "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	stop, stopped := make(chan bool), make(chan bool)
+	go func() {
+		defer close(stopped)
+		for from, to := a, b; ; from, to = to, from {
+			select {
+			case <-stop:
+				return
+			default:
+				os.Rename(from, to)
+			}
+		}
+	}()
+	lost := 0
+	const rounds = 2000
+	for range rounds {
+		if _, err := PathOf(int(f.Fd())); err != nil {
+			matches(t, err, syscall.ENODATA)
+			lost++
+		}
+	}
+	close(stop)
+	<-stopped
+	// To be renamed there and back between two looks is possible.
+	if t.Logf("lost %d of %d", lost, rounds); lost > rounds/100 {
+		t.Errorf("%d of %d were not found", lost, rounds)
+	}
+}

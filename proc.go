@@ -34,7 +34,19 @@ type mountinfo struct {
 const mountinfoName = "/proc/thread-self/mountinfo" // Linux 3.17; a thread can have a mount namespace of its own
 
 func openMountinfo() (*mountinfo, error) {
-	fd, err := openat(AT_FDCWD, mountinfoName, syscall.O_RDONLY)
+	fd, err := openat(AT_FDCWD, mountinfoName, syscall.O_RDONLY|syscall.O_NONBLOCK)
+	if err == nil { // it may be anything
+		magic, errno := fsMagic(fd)
+		if errno != 0 || magic != unix.PROC_SUPER_MAGIC {
+			syscall.Close(fd)
+		}
+		switch {
+		case errno != 0:
+			return nil, failed("fstatfs", mountinfoName, errno)
+		case magic != unix.PROC_SUPER_MAGIC:
+			return nil, refused(syscall.ENOSYS, "the mounts are not known: "+mountinfoName+" is not on a procfs").as(errors.ErrUnsupported)
+		}
+	}
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		// Not to be taken for news about a mount.
 		return nil, refused(syscall.ENOSYS, "the mounts are not known: there is no "+mountinfoName).as(errors.ErrUnsupported)

@@ -398,6 +398,7 @@ var taken = []group{
 		{Name: "SYS_STATX"},
 		{Name: "SYS_WAITID"},
 	}},
+	{Header: "asm/fcntl.h", Consts: []constant{{Name: "O_TMPFILE"}}},
 	{Header: "linux/capability.h", Consts: []constant{{Name: "CAP_DAC_READ_SEARCH"}, {Name: "CAP_SYS_ADMIN"}, {Name: "LINUX_CAPABILITY_VERSION_3", Expr: "_LINUX_CAPABILITY_VERSION_3"}}},
 	{Header: "linux/close_range.h", Consts: []constant{{Name: "CLOSE_RANGE_UNSHARE"}}},
 	{Header: "linux/fcntl.h", Consts: []constant{{Name: "AT_STATX_DONT_SYNC"}}},
