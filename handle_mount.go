@@ -283,7 +283,8 @@ func (id MountID) verify(fd int, path string) error {
 // A DeviceID names a file system as long as it is mounted: st_dev of stat(2), as the kernel and
 // the C library's makedev(3) encode it. DeviceID(st.Dev) makes one of a [syscall.Stat_t].
 //
-// On btrfs stat(2) tells another number in each subvolume, which is not that of a mount.
+// It is not always that of a mount: on btrfs stat(2) tells another number in each subvolume, and on overlayfs that of
+// a file can be the one of a layer.
 type DeviceID uint64
 
 // String returns major and minor number, such as "8:1".

@@ -409,17 +409,21 @@ func TestTakeFanotifyEventsAllocations(t *testing.T) {
 		fileRecord(_FAN_EVENT_INFO_TYPE_OLD_DFID_NAME, 'd', "name\x00"), fileRecord(_FAN_EVENT_INFO_TYPE_NEW_DFID_NAME, 'd', "name\x00"),
 		fileRecord(_FAN_EVENT_INFO_TYPE_FID, 'f', ""), record(_FAN_EVENT_INFO_TYPE_PIDFD, int32(_FAN_NOPIDFD))}}.bytes()
 	b := bytes.Repeat(one, 100)
-	got := testing.AllocsPerRun(100, func() {
-		seq, _ := TakeFanotifyEvents(b)
-		for e := range seq {
-			e.Object()
-			e.Dir()
-			e.OldDir()
-			e.NewDir()
-		}
-	})
-	if got > 4 {
-		t.Errorf("%v allocations", got)
+	// The least of some rounds: what tests before have left to run allocates, too.
+	least := 1e9
+	for range 20 {
+		least = min(least, testing.AllocsPerRun(5, func() {
+			seq, _ := TakeFanotifyEvents(b)
+			for e := range seq {
+				e.Object()
+				e.Dir()
+				e.OldDir()
+				e.NewDir()
+			}
+		}))
+	}
+	if least > 4 {
+		t.Errorf("%v allocations", least)
 	}
 }
 

@@ -374,6 +374,7 @@ var structs = []cstruct{
 // taken is what the package uses of golang.org/x/sys/unix, by its names there. No Go text
 // comes of it, but C is asked, and what unix has is compared with the answer.
 var taken = []group{
+	{Header: "asm/fcntl.h", Consts: []constant{{Name: "O_TMPFILE"}}},
 	{Header: "asm/poll.h", Consts: []constant{{Name: "POLLERR"}, {Name: "POLLIN"}, {Name: "POLLHUP"}}},
 	{Header: "asm/signal.h", Consts: []constant{{Name: "SIG_SETMASK"}}},
 	{Header: "asm/socket.h", Consts: []constant{
@@ -398,7 +399,6 @@ var taken = []group{
 		{Name: "SYS_STATX"},
 		{Name: "SYS_WAITID"},
 	}},
-	{Header: "asm/fcntl.h", Consts: []constant{{Name: "O_TMPFILE"}}},
 	{Header: "linux/capability.h", Consts: []constant{{Name: "CAP_DAC_READ_SEARCH"}, {Name: "CAP_SYS_ADMIN"}, {Name: "LINUX_CAPABILITY_VERSION_3", Expr: "_LINUX_CAPABILITY_VERSION_3"}}},
 	{Header: "linux/close_range.h", Consts: []constant{{Name: "CLOSE_RANGE_UNSHARE"}}},
 	{Header: "linux/fcntl.h", Consts: []constant{{Name: "AT_STATX_DONT_SYNC"}}},
