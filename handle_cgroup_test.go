@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -554,6 +555,8 @@ func TestCgroupPathChanges(t *testing.T) {
 		for _, f := range []func(func()){func(f func()) { f() }, func(f func()) { withoutNames(t, f) }} {
 			done := make(chan bool)
 			var group waitGroup
+			stop := sync.OnceFunc(func() { close(done); group.Wait() })
+			defer stop() // f can skip the test
 			group.Go(func() {
 				for {
 					select {
@@ -594,8 +597,7 @@ func TestCgroupPathChanges(t *testing.T) {
 				}
 				t.Logf("%d there, %d gone", there, gone)
 			})
-			close(done)
-			group.Wait()
+			stop()
 		}
 	})
 }
