@@ -396,16 +396,22 @@ func TestFileSystemIDOfRefused(t *testing.T) {
 // a /proc in it.
 func inChroot(t *testing.T, dir string, f func()) {
 	t.Helper()
+	reliesOn(t, mounting)
 	onThrowawayThread(func() {
-		if err := errors.Join(
-			syscall.Unshare(syscall.CLONE_NEWNS),
-			syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""),
-			os.MkdirAll(filepath.Join(dir, "proc"), 0o755),
-			syscall.Mount("/proc", filepath.Join(dir, "proc"), "", syscall.MS_BIND, ""),
-			syscall.Chroot(dir), syscall.Chdir("/"),
-		); err != nil {
-			t.Error(err)
-			return
+		for _, step := range []func() error{ // without the first one the others would be for the whole process
+			func() error { return syscall.Unshare(syscall.CLONE_NEWNS) },
+			func() error { return syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "") },
+			func() error { return os.MkdirAll(filepath.Join(dir, "proc"), 0o755) },
+			func() error {
+				return syscall.Mount("/proc", filepath.Join(dir, "proc"), "", syscall.MS_BIND, "")
+			},
+			func() error { return syscall.Chroot(dir) },
+			func() error { return syscall.Chdir("/") },
+		} {
+			if err := step(); err != nil {
+				t.Error(err)
+				return
+			}
 		}
 		f()
 	})

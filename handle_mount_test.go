@@ -394,6 +394,7 @@ func allMounts(t *testing.T, namespace NamespaceID) (all []Mount) {
 
 // Both ways tell the same mounts, but for the kind of the IDs.
 func TestMounts(t *testing.T) {
+	reliesOn(t, mounting)
 	needsRoot(t)
 	reliesOn(t, namespaces)
 	keepsDescriptors(t)
@@ -759,6 +760,7 @@ func TestDeviceID(t *testing.T) {
 // What is in the place of mountinfo is not believed, and not waited for.
 func TestMountinfoForged(t *testing.T) {
 	needsRoot(t)
+	reliesOn(t, mounting)
 	if !again(t, func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS} }) {
 		return
 	}

@@ -206,7 +206,7 @@ func TestPathOfMoving(t *testing.T) {
 	close(stop)
 	<-stopped
 	// To be renamed there and back between two looks is possible.
-	if t.Logf("lost %d of %d", lost, rounds); lost > rounds/100 {
+	if t.Logf("lost %d of %d", lost, rounds); lost > rounds/25 {
 		t.Errorf("%d of %d were not found", lost, rounds)
 	}
 }

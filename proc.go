@@ -37,13 +37,13 @@ func openMountinfo() (*mountinfo, error) {
 	fd, err := openat(AT_FDCWD, mountinfoName, syscall.O_RDONLY|syscall.O_NONBLOCK)
 	if err == nil { // it may be anything
 		magic, errno := fsMagic(fd)
-		if errno != 0 || magic != unix.PROC_SUPER_MAGIC {
-			syscall.Close(fd)
-		}
 		switch {
+		case errno == syscall.ENOSYS: // gVisor of 2022
 		case errno != 0:
+			syscall.Close(fd)
 			return nil, failed("fstatfs", mountinfoName, errno)
 		case magic != unix.PROC_SUPER_MAGIC:
+			syscall.Close(fd)
 			return nil, refused(syscall.ENOSYS, "the mounts are not known: "+mountinfoName+" is not on a procfs").as(errors.ErrUnsupported)
 		}
 	}

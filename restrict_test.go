@@ -419,7 +419,7 @@ var operations = []operation{
 		return second(FSIDOf(int(s.dir.Fd())))
 	}},
 	{name: "OpenFileSystem", needs: FeatureFileSystemID, takes: true, refused: []refusal{
-		{calls: "openat"}, {calls: "ioctl", enosys: notFound}, {calls: "fstatfs"},
+		{calls: "openat"}, {calls: "ioctl", enosys: notFound}, {calls: "fstatfs", enosys: notFound},
 		{calls: "name_to_handle_at", eperm: works, enosys: works}, {calls: "statx name_to_handle_at", eperm: works, enosys: works}, {calls: allCalls, eperm: works, enosys: works},
 	}, do: func(s *scene) error { return closed(OpenFileSystem(s.ref.FS)) }},
 	{name: "OpenFileSystemOn", relies: []ability{fileHandles}, takes: true, does: true, refused: []refusal{
