@@ -206,7 +206,11 @@ func TestPathOfMoving(t *testing.T) {
 	close(stop)
 	<-stopped
 	// To be renamed there and back between two looks is possible.
-	if t.Logf("lost %d of %d", lost, rounds); lost > rounds/25 {
+	most := rounds / 100
+	if surroundings().instead { // gVisor of 2022 was seen to lose one in 60
+		most = rounds / 25
+	}
+	if t.Logf("lost %d of %d", lost, rounds); lost > most {
 		t.Errorf("%d of %d were not found", lost, rounds)
 	}
 }

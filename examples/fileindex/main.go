@@ -307,7 +307,7 @@ func (c *call) paths(f *os.File, info os.FileInfo, h sysfd.FileHandle, old []nam
 		}
 		return len(paths) == want
 	}
-	if try(old...) || links == 1 && try(readlink(f)) {
+	if try(old...) || links == 1 && try(known(f)) {
 		return paths, nil
 	}
 	if c.names == nil {
@@ -321,9 +321,9 @@ func (c *call) paths(f *os.File, info os.FileInfo, h sysfd.FileHandle, old []nam
 	return paths, err
 }
 
-// readlink returns what the kernel has for a path of an open file.
-func readlink(f *os.File) name {
-	path, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
+// known returns the path by which the kernel knows an open file, or "".
+func known(f *os.File) name {
+	path, _ := sysfd.PathOf(int(f.Fd()))
 	return name(path)
 }
 
@@ -338,7 +338,7 @@ func (c *call) findDir() error {
 		return err
 	}
 	defer f.Close()
-	for _, path := range []name{c.Dir, readlink(f)} {
+	for _, path := range []name{c.Dir, known(f)} {
 		if is, err := os.Stat(string(path)); err == nil && os.SameFile(is, info) {
 			c.Dir = path
 			return nil
