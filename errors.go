@@ -85,9 +85,9 @@ func (e *inputError) Is(target error) bool { return e.means != nil && target == 
 // fdSubject is how errors name a descriptor.
 func fdSubject(fd int) string { return "of descriptor " + strconv.Itoa(fd) }
 
-// lacksIoctl reports whether a kernel answers so to an ioctl that it does not know: with
-// ENOTTY in most cases, with EINVAL for a pidfd on Linux 6.9 to 6.12, with ENOSYS in
-// emulators and sandboxes. EOPNOTSUPP is an answer of the ioctl itself.
+// lacksIoctl reports whether a kernel answers so to an ioctl that it does not know: with ENOTTY in
+// most cases, with EINVAL for a pidfd on Linux 6.9 to 6.12, with ENOSYS in emulators and sandboxes.
+// EOPNOTSUPP is an answer of the ioctl itself.
 func lacksIoctl(errno syscall.Errno) bool {
 	return errno == syscall.ENOTTY || errno == syscall.EINVAL || errno == syscall.ENOSYS
 }

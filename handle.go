@@ -13,20 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A FileHandle names a file, whatever becomes of its path: what
-// name_to_handle_at(2) gives and open_by_handle_at(2) takes. It consists of a
-// type and of up to [MAX_HANDLE_SZ] bytes, which mean something to the file
-// system alone; see [FileHandle.PidFDID] for an exception.
+// A FileHandle names a file, whatever becomes of its path: what name_to_handle_at(2) gives and
+// open_by_handle_at(2) takes. It consists of a type and of up to [MAX_HANDLE_SZ] bytes, which mean
+// something to the file system alone; see [FileHandle.PidFDID] for an exception.
 //
-// A FileHandle names a file within one file system: two files on different
-// file systems can have equal ones. FileHandles are values: they can be
-// compared with == and be the keys of a map. The zero FileHandle names nothing.
+// A FileHandle names a file within one file system: two files on different file systems can have
+// equal ones. FileHandles are values: they can be compared with == and be the keys of a map. The
+// zero FileHandle names nothing.
 type FileHandle struct {
 	h fileHandle // beyond HandleBytes all zero, for the sake of ==
 }
 
-// NewFileHandle returns a FileHandle of these parts. It copies data. More than
-// [MAX_HANDLE_SZ] bytes are an error that matches EINVAL.
+// NewFileHandle returns a FileHandle of these parts. It copies data. More than [MAX_HANDLE_SZ]
+// bytes are an error that matches EINVAL.
 func NewFileHandle(typ int32, data []byte) (FileHandle, error) {
 	var h FileHandle
 	if len(data) > len(h.h.FHandle) {
@@ -40,8 +39,8 @@ func NewFileHandle(typ int32, data []byte) (FileHandle, error) {
 	return h, nil
 }
 
-// Type returns the type, one of FILEID_* or another number that the file
-// system knows. With [AT_HANDLE_CONNECTABLE], FILEID_IS_CONNECTABLE is set in it.
+// Type returns the type, one of FILEID_* or another number that the file system knows. With
+// [AT_HANDLE_CONNECTABLE], FILEID_IS_CONNECTABLE is set in it.
 func (h FileHandle) Type() int32 { return h.h.HandleType }
 
 // Len returns the number of bytes, at most [MAX_HANDLE_SZ].
@@ -56,16 +55,16 @@ func (h FileHandle) AppendBytes(b []byte) []byte { return append(b, h.h.FHandle[
 // IsZero tells whether h is the zero FileHandle.
 func (h FileHandle) IsZero() bool { return h == FileHandle{} }
 
-// String returns type and bytes in lower-case hexadecimal, such as
-// "fe:1900000000000000", and "" for the zero FileHandle. [ParseFileHandle] is the
-// reverse. The bytes stand as they are, in the byte order of the machine.
+// String returns type and bytes in lower-case hexadecimal, such as "fe:1900000000000000", and ""
+// for the zero FileHandle. [ParseFileHandle] is the reverse. The bytes stand as they are, in the
+// byte order of the machine.
 func (h FileHandle) String() string {
 	text, _ := h.AppendText(make([]byte, 0, 9+2*MAX_HANDLE_SZ))
 	return string(text)
 }
 
-// ParseFileHandle reads what [FileHandle.String] returns, and nothing else: each
-// FileHandle has one text. What is not one is an error that matches EINVAL.
+// ParseFileHandle reads what [FileHandle.String] returns, and nothing else: each FileHandle has one
+// text. What is not one is an error that matches EINVAL.
 func ParseFileHandle(text string) (FileHandle, error) {
 	if text == "" {
 		return FileHandle{}, nil
@@ -90,8 +89,7 @@ func notAHandle(text string) error {
 	return refused(syscall.EINVAL, strconv.Quote(text)+" is not a file handle, which looks like fe:1900000000000000")
 }
 
-// AppendText implements [encoding.TextAppender]. The text is that of
-// [FileHandle.String].
+// AppendText implements [encoding.TextAppender]. The text is that of [FileHandle.String].
 func (h FileHandle) AppendText(b []byte) ([]byte, error) {
 	if h.IsZero() {
 		return b, nil
@@ -109,8 +107,8 @@ func (h *FileHandle) UnmarshalText(text []byte) error {
 	return unmarshalText(h, text, ParseFileHandle)
 }
 
-// AppendBinary implements [encoding.BinaryAppender]: the type as 4 bytes, most
-// significant first, and the bytes of the handle. The zero FileHandle has no bytes at all.
+// AppendBinary implements [encoding.BinaryAppender]: the type as 4 bytes, most significant first,
+// and the bytes of the handle. The zero FileHandle has no bytes at all.
 func (h FileHandle) AppendBinary(b []byte) ([]byte, error) {
 	if h.IsZero() {
 		return b, nil
@@ -121,8 +119,8 @@ func (h FileHandle) AppendBinary(b []byte) ([]byte, error) {
 // MarshalBinary implements [encoding.BinaryMarshaler]; see [FileHandle.AppendBinary].
 func (h FileHandle) MarshalBinary() ([]byte, error) { return h.AppendBinary(nil) }
 
-// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. What AppendBinary does not
-// write is an error that matches EINVAL, and leaves h as it is.
+// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. What AppendBinary does not write is an
+// error that matches EINVAL, and leaves h as it is.
 func (h *FileHandle) UnmarshalBinary(data []byte) error {
 	if len(data) == 0 {
 		*h = FileHandle{}
@@ -145,7 +143,8 @@ func (h *FileHandle) UnmarshalBinary(data []byte) error {
 // fanotify(7) have it: the number of bytes and the type, 32 bits each in the byte order of the
 // machine, and the bytes. It returns what is behind it.
 //
-// Errors: EINVAL if b ends before it does, or if it says that it has more than [MAX_HANDLE_SZ] bytes.
+// Errors: EINVAL if b ends before it does, or if it says that it has more than [MAX_HANDLE_SZ]
+// bytes.
 func DecodeFileHandle(b []byte) (h FileHandle, rest []byte, err error) {
 	const head = 8
 	if len(b) < head {
@@ -163,9 +162,9 @@ func DecodeFileHandle(b []byte) (h FileHandle, rest []byte, err error) {
 	return h, rest[n:], nil
 }
 
-// KernfsID returns the 64 bits in a handle of type [FILEID_KERNFS], and false if h
-// is not one of these: a cgroup ID on cgroup2, a [PidFDID] on pidfs, the number of
-// an inode elsewhere. On a 32-bit kernel it is more than fstat(2) tells.
+// KernfsID returns the 64 bits in a handle of type [FILEID_KERNFS], and false if h is not one of
+// these: a cgroup ID on cgroup2, a [PidFDID] on pidfs, the number of an inode elsewhere. On a
+// 32-bit kernel it is more than fstat(2) tells.
 func (h FileHandle) KernfsID() (uint64, bool) {
 	if h.h.HandleType != FILEID_KERNFS || h.h.HandleBytes != 8 {
 		return 0, false
@@ -173,8 +172,7 @@ func (h FileHandle) KernfsID() (uint64, bool) {
 	return native64(h.h.FHandle[:8]), true
 }
 
-// KernfsHandle returns the handle with this ID: the reverse of
-// [FileHandle.KernfsID].
+// KernfsHandle returns the handle with this ID: the reverse of [FileHandle.KernfsID].
 func KernfsHandle(id uint64) (h FileHandle) {
 	h.h.HandleType, h.h.HandleBytes = FILEID_KERNFS, 8
 	putNative64(h.h.FHandle[:8], id)
@@ -183,36 +181,33 @@ func KernfsHandle(id uint64) (h FileHandle) {
 
 // A MountID names a mount: where the file of a handle was found.
 //
-// The kernel has two kinds. The common one is a small number, that of
-// /proc/self/mountinfo, and is used again for another mount after an unmount.
-// The unique kind ([AT_HANDLE_MNT_ID_UNIQUE], Linux 6.12) is not used again
-// until the next boot.
+// The kernel has two kinds. The common one is a small number, that of /proc/self/mountinfo, and is
+// used again for another mount after an unmount. The unique kind ([AT_HANDLE_MNT_ID_UNIQUE], Linux
+// 6.12) is not used again until the next boot.
 type MountID uint64
 
-// Unique tells whether id is of the kind that is never used again. The kernel
-// numbers these from 1<<31 up (fs/namespace.c, MNT_UNIQUE_ID_OFFSET), where the
-// others never get.
+// Unique tells whether id is of the kind that is never used again. The kernel numbers these from
+// 1<<31 up (fs/namespace.c, MNT_UNIQUE_ID_OFFSET), where the others never get.
 func (id MountID) Unique() bool { return id >= 1<<31 }
 
-// NameToHandleAt returns the handle of the file at path, and the ID of the
-// mount it is on. It is name_to_handle_at(2), Linux 2.6.39: one system call and,
-// for paths of less than 1 KiB, no allocation.
+// NameToHandleAt returns the handle of the file at path, and the ID of the mount it is on. It is
+// name_to_handle_at(2), Linux 2.6.39: one system call and, for paths of less than 1 KiB, no
+// allocation.
 //
-// A relative path starts at the directory dirfd, or at the working directory if
-// that is [AT_FDCWD]. The flags are a combination of
+// A relative path starts at the directory dirfd, or at the working directory if that is [AT_FDCWD].
+// The flags are a combination of
 //   - [AT_EMPTY_PATH]: an empty path means the file dirfd itself;
 //   - [AT_SYMLINK_FOLLOW]: follow a symbolic link at the end of path;
-//   - [AT_HANDLE_FID] (Linux 6.5): a handle to compare but not to open, which
-//     nearly every file system has;
+//   - [AT_HANDLE_FID] (Linux 6.5): a handle to compare but not to open, which nearly every file
+//     system has;
 //   - [AT_HANDLE_MNT_ID_UNIQUE] (Linux 6.12): a [MountID] of the unique kind;
-//   - [AT_HANDLE_CONNECTABLE] (Linux 6.13): a handle that leads to a path. Not
-//     together with AT_EMPTY_PATH or AT_HANDLE_FID.
+//   - [AT_HANDLE_CONNECTABLE] (Linux 6.13): a handle that leads to a path. Not together with
+//     AT_EMPTY_PATH or AT_HANDLE_FID.
 //
-// Errors, beyond those of any path: EOPNOTSUPP where the file system has no
-// handles (proc, sysfs), which matches [errors.ErrUnsupported], as does EINVAL
-// for a flag that this kernel does not know. EOVERFLOW from some file systems
-// if it has no handle of the kind that the flags ask for; to try again is no
-// use. EINVAL also for a path with a zero byte.
+// Errors, beyond those of any path: EOPNOTSUPP where the file system has no handles (proc, sysfs),
+// which matches [errors.ErrUnsupported], as does EINVAL for a flag that this kernel does not know.
+// EOVERFLOW from some file systems if it has no handle of the kind that the flags ask for; to try
+// again is no use. EINVAL also for a path with a zero byte.
 func NameToHandleAt(dirfd int, path string, flags int) (FileHandle, MountID, error) {
 	var h FileHandle
 	mount, errno := nameToHandleAt(dirfd, path, &h.h, flags)
@@ -262,8 +257,8 @@ func holdAt(dirfd int, path string, flags int) (fd int, what label, opened bool,
 	return fd, label{fd, path}, err == nil, err
 }
 
-// newHandleFlag tells whether flags make sense and one of them is younger than
-// the system call: EINVAL is then how an older kernel says that it lacks it.
+// newHandleFlag tells whether flags make sense and one of them is younger than the system call:
+// EINVAL is then how an older kernel says that it lacks it.
 func newHandleFlag(flags int) bool {
 	const old, young = AT_EMPTY_PATH | AT_SYMLINK_FOLLOW, AT_HANDLE_FID | AT_HANDLE_MNT_ID_UNIQUE | AT_HANDLE_CONNECTABLE
 	if flags&AT_HANDLE_CONNECTABLE != 0 && flags&(AT_EMPTY_PATH|AT_HANDLE_FID) != 0 {
@@ -272,9 +267,9 @@ func newHandleFlag(flags int) bool {
 	return flags&young != 0 && flags&^(old|young) == 0
 }
 
-// canonical returns the part of h that says which file it is, in one form: with a parent or without,
-// XFS has two encodings of one inode number and generation, by mount option. What types are unknown
-// stay as they are.
+// canonical returns the part of h that says which file it is, in one form: with a parent or
+// without, XFS has two encodings of one inode number and generation, by mount option. What types
+// are unknown stay as they are.
 func (h FileHandle) canonical() FileHandle {
 	typ, n, data := h.h.HandleType&^(FILEID_IS_CONNECTABLE|FILEID_IS_DIR), h.h.HandleBytes, h.h.FHandle[:]
 	var is FileHandle
@@ -308,31 +303,29 @@ func (h FileHandle) knownType() bool {
 // connectable tells whether h opens only where its parent directory is.
 func (h FileHandle) connectable() bool { return h.h.HandleType&FILEID_IS_CONNECTABLE != 0 }
 
-// OpenByHandleAt opens a file by its handle h, on the file system of which
-// mountFD is any descriptor (one that is open for more than O_PATH), the
-// working directory ([AT_FDCWD]), or a file system of the kernel's own
-// ([FD_PIDFS_ROOT], [FD_NSFS_ROOT]). It is open_by_handle_at(2), Linux 2.6.39.
-// The flags are those of open(2). The file is close-on-exec in any case.
+// OpenByHandleAt opens a file by its handle h, on the file system of which mountFD is any
+// descriptor (one that is open for more than O_PATH), the working directory ([AT_FDCWD]), or a file
+// system of the kernel's own ([FD_PIDFS_ROOT], [FD_NSFS_ROOT]). It is open_by_handle_at(2), Linux
+// 2.6.39. The flags are those of open(2). The file is close-on-exec in any case.
 //
-// It is the bare system call. What it opens need not be the file that h was made of: ext4
-// takes a generation of 0 in a handle for any, and tools that make images (mke2fs -d) give
-// files that generation, so that the handle of one that is gone opens the next one with
-// its inode number; tmpfs ignores the type and trailing bytes. It also opens devices, and waits
-// for the other end of a FIFO. [OpenFileHandle] does neither. A handle is no authorisation: who may
-// open by handle can make up handles, and opens any file of the file system with them.
+// It is the bare system call. What it opens need not be the file that h was made of: ext4 takes a
+// generation of 0 in a handle for any, and tools that make images (mke2fs -d) give files that
+// generation, so that the handle of one that is gone opens the next one with its inode number;
+// tmpfs ignores the type and trailing bytes. It also opens devices, and waits for the other end of
+// a FIFO. [OpenFileHandle] does neither. A handle is no authorisation: who may open by handle can
+// make up handles, and opens any file of the file system with them.
 //
-// Errors: ESTALE if no file can be opened by this handle. That need not mean that the file is gone, so
-// it does not match [os.ErrNotExist]; see [FileRef.Open], which tells more. It is also the answer to
-// a handle of another file system, to one made with [AT_HANDLE_FID] that only compares (overlayfs
-// without nfs_export, proc), to a connectable one when the file was moved to another directory, on FUSE when the
-// server's process has forgotten the file, and in a user namespace. EPERM without the
-// capability CAP_DAC_READ_SEARCH, which all file systems but pidfs and nsfs demand; in a user
-// namespace, with that capability there, directories open since Linux 6.11 where the mount
-// belongs to it (fs/fhandle.c, may_decode_fh). EBADF if mountFD is not open;
-// together with FD_PIDFS_ROOT (Linux 6.17) or FD_NSFS_ROOT (Linux 6.18) it
-// matches [errors.ErrUnsupported], though before Linux 6.11 the answer to a process
-// without CAP_DAC_READ_SEARCH is EPERM. EINVAL for the zero FileHandle and, on pidfs,
-// for flags that make no sense there.
+// Errors: ESTALE if no file can be opened by this handle. That need not mean that the file is gone,
+// so it does not match [os.ErrNotExist]; see [FileRef.Open], which tells more. It is also the
+// answer to a handle of another file system, to one made with [AT_HANDLE_FID] that only compares
+// (overlayfs without nfs_export, proc), to a connectable one when the file was moved to another
+// directory, on FUSE when the server's process has forgotten the file, and in a user namespace.
+// EPERM without the capability CAP_DAC_READ_SEARCH, which all file systems but pidfs and nsfs
+// demand; in a user namespace, with that capability there, directories open since Linux 6.11 where
+// the mount belongs to it (fs/fhandle.c, may_decode_fh). EBADF if mountFD is not open; together
+// with FD_PIDFS_ROOT (Linux 6.17) or FD_NSFS_ROOT (Linux 6.18) it matches [errors.ErrUnsupported],
+// though before Linux 6.11 the answer to a process without CAP_DAC_READ_SEARCH is EPERM. EINVAL for
+// the zero FileHandle and, on pidfs, for flags that make no sense there.
 func OpenByHandleAt(mountFD int, h FileHandle, flags int) (*os.File, error) {
 	fd, errno := openByHandleAt(mountFD, &h.h, flags)
 	if errno != 0 {
@@ -358,18 +351,20 @@ type OpenOption int
 const OpenSpecial OpenOption = 1
 
 // OpenFileHandle is [OpenByHandleAt] for that file or nothing: it takes the handle of what it has
-// opened and compares it with h. Of the types of handles that it knows (FILEID_INO32_GEN, FILEID_INO64_GEN,
-// FILEID_BTRFS_WITHOUT_PARENT, and those with a parent) it compares inode number and generation, for there
-// can be several handles of one file; of others all bytes, but for connectable ones of an unknown
-// type, which it takes as the kernel does. It cannot tell a file from one with the same numbers in a copy of the file
-// system, or in an image that was made anew with the same UUID.
+// opened and compares it with h. Of the types of handles that it knows (FILEID_INO32_GEN,
+// FILEID_INO64_GEN, FILEID_BTRFS_WITHOUT_PARENT, and those with a parent) it compares inode number
+// and generation, for there can be several handles of one file; of others all bytes, but for
+// connectable ones of an unknown type, which it takes as the kernel does. It cannot tell a file
+// from one with the same numbers in a copy of the file system, or in an image that was made anew
+// with the same UUID.
 //
-// Devices, FIFOs and sockets it does not open, unless flags have [O_PATH] or options [OpenSpecial]. pidfs
-// has no O_PATH, so it takes [OpenPidFDByID].
+// Devices, FIFOs and sockets it does not open, unless flags have [O_PATH] or options [OpenSpecial].
+// pidfs has no O_PATH, so it takes [OpenPidFDByID].
 //
-// Errors: those of OpenByHandleAt. ESTALE also if it is another file. EINVAL if it is a special file, and
-// for unknown options and for flags that make files, such as O_CREAT. ELOOP for a symbolic link without O_PATH. EOPNOTSUPP and others of [NameToHandleAt] if
-// what was opened cannot be compared.
+// Errors: those of OpenByHandleAt. ESTALE also if it is another file. EINVAL if it is a special
+// file, and for unknown options and for flags that make files, such as O_CREAT. ELOOP for a
+// symbolic link without O_PATH. EOPNOTSUPP and others of [NameToHandleAt] if what was opened cannot
+// be compared.
 func OpenFileHandle(mountFD int, h FileHandle, flags int, options OpenOption) (*os.File, error) {
 	if options&^OpenSpecial != 0 {
 		return nil, refused(syscall.EINVAL, "0x"+strconv.FormatUint(uint64(uint(options)), 16)+" is no option for opening a file")
@@ -384,8 +379,8 @@ func OpenFileHandle(mountFD int, h FileHandle, flags int, options OpenOption) (*
 		}
 		return h.file(fd), nil
 	}
-	// First without opening it, for that would cut it off, or wait, also if it is another file. As long as
-	// this is open, no other file gets the inode number.
+	// First without opening it, for that would cut it off, or wait, also if it is another file.
+	// As long as this is open, no other file gets the inode number.
 	place, err := openExactly(mountFD, h, O_PATH)
 	if err != nil {
 		return nil, err

@@ -15,38 +15,37 @@ import (
 )
 
 // A CgroupID names a cgroup within its hierarchy: the 64-bit number that the kernel knows it by. On
-// cgroup2, which the IDs in BPF programs (bpf_get_current_cgroup_id) and in [PidFDInfo.CgroupID] are of, it
-// is not used again until the next boot. On a 32-bit kernel st_ino of its directory is just
-// the low half of it.
+// cgroup2, which the IDs in BPF programs (bpf_get_current_cgroup_id) and in [PidFDInfo.CgroupID]
+// are of, it is not used again until the next boot. On a 32-bit kernel st_ino of its directory is
+// just the low half of it.
 type CgroupID uint64
 
 // String returns the ID in decimal.
 func (id CgroupID) String() string { return strconv.FormatUint(uint64(id), 10) }
 
-// A CgroupHierarchy names the hierarchy that a cgroup belongs to. In another one the same
-// CgroupID names another cgroup. It is the text between the two colons of a line in
-// /proc/PID/cgroup: empty for cgroup2, of which there is one, and for those of cgroup v1 their
-// controllers, their name, or both, such as "cpu,cpuacct" and "name=systemd". A hierarchy of cgroup v1
-// that was unmounted without any cgroups in it is gone, and the next one with that name begins to
-// count IDs anew.
+// A CgroupHierarchy names the hierarchy that a cgroup belongs to. In another one the same CgroupID
+// names another cgroup. It is the text between the two colons of a line in /proc/PID/cgroup: empty
+// for cgroup2, of which there is one, and for those of cgroup v1 their controllers, their name, or
+// both, such as "cpu,cpuacct" and "name=systemd". A hierarchy of cgroup v1 that was unmounted
+// without any cgroups in it is gone, and the next one with that name begins to count IDs anew.
 type CgroupHierarchy string
 
 // Cgroup2 is the hierarchy of cgroup2.
 const Cgroup2 CgroupHierarchy = ""
 
-// CgroupIDOf returns the ID of the cgroup whose directory is open as fd, and the hierarchy in
-// which that is its ID. A file in the directory has an ID of its own.
+// CgroupIDOf returns the ID of the cgroup whose directory is open as fd, and the hierarchy in which
+// that is its ID. A file in the directory has an ID of its own.
 //
 // The ID comes from the file handle, which since Linux 5.5 is of type [FILEID_KERNFS]
 // (fs/kernfs/mount.c). Before, since Linux 4.14, the handle is of type [FILEID_INO32_GEN] and has
 // in its two halves what the kernel and BPF programs have in one number of 64 bits (union
 // kernfs_node_id); this has not been tried on such a kernel. On cgroup2 it is a matter of two
-// system calls. For cgroup v1 it reads /proc/thread-self/mountinfo and
-// /proc/thread-self/cgroup.
+// system calls. For cgroup v1 it reads /proc/thread-self/mountinfo and /proc/thread-self/cgroup.
 //
-// Errors: EINVAL if the file is on no cgroup file system; sysfs and pidfs, whose handles look alike, are
-// none. EBADF if fd is not open. On cgroup v1 one that matches [errors.ErrUnsupported] if it is not
-// known which hierarchy it is: without /proc, or where that is not mounted in the mount namespace of the caller.
+// Errors: EINVAL if the file is on no cgroup file system; sysfs and pidfs, whose handles look
+// alike, are none. EBADF if fd is not open. On cgroup v1 one that matches [errors.ErrUnsupported]
+// if it is not known which hierarchy it is: without /proc, or where that is not mounted in the
+// mount namespace of the caller.
 func CgroupIDOf(fd int) (CgroupID, CgroupHierarchy, error) { return cgroupID(fd, label{fd: fd}) }
 
 // CgroupIDAt is [CgroupIDOf] for the directory at path. dirfd, path and flags are those of
@@ -81,8 +80,8 @@ func cgroupID(fd int, what label) (CgroupID, CgroupHierarchy, error) {
 }
 
 // cgroupHandle returns the handle of a file, if that is on a cgroup file system, and whether it is
-// of version 1. The shape of a handle proves nothing, for pidfs and kernfs have the same, but leaves
-// out file systems whose server may not answer when they are asked for their type.
+// of version 1. The shape of a handle proves nothing, for pidfs and kernfs have the same, but
+// leaves out file systems whose server may not answer when they are asked for their type.
 func cgroupHandle(fd int, what label) (h FileHandle, v1 bool, err error) {
 	h, _, err = NameToHandleAt(fd, "", AT_EMPTY_PATH)
 	if err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
@@ -145,8 +144,8 @@ func hierarchyOf(fd int, what label) (CgroupHierarchy, error) {
 
 // findHierarchy returns the hierarchy of cgroup v1 on a device: among those in the text of
 // /proc/PID/cgroup, the one of which all controllers and the name are options of a file system on
-// that device in the text of mountinfo. No two hierarchies share a controller or a name, and
-// other options are no concern of this.
+// that device in the text of mountinfo. No two hierarchies share a controller or a name, and other
+// options are no concern of this.
 func findHierarchy(mountinfo, cgroups, device string) (CgroupHierarchy, bool) {
 	var options []string
 	for line := range strings.SplitSeq(mountinfo, "\n") {
@@ -175,29 +174,30 @@ func findHierarchy(mountinfo, cgroups, device string) (CgroupHierarchy, bool) {
 	return "", false
 }
 
-// OpenCgroup opens the directory of the cgroup of cgroup2 with this ID. cgroup2FD is any
-// descriptor on cgroup2 that is open for more than O_PATH. It is [OpenByHandleAt], and needs
+// OpenCgroup opens the directory of the cgroup of cgroup2 with this ID. cgroup2FD is any descriptor
+// on cgroup2 that is open for more than O_PATH. It is [OpenByHandleAt], and needs
 // CAP_DAC_READ_SEARCH.
 //
-// That capability opens all cgroups of the machine, also those outside of the cgroup namespace
-// of the caller and outside of what the mount of cgroup2FD shows. [CgroupPath] tells them apart.
+// That capability opens all cgroups of the machine, also those outside of the cgroup namespace of
+// the caller and outside of what the mount of cgroup2FD shows. [CgroupPath] tells them apart.
 //
 // In a user namespace CAP_DAC_READ_SEARCH of that namespace is enough since Linux 6.11 (kernel
-// commit 620c266f3949), for cgroups that were delegated to it: if cgroup2FD is a directory above the
-// cgroup, or the cgroup itself, the owners of it and of the directories between them have IDs in the
-// user namespace, and the mount namespace belongs to that user namespace and has nothing mounted
-// below cgroup2FD that it cannot unmount. All others are ESTALE there, whether they exist or not.
+// commit 620c266f3949), for cgroups that were delegated to it: if cgroup2FD is a directory above
+// the cgroup, or the cgroup itself, the owners of it and of the directories between them have IDs
+// in the user namespace, and the mount namespace belongs to that user namespace and has nothing
+// mounted below cgroup2FD that it cannot unmount. All others are ESTALE there, whether they exist
+// or not.
 //
 // Errors: ESTALE if there is no such cgroup any more, or none that this process may open. If it has
-// CAP_DAC_READ_SEARCH in the initial user namespace there is none, and the error matches [os.ErrNotExist].
-// ENOTDIR if the ID is that of a file. EINVAL if cgroup2FD is not on cgroup2: in another
-// hierarchy, and on another file system, the same number means something else. EPERM.
+// CAP_DAC_READ_SEARCH in the initial user namespace there is none, and the error matches
+// [os.ErrNotExist]. ENOTDIR if the ID is that of a file. EINVAL if cgroup2FD is not on cgroup2: in
+// another hierarchy, and on another file system, the same number means something else. EPERM.
 func OpenCgroup(cgroup2FD int, id CgroupID) (*os.File, error) {
 	return Cgroup2.OpenCgroup(cgroup2FD, id)
 }
 
-// OpenCgroup is the function of that name for a cgroup of this hierarchy. cgroupFD is any descriptor
-// on it that is open for more than O_PATH.
+// OpenCgroup is the function of that name for a cgroup of this hierarchy. cgroupFD is any
+// descriptor on it that is open for more than O_PATH.
 //
 // Errors: those of the function. EINVAL if cgroupFD is on another hierarchy. Those of [CgroupIDOf].
 func (c CgroupHierarchy) OpenCgroup(cgroupFD int, id CgroupID) (*os.File, error) {
@@ -218,8 +218,9 @@ func (c CgroupHierarchy) OpenCgroup(cgroupFD int, id CgroupID) (*os.File, error)
 	if is != c {
 		return nil, refused(syscall.EINVAL, what.String()+" is on "+is.words()+", not on "+c.words())
 	}
-	// The comparison is for what the kernel takes for any: an upper half of 0, which is what st_ino leaves
-	// of an ID on a 32-bit kernel (fs/kernfs/dir.c), and before Linux 5.5 a generation of 0.
+	// The comparison is for what the kernel takes for any: an upper half of 0, which is what
+	// st_ino leaves of an ID on a 32-bit kernel (fs/kernfs/dir.c), and before Linux 5.5 a
+	// generation of 0.
 	fd, err := openExactly(cgroupFD, withID(root, id), os.O_RDONLY|syscall.O_DIRECTORY)
 	if err == nil {
 		return os.NewFile(uintptr(fd), "cgroup "+id.String()), nil
@@ -243,20 +244,21 @@ func (c CgroupHierarchy) words() string {
 }
 
 // CgroupPath returns the path of the cgroup of cgroup2 with this ID, such as
-// "/user.slice/user-1000.slice", on the mount that cgroup2FD is on: it begins at the root directory of that
-// mount, whose own path is "/". Where the mount shows all of a cgroup namespace it is the path
-// that /proc/PID/cgroup has there for the processes of the cgroup. [CgroupIDAt] is the reverse.
+// "/user.slice/user-1000.slice", on the mount that cgroup2FD is on: it begins at the root directory
+// of that mount, whose own path is "/". Where the mount shows all of a cgroup namespace it is the
+// path that /proc/PID/cgroup has there for the processes of the cgroup. [CgroupIDAt] is the
+// reverse.
 //
-// cgroup2FD and the privileges are those of [OpenCgroup]. The path has been followed, and led to that
-// cgroup. Its bytes are those of the names, whatever these contain. A cgroup keeps its path on cgroup2; in
-// version 1 it can be renamed. /proc makes it quicker but is not needed.
+// cgroup2FD and the privileges are those of [OpenCgroup]. The path has been followed, and led to
+// that cgroup. Its bytes are those of the names, whatever these contain. A cgroup keeps its path on
+// cgroup2; in version 1 it can be renamed. /proc makes it quicker but is not needed.
 //
 // Errors: those of OpenCgroup. EREMOTE if the cgroup is there and has no such path: it is not below
-// the root directory of the mount, like those outside of the cgroup namespace in which that was mounted;
-// something is mounted over it or over one above it; or the root directory of the
-// caller is above it and below that of the mount. EAGAIN for a cgroup of version 1 that is renamed all the
-// time. ENAMETOOLONG from 4 KiB on. One that matches [errors.ErrUnsupported] before Linux 5.8, where
-// nothing tells which directory is the root of a mount (STATX_ATTR_MOUNT_ROOT).
+// the root directory of the mount, like those outside of the cgroup namespace in which that was
+// mounted; something is mounted over it or over one above it; or the root directory of the caller
+// is above it and below that of the mount. EAGAIN for a cgroup of version 1 that is renamed all the
+// time. ENAMETOOLONG from 4 KiB on. One that matches [errors.ErrUnsupported] before Linux 5.8,
+// where nothing tells which directory is the root of a mount (STATX_ATTR_MOUNT_ROOT).
 func CgroupPath(cgroup2FD int, id CgroupID) (string, error) { return Cgroup2.CgroupPath(cgroup2FD, id) }
 
 // CgroupPath is the function of that name for a cgroup of this hierarchy, as
@@ -296,7 +298,8 @@ func cgroupPath(fd int, id CgroupID) (string, error) {
 	if errno != 0 {
 		return "", failed("name_to_handle_at", fdSubject(fd), errno)
 	}
-	// The IDs from the cgroup up to the root of the mount. While fd is open, its mount keeps its ID.
+	// The IDs from the cgroup up to the root of the mount. While fd is open, its mount keeps
+	// its ID.
 	ids := []CgroupID{id}
 	up := "."
 	for {
@@ -326,8 +329,8 @@ func cgroupPath(fd int, id CgroupID) (string, error) {
 	}
 }
 
-// pathBelow returns the path that leads from the root of a mount, which is at up from fd, to the cgroup
-// that is open as fd. ids begin with its own and end with that of the root.
+// pathBelow returns the path that leads from the root of a mount, which is at up from fd, to the
+// cgroup that is open as fd. ids begin with its own and end with that of the root.
 func pathBelow(fd int, up string, ids []CgroupID, mount uint64) (string, error) {
 	id := ids[0]
 	depth := len(ids) - 1
@@ -339,7 +342,8 @@ func pathBelow(fd int, up string, ids []CgroupID, mount uint64) (string, error) 
 		return "", err
 	}
 	defer syscall.Close(root)
-	// The end of the path by which the kernel knows it, wherever the mount is and whatever is on top of it.
+	// The end of the path by which the kernel knows it, wherever the mount is and whatever is
+	// on top of it.
 	if text, errno := readlink("/proc/thread-self/fd/" + strconv.Itoa(fd)); errno == 0 {
 		i := len(text)
 		for range depth {
@@ -421,13 +425,14 @@ type KillOption int
 const KillOwnCgroup KillOption = 1
 
 // KillCgroup kills all processes of the cgroup with this ID and of those below it, as SIGKILL does,
-// and none escapes by forking meanwhile. It is the file cgroup.kill of cgroup2, Linux 5.14. It returns
-// when the processes have been told, not when they have ended: then cgroup.events says "populated 0".
-// cgroup2FD is that of [OpenCgroup].
+// and none escapes by forking meanwhile. It is the file cgroup.kill of cgroup2, Linux 5.14. It
+// returns when the processes have been told, not when they have ended: then cgroup.events says
+// "populated 0". cgroup2FD is that of [OpenCgroup].
 //
 // Errors: those of OpenCgroup. EBUSY if this process is in the cgroup or below it and options are
 // without [KillOwnCgroup]. EINVAL for the root cgroup, which cannot be killed, and for unknown
-// options. EOPNOTSUPP for a threaded cgroup. One that matches [errors.ErrUnsupported] before Linux 5.14.
+// options. EOPNOTSUPP for a threaded cgroup. One that matches [errors.ErrUnsupported] before Linux
+// 5.14.
 func KillCgroup(cgroup2FD int, id CgroupID, options KillOption) error {
 	if options&^KillOwnCgroup != 0 {
 		return refused(syscall.EINVAL, "0x"+strconv.FormatUint(uint64(uint(options)), 16)+" is no option of KillCgroup")

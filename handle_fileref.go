@@ -11,12 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A FileRef names a file beyond a reboot, wherever its file system is mounted then.
-// FileRefs are values: they can be compared with == and be the keys of a map. The zero
-// FileRef names nothing.
+// A FileRef names a file beyond a reboot, wherever its file system is mounted then. FileRefs are
+// values: they can be compared with == and be the keys of a map. The zero FileRef names nothing.
 //
-// A handle made with [AT_HANDLE_CONNECTABLE] does not go well with it: the kernel opens it
-// only from a mount that shows the file.
+// A handle made with [AT_HANDLE_CONNECTABLE] does not go well with it: the kernel opens it only
+// from a mount that shows the file.
 type FileRef struct {
 	FS     FileSystemID
 	Handle FileHandle
@@ -25,16 +24,16 @@ type FileRef struct {
 // FileRefAt returns the FileRef of the file at path. dirfd, path and flags are those of
 // [NameToHandleAt]; the flags are [AT_EMPTY_PATH] and [AT_SYMLINK_FOLLOW].
 //
-// For the identity of the file system it asks the first of these that may be opened: the file itself if
-// dirfd is that and open for more than O_PATH, or if it is a directory; the place where its mount is; the
-// directories above it; the root directory; the file itself if it is a regular one; another place where the file
-// system is mounted. All of them give the same identity. Where none may be opened, the FileRef of a
-// file on ext2, ext3 or ext4 has the second best instead, and [OpenFileSystem] finds both. Whoever names many files of
-// one file system makes their
-// FileRefs of [FileSystemIDOf] and NameToHandleAt at less cost.
+// For the identity of the file system it asks the first of these that may be opened: the file
+// itself if dirfd is that and open for more than O_PATH, or if it is a directory; the place where
+// its mount is; the directories above it; the root directory; the file itself if it is a regular
+// one; another place where the file system is mounted. All of them give the same identity. Where
+// none may be opened, the FileRef of a file on ext2, ext3 or ext4 has the second best instead, and
+// [OpenFileSystem] finds both. Whoever names many files of one file system makes their FileRefs of
+// [FileSystemIDOf] and NameToHandleAt at less cost.
 //
-// Errors: those of [NameToHandleAt] and [FileSystemIDOf]. EACCES if nothing may be opened that could tell
-// the identity, and there is no second best. EMFILE and the like.
+// Errors: those of [NameToHandleAt] and [FileSystemIDOf]. EACCES if nothing may be opened that
+// could tell the identity, and there is no second best. EMFILE and the like.
 func FileRefAt(dirfd int, path string, flags int) (FileRef, error) {
 	// While it is held, the file keeps its handle, and its mount its ID.
 	fd, what, opened, err := holdAt(dirfd, path, flags)
@@ -55,8 +54,8 @@ func FileRefAt(dirfd int, path string, flags int) (FileRef, error) {
 }
 
 // String returns the two identities with a slash between them, such as
-// "uuid:00112233-4455-6677-8899-aabbccddeeff/1:1900000034120000", and "" for the zero
-// FileRef. [ParseFileRef] is the reverse.
+// "uuid:00112233-4455-6677-8899-aabbccddeeff/1:1900000034120000", and "" for the zero FileRef.
+// [ParseFileRef] is the reverse.
 func (r FileRef) String() string {
 	if r == (FileRef{}) {
 		return ""
@@ -67,8 +66,8 @@ func (r FileRef) String() string {
 // valid reports whether r names a file, or is the zero FileRef.
 func (r FileRef) valid() bool { return r.FS.IsZero() == r.Handle.IsZero() }
 
-// ParseFileRef reads what [FileRef.String] returns, and nothing else. What is not
-// that is an error that matches EINVAL.
+// ParseFileRef reads what [FileRef.String] returns, and nothing else. What is not that is an error
+// that matches EINVAL.
 func ParseFileRef(text string) (FileRef, error) {
 	fs, handle, _ := strings.Cut(text, "/")
 	var r FileRef
@@ -84,8 +83,8 @@ func notAFile(text string) error {
 	return refused(syscall.EINVAL, strconv.Quote(text)+" is not a file reference, which looks like uuid:00112233-4455-6677-8899-aabbccddeeff/1:19000000")
 }
 
-// AppendText implements [encoding.TextAppender]. The text is that of [FileRef.String]. A
-// FileRef with just one of its two parts is an error that matches EINVAL.
+// AppendText implements [encoding.TextAppender]. The text is that of [FileRef.String]. A FileRef
+// with just one of its two parts is an error that matches EINVAL.
 func (r FileRef) AppendText(b []byte) ([]byte, error) {
 	if !r.valid() {
 		return b, notAFile(r.String())
@@ -106,9 +105,9 @@ func (r *FileRef) UnmarshalText(text []byte) error {
 }
 
 // AppendBinary implements [encoding.BinaryAppender]: the number of bytes in
-// [FileSystemID.AppendBinary], these, and those of [FileHandle.AppendBinary]. That is 30
-// bytes in all for a file on ext4, 34 on XFS and 42 on btrfs. The zero FileRef has no bytes
-// at all. A FileRef with just one of its two parts is an error that matches EINVAL.
+// [FileSystemID.AppendBinary], these, and those of [FileHandle.AppendBinary]. That is 30 bytes in
+// all for a file on ext4, 34 on XFS and 42 on btrfs. The zero FileRef has no bytes at all. A
+// FileRef with just one of its two parts is an error that matches EINVAL.
 func (r FileRef) AppendBinary(b []byte) ([]byte, error) {
 	switch {
 	case !r.valid():
@@ -125,8 +124,8 @@ func (r FileRef) AppendBinary(b []byte) ([]byte, error) {
 // MarshalBinary implements [encoding.BinaryMarshaler]; see [FileRef.AppendBinary].
 func (r FileRef) MarshalBinary() ([]byte, error) { return r.AppendBinary(nil) }
 
-// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. What AppendBinary does not
-// write is an error that matches EINVAL, and leaves r as it is.
+// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. What AppendBinary does not write is an
+// error that matches EINVAL, and leaves r as it is.
 func (r *FileRef) UnmarshalBinary(data []byte) error {
 	var is FileRef
 	if len(data) > 0 {
@@ -145,8 +144,9 @@ func (r *FileRef) UnmarshalBinary(data []byte) error {
 	return nil
 }
 
-// Open opens the file, and never another one: it finds the file system with [OpenFileSystem],
-// which is the larger part of the work and better done once for many files, and goes on as [FileRef.OpenFrom] does.
+// Open opens the file, and never another one: it finds the file system with [OpenFileSystem], which
+// is the larger part of the work and better done once for many files, and goes on as
+// [FileRef.OpenFrom] does.
 //
 // Errors: those of OpenFileSystem, which are no news about the file, and those of OpenFrom.
 func (r FileRef) Open(flags int, options OpenOption) (*os.File, error) {
@@ -158,18 +158,20 @@ func (r FileRef) Open(flags int, options OpenOption) (*os.File, error) {
 	return r.openFrom(int(fs.Fd()), flags, options)
 }
 
-// OpenFrom opens the file on its file system, of which fd is any descriptor that is open for more than
-// O_PATH; it makes sure of that. It is [OpenFileHandle], whose flags and options these are.
+// OpenFrom opens the file on its file system, of which fd is any descriptor that is open for more
+// than O_PATH; it makes sure of that. It is [OpenFileHandle], whose flags and options these are.
 //
-// Errors: those of OpenFileHandle and [FileSystemIDOf]. EXDEV if fd is on another file system. ESTALE
-// if the file cannot be opened by its handle.
+// Errors: those of OpenFileHandle and [FileSystemIDOf]. EXDEV if fd is on another file system.
+// ESTALE if the file cannot be opened by its handle.
 //
-// ESTALE matches [os.ErrNotExist] where it is proven that the file is gone: if the handle opens another file, which
-// has its inode number now; and on tmpfs and cgroup2, which are in memory, if the caller has
-// CAP_DAC_READ_SEARCH in the initial user namespace and the handle is not connectable. On a disk the
-// kernel says ESTALE of a file that was deleted, and the same if it could not read the disk (fs/exportfs/expfs.c), or if a
-// directory on the way is not for the caller, as on an idmapped mount. So whoever prunes an index of files looks at the path
-// that the file had, too: if that leads to another file or is ENOENT, and the handle is ESTALE, the file was deleted.
+// ESTALE matches [os.ErrNotExist] where it is proven that the file is gone: if the handle opens
+// another file, which has its inode number now; and on tmpfs and cgroup2, which are in memory, if
+// the caller has CAP_DAC_READ_SEARCH in the initial user namespace and the handle is not
+// connectable. On a disk the kernel says ESTALE of a file that was deleted, and the same if it
+// could not read the disk (fs/exportfs/expfs.c), or if a directory on the way is not for the
+// caller, as on an idmapped mount. So whoever prunes an index of files looks at the path that the
+// file had, too: if that leads to another file or is ENOENT, and the handle is ESTALE, the file was
+// deleted.
 func (r FileRef) OpenFrom(fd int, flags int, options OpenOption) (*os.File, error) {
 	is, err := r.FS.isOf(fd, label{fd: fd})
 	if err != nil {
@@ -198,8 +200,8 @@ func (r FileRef) openFrom(fd int, flags int, options OpenOption) (*os.File, erro
 	return f, err
 }
 
-// mayBeThere says why a file may be there though it cannot be opened by its handle, or "" if it is gone. another tells
-// that the handle opens another file.
+// mayBeThere says why a file may be there though it cannot be opened by its handle, or "" if it is
+// gone. another tells that the handle opens another file.
 func (r FileRef) mayBeThere(fd int, another bool) string {
 	magic, errno := fsMagic(fd)
 	inMemory := magic == unix.TMPFS_MAGIC || magic == unix.CGROUP2_SUPER_MAGIC
@@ -212,7 +214,8 @@ func (r FileRef) mayBeThere(fd int, another bool) string {
 	case errno == 0 && onDisk:
 		return "the file was deleted, or cannot be read"
 	case errno != 0 || !inMemory:
-		// Overlayfs and proc make handles that only compare, FUSE forgets files, and others were not tried.
+		// Overlayfs and proc make handles that only compare, FUSE forgets files, and others
+		// were not tried.
 		return "the file may be there: handles of this file system do not last as long as the file"
 	case !mayOpenAll():
 		return "the file may be there: this process may not open every file by its handle"

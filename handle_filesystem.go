@@ -16,18 +16,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A FileSystemID names a file system beyond a reboot, which a [MountID] and a
-// device number do not. It is the UUID of the file system or, where that cannot be
-// had, the second best: type and f_fsid of statfs(2). FileSystemIDs are values and
-// can be compared with ==. The zero one names nothing.
+// A FileSystemID names a file system beyond a reboot, which a [MountID] and a device number do not.
+// It is the UUID of the file system or, where that cannot be had, the second best: type and f_fsid
+// of statfs(2). FileSystemIDs are values and can be compared with ==. The zero one names nothing.
 //
-// A copy of a disk or of an image has the UUID of the original, and who makes a file
-// system can give it any.
+// A copy of a disk or of an image has the UUID of the original, and who makes a file system can
+// give it any.
 //
-// One file system can come to have another FileSystemID: that of ext2, ext3 and ext4 is the second best
-// before Linux 6.9, and the UUID with a newer kernel; [OpenFileSystem] finds it by either. A changed UUID is
-// another identity. The ioctl EXT4_IOC_SETFSUUID, which tune2fs(8) uses, changes that of a file system that is
-// mounted: f_fsid at once, and what [FileSystemIDOf] returns at the next mount.
+// One file system can come to have another FileSystemID: that of ext2, ext3 and ext4 is the second
+// best before Linux 6.9, and the UUID with a newer kernel; [OpenFileSystem] finds it by either. A
+// changed UUID is another identity. The ioctl EXT4_IOC_SETFSUUID, which tune2fs(8) uses, changes
+// that of a file system that is mounted: f_fsid at once, and what [FileSystemIDOf] returns at the
+// next mount.
 type FileSystemID struct {
 	uuid  [16]byte
 	n     uint8 // bytes of uuid, 0 = there is none
@@ -35,20 +35,19 @@ type FileSystemID struct {
 	fsid  uint64
 }
 
-// FileSystemIDOf returns the identity of the file system that fd is on. fd is that of
-// a directory or of a regular file, and open for more than O_PATH. It asks the file system, so
-// it waits for a server (NFS, FUSE) that does not answer.
+// FileSystemIDOf returns the identity of the file system that fd is on. fd is that of a directory
+// or of a regular file, and open for more than O_PATH. It asks the file system, so it waits for a
+// server (NFS, FUSE) that does not answer.
 //
-// The UUID comes from the ioctl FS_IOC_GETFSUUID, Linux 6.9, and on btrfs from
-// BTRFS_IOC_FS_INFO, Linux 3.0. File systems in memory (tmpfs, cgroup2, sysfs) have
-// one that lasts until the unmount or the next boot. The second best is there for ext2,
-// ext3 and ext4, which make f_fsid of their UUID. Others make it of the number of the
-// device, which comes to be another file system's.
+// The UUID comes from the ioctl FS_IOC_GETFSUUID, Linux 6.9, and on btrfs from BTRFS_IOC_FS_INFO,
+// Linux 3.0. File systems in memory (tmpfs, cgroup2, sysfs) have one that lasts until the unmount
+// or the next boot. The second best is there for ext2, ext3 and ext4, which make f_fsid of their
+// UUID. Others make it of the number of the device, which comes to be another file system's.
 //
-// Errors: EOPNOTSUPP, which matches [errors.ErrUnsupported], for a file system that
-// has no identity: vfat, squashfs and overlayfs among others, and XFS before Linux 6.9.
-// EPERM instead if a seccomp filter forbids to ask for the UUID.
-// EBADF if fd is open for O_PATH only. EINVAL if it is of another kind of file.
+// Errors: EOPNOTSUPP, which matches [errors.ErrUnsupported], for a file system that has no
+// identity: vfat, squashfs and overlayfs among others, and XFS before Linux 6.9. EPERM instead if a
+// seccomp filter forbids to ask for the UUID. EBADF if fd is open for O_PATH only. EINVAL if it is
+// of another kind of file.
 func FileSystemIDOf(fd int) (FileSystemID, error) {
 	return fileSystemID(fd, label{fd: fd})
 }
@@ -92,16 +91,15 @@ func statfsID(fd int, what label) (FileSystemID, error) {
 // IsZero tells whether id is the zero FileSystemID.
 func (id FileSystemID) IsZero() bool { return id == FileSystemID{} }
 
-// String returns "uuid:" and the UUID, or "fsid:", type and f_fsid in lower-case
-// hexadecimal, or nothing for the zero FileSystemID. [ParseFileSystemID] is the
-// reverse.
+// String returns "uuid:" and the UUID, or "fsid:", type and f_fsid in lower-case hexadecimal, or
+// nothing for the zero FileSystemID. [ParseFileSystemID] is the reverse.
 func (id FileSystemID) String() string {
 	text, _ := id.AppendText(nil)
 	return string(text)
 }
 
-// ParseFileSystemID reads what [FileSystemID.String] returns, and nothing else. What
-// is not that is an error that matches EINVAL.
+// ParseFileSystemID reads what [FileSystemID.String] returns, and nothing else. What is not that is
+// an error that matches EINVAL.
 func ParseFileSystemID(text string) (id FileSystemID, err error) {
 	kind, value, _ := strings.Cut(text, ":")
 	switch kind {
@@ -122,8 +120,7 @@ func ParseFileSystemID(text string) (id FileSystemID, err error) {
 	return id, nil
 }
 
-// AppendText implements [encoding.TextAppender]. The text is that of
-// [FileSystemID.String].
+// AppendText implements [encoding.TextAppender]. The text is that of [FileSystemID.String].
 func (id FileSystemID) AppendText(b []byte) ([]byte, error) {
 	switch {
 	case id.IsZero():
@@ -149,9 +146,9 @@ func (id *FileSystemID) UnmarshalText(text []byte) error {
 	return unmarshalText(id, text, ParseFileSystemID)
 }
 
-// AppendBinary implements [encoding.BinaryAppender]: the number of bytes in the UUID and
-// these, 17 in most cases; or a zero and, most significant first, 4 bytes of type and 8 of
-// f_fsid. The zero FileSystemID has no bytes at all.
+// AppendBinary implements [encoding.BinaryAppender]: the number of bytes in the UUID and these, 17
+// in most cases; or a zero and, most significant first, 4 bytes of type and 8 of f_fsid. The zero
+// FileSystemID has no bytes at all.
 func (id FileSystemID) AppendBinary(b []byte) ([]byte, error) {
 	switch {
 	case id.IsZero():
@@ -166,8 +163,8 @@ func (id FileSystemID) AppendBinary(b []byte) ([]byte, error) {
 // MarshalBinary implements [encoding.BinaryMarshaler]; see [FileSystemID.AppendBinary].
 func (id FileSystemID) MarshalBinary() ([]byte, error) { return id.AppendBinary(nil) }
 
-// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. What AppendBinary does not
-// write is an error that matches EINVAL, and leaves id as it is.
+// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. What AppendBinary does not write is an
+// error that matches EINVAL, and leaves id as it is.
 func (id *FileSystemID) UnmarshalBinary(data []byte) error {
 	var is FileSystemID
 	if len(data) == 13 && data[0] == 0 {
@@ -187,8 +184,8 @@ func (id FileSystemID) valid() bool {
 	return id.IsZero() || id.uuid != [16]byte{} || id.n == 0 && id.fsid != 0
 }
 
-// secondBest returns what statfsID has for a file system with the UUID id, if it is ext2, ext3 or ext4: these
-// combine the halves of the UUID (fs/ext4/super.c, ext4_statfs).
+// secondBest returns what statfsID has for a file system with the UUID id, if it is ext2, ext3 or
+// ext4: these combine the halves of the UUID (fs/ext4/super.c, ext4_statfs).
 func (id FileSystemID) secondBest() FileSystemID {
 	half := len(id.uuid) / 2
 	return FileSystemID{magic: unix.EXT4_SUPER_MAGIC, fsid: binary.LittleEndian.Uint64(id.uuid[:half]) ^ binary.LittleEndian.Uint64(id.uuid[half:])}
@@ -204,37 +201,38 @@ func (id FileSystemID) isOf(fd int, what label) (bool, error) {
 	return is == id || is.n == 0 && int(id.n) == len(id.uuid) && is == id.secondBest(), err
 }
 
-// isNotOf reports whether that is certain without opening anything. There may be thousands of file systems in
-// memory, one for each secret of each container; f_fsid of tmpfs is made of the UUID since Linux 5.13
-// (mm/shmem.c, shmem_statfs).
+// isNotOf reports whether that is certain without opening anything. There may be thousands of file
+// systems in memory, one for each secret of each container; f_fsid of tmpfs is made of the UUID
+// since Linux 5.13 (mm/shmem.c, shmem_statfs).
 func (id FileSystemID) isNotOf(place int) bool {
 	magic, fsid, errno := fstatfs(place)
 	return errno == 0 && magic == unix.TMPFS_MAGIC && fsid != 0 && int(id.n) == len(id.uuid) && fsid != id.secondBest().fsid
 }
 
-// OpenFileSystem opens a directory or a file from which [OpenByHandleAt] opens the
-// handles of this file system, wherever it is mounted now, in the mount namespace of
-// the caller. If it is mounted several times, a mount that can be written to is preferred,
-// and of these one that shows all of it.
+// OpenFileSystem opens a directory or a file from which [OpenByHandleAt] opens the handles of this
+// file system, wherever it is mounted now, in the mount namespace of the caller. If it is mounted
+// several times, a mount that can be written to is preferred, and of these one that shows all of
+// it.
 //
-// It asks each file system that [Mounts] tells of, at the place where it is
-// mounted, and that of the root directory. It leaves alone those of a type that it does not know to answer by itself,
+// It asks each file system that [Mounts] tells of, at the place where it is mounted, and that of
+// the root directory. It leaves alone those of a type that it does not know to answer by itself,
 // such as network file systems, FUSE and what is stacked on others, and what can be reached through
-// them alone, but for the root directory. As long as it finds nothing, it looks again, as [OpenMount] does.
+// them alone, but for the root directory. As long as it finds nothing, it looks again, as
+// [OpenMount] does.
 //
 // An identity of either kind is enough. The second best is compared with the f_fsid of ext2, ext3
-// and ext4 as they have it now, whether there is a UUID or not. A UUID is
-// compared with the UUID; where the kernel does not tell that, before Linux 6.9, f_fsid of these three is compared
-// with what it is for this UUID. That is 64 bits of 128, the UUID's halves combined by xor: enough to
+// and ext4 as they have it now, whether there is a UUID or not. A UUID is compared with the UUID;
+// where the kernel does not tell that, before Linux 6.9, f_fsid of these three is compared with
+// what it is for this UUID. That is 64 bits of 128, the UUID's halves combined by xor: enough to
 // tell file systems apart that nobody has made to have it in common, and no less than a second best
 // identity is.
 //
-// Errors: ENODEV if it is not mounted where the caller may open it. That is no news
-// about its files and does not match [os.ErrNotExist]. EPERM or EACCES instead if a seccomp filter forbids what
-// it takes to tell. ENOTUNIQ if two of those that
-// were asked have this identity, as a disk and a copy of it have: which one is meant
-// cannot be known. EAGAIN if mounts were moved all the time. EINVAL for the zero FileSystemID. One that matches
-// [errors.ErrUnsupported] without /proc. EMFILE and the like.
+// Errors: ENODEV if it is not mounted where the caller may open it. That is no news about its files
+// and does not match [os.ErrNotExist]. EPERM or EACCES instead if a seccomp filter forbids what it
+// takes to tell. ENOTUNIQ if two of those that were asked have this identity, as a disk and a copy
+// of it have: which one is meant cannot be known. EAGAIN if mounts were moved all the time. EINVAL
+// for the zero FileSystemID. One that matches [errors.ErrUnsupported] without /proc. EMFILE and the
+// like.
 func OpenFileSystem(id FileSystemID) (*os.File, error) {
 	if id.IsZero() {
 		return nil, refused(syscall.EINVAL, "the zero FileSystemID names nothing")
@@ -248,9 +246,9 @@ func OpenFileSystem(id FileSystemID) (*os.File, error) {
 	})
 }
 
-// OpenFileSystemOn is [OpenFileSystem] for the file system with this device number, as a BPF program, an
-// audit record may tell it. It finds those of all types, and waits for a
-// server that does not answer if that file system has one.
+// OpenFileSystemOn is [OpenFileSystem] for the file system with this device number, as a BPF
+// program, an audit record may tell it. It finds those of all types, and waits for a server that
+// does not answer if that file system has one.
 //
 // Errors: those of OpenFileSystem. ENODEV also for the number that stat(2) tells on btrfs.
 func OpenFileSystemOn(device DeviceID) (*os.File, error) {
@@ -268,11 +266,12 @@ type search struct {
 	suits   func(*mount) bool // whether it can be on that mount; of one without fsType nothing but the device is known
 	matches func(fd int, what label) (bool, error)
 
-	// What cannot be the one, by a descriptor that is open for O_PATH only; nil if there is no such.
+	// What cannot be the one, by a descriptor that is open for O_PATH only; nil if there is no
+	// such.
 	excludes func(place int) bool
 
-	// All mounts that suit are of the file system, that with this device number, unless the mounts have
-	// changed in the search: then an ID can have come to mean another one.
+	// All mounts that suit are of the file system, that with this device number, unless the
+	// mounts have changed in the search: then an ID can have come to mean another one.
 	byDevice bool
 	device   uint64
 }
@@ -307,7 +306,8 @@ func openFileSystem(s search) (*os.File, error) {
 	}
 }
 
-// look returns nil if it finds nothing, and then what there was to be seen, as [looks.again] takes it.
+// look returns nil if it finds nothing, and then what there was to be seen, as [looks.again] takes
+// it.
 func (s *search) look(info *mountinfo) (found *os.File, seen string, err error) {
 	mounts, err := mountsNow(info)
 	if err != nil {
@@ -380,8 +380,8 @@ func (s *search) openIn(m *mount, resolve uint64) (*os.File, error) {
 	return id.openPlace(place, m.point)
 }
 
-// isSameBtrfs is for two of one identity. One and the same can have several device numbers: of the root directory that is
-// no mount point it is the number of a subvolume.
+// isSameBtrfs is for two of one identity. One and the same can have several device numbers: of the
+// root directory that is no mount point it is the number of a subvolume.
 func isSameBtrfs(fd1, fd2 int) bool {
 	for _, fd := range []int{fd1, fd2} {
 		if magic, errno := fsMagic(fd); errno != 0 || magic != unix.BTRFS_SUPER_MAGIC {
@@ -410,8 +410,9 @@ type place struct {
 	point  string
 }
 
-// mountsNow asks listmount and statmount, or else mountinfo. What takes the kernel long is to write paths: of the first
-// two it has those of mounts that may not answer, and the others when it is their turn.
+// mountsNow asks listmount and statmount, or else mountinfo. What takes the kernel long is to write
+// paths: of the first two it has those of mounts that may not answer, and the others when it is
+// their turn.
 func mountsNow(info *mountinfo) (*mountTree, error) {
 	root, err := openat(AT_FDCWD, "/", O_PATH)
 	if err != nil {
@@ -421,7 +422,8 @@ func mountsNow(info *mountinfo) (*mountTree, error) {
 	t := &mountTree{resolve: unix.RESOLVE_NO_SYMLINKS}
 	id, err := MountIDOf(root, AT_HANDLE_MNT_ID_UNIQUE)
 	if err != nil || !t.list() {
-		// Before Linux 6.8, and under filters that do not know the calls or have them do nothing.
+		// Before Linux 6.8, and under filters that do not know the calls or have them do
+		// nothing.
 		t = &mountTree{}
 		if err := info.each(func(m mount) bool { t.all = append(t.all, m); return true }); err != nil {
 			return nil, err
@@ -443,8 +445,8 @@ func mountsNow(info *mountinfo) (*mountTree, error) {
 	return t, t.err // for what is not known must not be led to
 }
 
-// list has the mounts from listmount and statmount, without their paths. It returns false where one of the calls is
-// missing that this takes.
+// list has the mounts from listmount and statmount, without their paths. It returns false where one
+// of the calls is missing that this takes.
 func (t *mountTree) list() bool {
 	if fd, err := openat2(AT_FDCWD, "/", O_PATH, t.resolve); err == nil {
 		syscall.Close(fd)
@@ -455,7 +457,8 @@ func (t *mountTree) list() bool {
 	errno := eachStat(0, _STATMOUNT_SB_BASIC|_STATMOUNT_MNT_BASIC, func(s *mountStat) {
 		m := mount{id: s.MntID, parent: s.MntParentID, device: makeDevice(s.DevMajor, s.DevMinor), readOnly: s.readOnly()}
 		if m.fsType = types[m.device]; m.fsType == "" {
-			// One that has gone meanwhile has no type, and is taken for one that may not answer.
+			// One that has gone meanwhile has no type, and is taken for one that may
+			// not answer.
 			s := t.ask(&m, _STATMOUNT_FS_TYPE|_STATMOUNT_MNT_ROOT)
 			m.fsType, m.root = s.str(_STATMOUNT_FS_TYPE, s.FSType), s.str(_STATMOUNT_MNT_ROOT, s.MntRoot)
 			types[m.device] = m.fsType
@@ -489,7 +492,8 @@ func (t *mountTree) begin(root uint64) {
 	}
 }
 
-// place has at include a mount and those that it is on. It returns false if it is not known where the mount is.
+// place has at include a mount and those that it is on. It returns false if it is not known where
+// the mount is.
 func (t *mountTree) place(m *mount) bool {
 	for ; m != nil && t.at[place{m.parent, m.point}] != m; m = t.byID[m.parent] {
 		if m.point == "" {
@@ -528,12 +532,14 @@ func (t *mountTree) isPart(m *mount) bool {
 	return m.root != "/"
 }
 
-// leadsTo follows the path of a mount as the kernel does, from the root directory over what is mounted on
-// it, and reports whether it ends there, with nothing asked on the way that may not answer. Without
-// the root directory nothing goes, not even this program. An autofs answers to what is mounted on it.
+// leadsTo follows the path of a mount as the kernel does, from the root directory over what is
+// mounted on it, and reports whether it ends there, with nothing asked on the way that may not
+// answer. Without the root directory nothing goes, not even this program. An autofs answers to what
+// is mounted on it.
 //
-// A mount that is not in at can make the path end elsewhere, which is seen when it is opened. It cannot lead to one that may
-// not answer: all of these are in at, with all that they are on, and no symbolic link is followed.
+// A mount that is not in at can make the path end elsewhere, which is seen when it is opened. It
+// cannot lead to one that may not answer: all of these are in at, with all that they are on, and no
+// symbolic link is followed.
 func (t *mountTree) leadsTo(m *mount) bool {
 	if m.point == "/" {
 		return m.id == t.root
@@ -557,8 +563,8 @@ func (t *mountTree) leadsTo(m *mount) bool {
 	return now == m.id
 }
 
-// answers tells whether file systems of this type wait for no other machine, process or
-// file system.
+// answers tells whether file systems of this type wait for no other machine, process or file
+// system.
 func answers(fsType string) bool {
 	switch fsType {
 	case "bcachefs", "btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "iso9660", "jfs", "nilfs2", "ntfs3", "squashfs", "ubifs", "udf", "vfat", "xfs",
@@ -571,11 +577,11 @@ func answers(fsType string) bool {
 // isExt tells whether statfsID knows file systems of this type.
 func isExt(fsType string) bool { return fsType == "ext2" || fsType == "ext3" || fsType == "ext4" }
 
-// fileSystemIDOfAny returns the identity of the file system that any descriptor is
-// on, even if it is open for O_PATH only. It was found as path in dirfd, unless path is "".
+// fileSystemIDOfAny returns the identity of the file system that any descriptor is on, even if it
+// is open for O_PATH only. It was found as path in dirfd, unless path is "".
 //
-// What is asked makes no difference, so that one after the other is tried which may be opened. The file
-// itself comes late, since there are programs that are told of each file that is opened.
+// What is asked makes no difference, so that one after the other is tried which may be opened. The
+// file itself comes late, since there are programs that are told of each file that is opened.
 func fileSystemIDOfAny(fd int, what label, dirfd int, path string) (FileSystemID, error) {
 	file, errno := statFD(fd)
 	if errno != 0 {
@@ -693,7 +699,8 @@ func (s sibling) openDir(dirfd int, path string) (*os.File, error) {
 	return asFile(openat(dir, ".", syscall.O_DIRECTORY))
 }
 
-// openAbove opens a directory that is on the file system or, if it may not, the nearest one above it.
+// openAbove opens a directory that is on the file system or, if it may not, the nearest one above
+// it.
 func (s sibling) openAbove(dirfd int, path string) (*os.File, error) {
 	const highest = 64
 	for range highest {

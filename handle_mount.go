@@ -14,16 +14,16 @@ import (
 func (id MountID) String() string { return strconv.FormatUint(uint64(id), 10) }
 
 // MountIDOf returns the ID of the mount that fd was opened on; an O_PATH descriptor will do, and
-// [AT_FDCWD]. flags is 0, or [AT_HANDLE_MNT_ID_UNIQUE] for an ID of the unique kind. It does not wait for
-// the server of a file system.
+// [AT_FDCWD]. flags is 0, or [AT_HANDLE_MNT_ID_UNIQUE] for an ID of the unique kind. It does not
+// wait for the server of a file system.
 //
 // It asks statx(2), which tells the ID since Linux 5.8 and the unique one since 6.8, then
 // name_to_handle_at(2), which tells the unique one since 6.12, and for the common kind then
 // /proc/thread-self/fdinfo, Linux 3.17.
 //
-// Errors: EBADF if fd is not open. EINVAL for other flags. One that matches
-// [errors.ErrUnsupported] where none of the calls tells it. EPERM if a seccomp filter forbids one of them
-// and no other tells it.
+// Errors: EBADF if fd is not open. EINVAL for other flags. One that matches [errors.ErrUnsupported]
+// where none of the calls tells it. EPERM if a seccomp filter forbids one of them and no other
+// tells it.
 func MountIDOf(fd int, flags int) (MountID, error) {
 	if flags&^AT_HANDLE_MNT_ID_UNIQUE != 0 {
 		return 0, refused(syscall.EINVAL, "flags 0x"+strconv.FormatUint(uint64(uint(flags)), 16)+": only AT_HANDLE_MNT_ID_UNIQUE is possible")
@@ -69,24 +69,24 @@ func MountIDOf(fd int, flags int) (MountID, error) {
 	return 0, failed("name_to_handle_at", fdSubject(fd), syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
 }
 
-// OpenMount opens the place where the mount with this ID is: a descriptor from
-// which [OpenByHandleAt] opens the handles of its file system. A unique ID takes
-// statmount(2), Linux 6.8, and works without /proc; for the other kind
-// /proc/thread-self/mountinfo is read. How the mount is recognised is said at [MountIDOf].
+// OpenMount opens the place where the mount with this ID is: a descriptor from which
+// [OpenByHandleAt] opens the handles of its file system. A unique ID takes statmount(2), Linux 6.8,
+// and works without /proc; for the other kind /proc/thread-self/mountinfo is read. How the mount is
+// recognised is said at [MountIDOf].
 //
-// What is returned is that mount and no other: if another one lies on top of it, or
-// a reusable ID has come to mean another one meanwhile, that is an error. If it cannot be found, OpenMount
-// looks again, until two looks in a row see the same and nothing was mounted, moved or unmounted
-// during the second one; the last is known from /proc alone.
+// What is returned is that mount and no other: if another one lies on top of it, or a reusable ID
+// has come to mean another one meanwhile, that is an error. If it cannot be found, OpenMount looks
+// again, until two looks in a row see the same and nothing was mounted, moved or unmounted during
+// the second one; the last is known from /proc alone.
 //
-// Errors: ENOENT, which matches [os.ErrNotExist], if there is no such mount in the
-// mount namespace of the caller, or none below its root directory. ESTALE, which
-// matches it too, if the mount is there but covered by another one; it does not match it if
-// nothing is where the mount was, as when a directory above it is being renamed. EAGAIN if the mounts were others in
-// each of many looks. One that matches [errors.ErrUnsupported] where the kernel lacks statmount or a way to verify a unique
-// ID, or /proc is missing. EINVAL for a mount of a file that is neither a directory nor a
-// regular file. EPERM for a unique ID of a mount that exists but is not below the
-// root directory of an unprivileged caller. Those of open(2) for the place.
+// Errors: ENOENT, which matches [os.ErrNotExist], if there is no such mount in the mount namespace
+// of the caller, or none below its root directory. ESTALE, which matches it too, if the mount is
+// there but covered by another one; it does not match it if nothing is where the mount was, as when
+// a directory above it is being renamed. EAGAIN if the mounts were others in each of many looks.
+// One that matches [errors.ErrUnsupported] where the kernel lacks statmount or a way to verify a
+// unique ID, or /proc is missing. EINVAL for a mount of a file that is neither a directory nor a
+// regular file. EPERM for a unique ID of a mount that exists but is not below the root directory of
+// an unprivileged caller. Those of open(2) for the place.
 func OpenMount(id MountID) (*os.File, error) {
 	var l looks
 	defer l.end()
@@ -141,8 +141,8 @@ func (l *looks) begin() (err error) {
 
 func (l *looks) end() { l.info.close() }
 
-// again reports whether to look once more after a look that came to nothing. seen is what there
-// was to be seen in it that could be otherwise without any mount having changed, for a directory was
+// again reports whether to look once more after a look that came to nothing. seen is what there was
+// to be seen in it that could be otherwise without any mount having changed, for a directory was
 // renamed. If it returns an error that is what the search comes to.
 func (l *looks) again(seen string) (again bool, err error) {
 	changed := l.info.changed()
@@ -171,8 +171,8 @@ func (l *looks) another() error {
 	return nil
 }
 
-// openAt is OpenMount where the path is known. It tells an error that isDoubtful also if the mount is
-// no longer there.
+// openAt is OpenMount where the path is known. It tells an error that isDoubtful also if the mount
+// is no longer there.
 func (id MountID) openAt(path string) (*os.File, error) {
 	place, err := id.placeAt(path, 0)
 	if err != nil {
@@ -182,8 +182,8 @@ func (id MountID) openAt(path string) (*os.File, error) {
 	return id.openPlace(place, path)
 }
 
-// placeAt finds the place without opening it: what lies on top could be a device. resolve is for openat2,
-// Linux 5.6, or 0.
+// placeAt finds the place without opening it: what lies on top could be a device. resolve is for
+// openat2, Linux 5.6, or 0.
 func (id MountID) placeAt(path string, resolve uint64) (place int, err error) {
 	if resolve == 0 {
 		place, err = openat(AT_FDCWD, path, O_PATH|syscall.O_NOFOLLOW)
@@ -220,7 +220,8 @@ func (id MountID) openPlace(place int, path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// reopenRegular opens the regular file fd for reading, itself and not what may have come to its path.
+// reopenRegular opens the regular file fd for reading, itself and not what may have come to its
+// path.
 func reopenRegular(fd int, path string) (int, error) {
 	what, errno := statFD(fd)
 	if errno != 0 {
@@ -280,11 +281,11 @@ func (id MountID) verify(fd int, path string) error {
 	return err
 }
 
-// A DeviceID names a file system as long as it is mounted: st_dev of stat(2), as the kernel and
-// the C library's makedev(3) encode it. DeviceID(st.Dev) makes one of a [syscall.Stat_t].
+// A DeviceID names a file system as long as it is mounted: st_dev of stat(2), as the kernel and the
+// C library's makedev(3) encode it. DeviceID(st.Dev) makes one of a [syscall.Stat_t].
 //
-// It is not always that of a mount: on btrfs stat(2) tells another number in each subvolume, and on overlayfs that of
-// a file can be the one of a layer.
+// It is not always that of a mount: on btrfs stat(2) tells another number in each subvolume, and on
+// overlayfs that of a file can be the one of a layer.
 type DeviceID uint64
 
 // String returns major and minor number, such as "8:1".
@@ -296,8 +297,8 @@ func (d DeviceID) String() string {
 // A Mount is one mount of a mount namespace.
 type Mount struct {
 	// ID and Parent are of the unique kind, since Linux 6.8; else they are the next two. Parent
-	// need not be among the mounts that are told: it is what lies under the root directory, or the
-	// mount itself.
+	// need not be among the mounts that are told: it is what lies under the root directory, or
+	// the mount itself.
 	ID, Parent MountID
 	// The IDs that /proc/PID/mountinfo tells, and [NameToHandleAt] without
 	// [AT_HANDLE_MNT_ID_UNIQUE].
@@ -310,24 +311,25 @@ type Mount struct {
 	ReadOnly                   bool   // nothing can be written through it
 }
 
-// Mounts returns the mounts of a mount namespace that are below its root directory, for 0 those
-// of the caller's that are below the root directory of the caller. It asks listmount(2) and
-// statmount(2), Linux 6.8, or else, for those of the caller, reads
-// /proc/thread-self/mountinfo. Nothing is asked that a file system or its server would have to answer.
+// Mounts returns the mounts of a mount namespace that are below its root directory, for 0 those of
+// the caller's that are below the root directory of the caller. It asks listmount(2) and
+// statmount(2), Linux 6.8, or else, for those of the caller, reads /proc/thread-self/mountinfo.
+// Nothing is asked that a file system or its server would have to answer.
 //
-// The ID of a mount namespace is that in its handle, see [FileHandle.Namespace], and that
-// which the ioctl NS_GET_MNTNS_ID tells. In one that is not the caller's it needs Linux 6.11 and
-// CAP_SYS_ADMIN in the user namespace that owns it; Source, and the second part of Type, are
-// known there since Linux 6.13. What the kernel takes for its root directory is the first mount that lies on the
-// rootfs (fs/namespace.c, grab_requested_root), so that on a machine that has stayed on its initramfs little is told.
+// The ID of a mount namespace is that in its handle, see [FileHandle.Namespace], and that which the
+// ioctl NS_GET_MNTNS_ID tells. In one that is not the caller's it needs Linux 6.11 and
+// CAP_SYS_ADMIN in the user namespace that owns it; Source, and the second part of Type, are known
+// there since Linux 6.13. What the kernel takes for its root directory is the first mount that lies
+// on the rootfs (fs/namespace.c, grab_requested_root), so that on a machine that has stayed on its
+// initramfs little is told.
 //
-// No more than a thousand mounts are held in memory. Mounts that come, go or move meanwhile can be among
-// them or not, and can have gone by the time that they are told.
+// No more than a thousand mounts are held in memory. Mounts that come, go or move meanwhile can be
+// among them or not, and can have gone by the time that they are told.
 //
 // An error is the last thing that it tells. One that matches [errors.ErrUnsupported] where the
 // kernel lacks a way. EREMOTE if there is no such mount namespace or the caller may not look into
-// it, which the kernel does not tell apart. EPERM if a seccomp filter forbids to ask and there is no other
-// way. Those of open(2) and read(2) for mountinfo.
+// it, which the kernel does not tell apart. EPERM if a seccomp filter forbids to ask and there is
+// no other way. Those of open(2) and read(2) for mountinfo.
 func Mounts(namespace NamespaceID) iter.Seq2[Mount, error] {
 	return func(yield func(Mount, error) bool) {
 		told, errno := eachStatMount(namespace, yield)
@@ -336,7 +338,8 @@ func Mounts(namespace NamespaceID) iter.Seq2[Mount, error] {
 		case told:
 			yield(Mount{}, failed("statmount", "", errno))
 		case namespace == 0:
-			// Before Linux 6.8, and under filters that do not know the calls or have them do nothing.
+			// Before Linux 6.8, and under filters that do not know the calls or have
+			// them do nothing.
 			if err := eachMountinfo(yield); err != nil {
 				yield(Mount{}, err)
 			}
@@ -367,8 +370,8 @@ func eachMountinfo(yield func(Mount, error) bool) error {
 	})
 }
 
-// eachStatMount is Mounts by statmount. told says whether it has told any. What the consumer does not
-// want to hear counts as told.
+// eachStatMount is Mounts by statmount. told says whether it has told any. What the consumer does
+// not want to hear counts as told.
 func eachStatMount(namespace NamespaceID, yield func(Mount, error) bool) (told bool, errno syscall.Errno) {
 	var mounts []Mount
 	whole := true
@@ -394,8 +397,8 @@ func eachStatMount(namespace NamespaceID, yield func(Mount, error) bool) (told b
 	return told, errno
 }
 
-// eachStat calls use for each mount of a mount namespace, with what mask asks for, and done after every thousand of
-// them, until that returns false.
+// eachStat calls use for each mount of a mount namespace, with what mask asks for, and done after
+// every thousand of them, until that returns false.
 func eachStat(namespace NamespaceID, mask uint64, use func(*mountStat), done func() bool) syscall.Errno {
 	var room []uint64
 	ids := make([]uint64, 1024)
@@ -467,8 +470,8 @@ func addSources(mounts []Mount) {
 	})
 }
 
-// Open opens the place where the mount is, as [OpenMount] does with m.ID, and has the errors
-// of that. It is cheaper if the mount was not moved: for an ID of the reusable kind it does not read
+// Open opens the place where the mount is, as [OpenMount] does with m.ID, and has the errors of
+// that. It is cheaper if the mount was not moved: for an ID of the reusable kind it does not read
 // mountinfo then.
 func (m Mount) Open() (*os.File, error) {
 	f, err := m.ID.openAt(m.Point)

@@ -16,8 +16,8 @@ import (
 // A NamespaceKind is one of the namespaces that each process is in; see namespaces(7).
 type NamespaceKind uint32
 
-// The kinds of namespaces. Those "for children" are what the children to come will be
-// in; see pid_namespaces(7) and time_namespaces(7).
+// The kinds of namespaces. Those "for children" are what the children to come will be in; see
+// pid_namespaces(7) and time_namespaces(7).
 const (
 	CgroupNamespace          NamespaceKind = _PIDFD_GET_CGROUP_NAMESPACE
 	IPCNamespace             NamespaceKind = _PIDFD_GET_IPC_NAMESPACE
@@ -31,8 +31,8 @@ const (
 	UTSNamespace             NamespaceKind = _PIDFD_GET_UTS_NAMESPACE
 )
 
-// String returns the name of the kind in /proc/PID/ns, such as "net" or
-// "pid_for_children", and "" for what is no kind.
+// String returns the name of the kind in /proc/PID/ns, such as "net" or "pid_for_children", and ""
+// for what is no kind.
 func (k NamespaceKind) String() string {
 	switch k {
 	case CgroupNamespace:
@@ -104,9 +104,9 @@ type NamespaceID uint64
 // String returns the ID in decimal.
 func (id NamespaceID) String() string { return strconv.FormatUint(uint64(id), 10) }
 
-// Namespace returns what is in the handle of a namespace: its ID, its type (one of
-// CLONE_NEW*, such as [syscall.CLONE_NEWNET]) and the inode number of its file in
-// /proc/PID/ns. It returns false if h is not of type [FILEID_NSFS].
+// Namespace returns what is in the handle of a namespace: its ID, its type (one of CLONE_NEW*, such
+// as [syscall.CLONE_NEWNET]) and the inode number of its file in /proc/PID/ns. It returns false if
+// h is not of type [FILEID_NSFS].
 //
 // The kernel makes these handles since Linux 6.18 (struct nsfs_file_handle).
 func (h FileHandle) Namespace() (id NamespaceID, typ, inode uint32, ok bool) {
@@ -127,14 +127,14 @@ func NamespaceHandle(id NamespaceID, typ, inode uint32) (h FileHandle) {
 }
 
 // NamespaceIDOf returns the ID of the namespace that fd refers to: a file in /proc/PID/ns, or what
-// [PidFD.Namespace] and [OpenNamespace] return. The ID comes from the file handle, Linux 6.18, or where
-// a filter forbids name_to_handle_at(2) from the ioctl NS_GET_ID. That of a mount namespace, which
-// statmount(2) and listmount(2) know it by, comes from the ioctl NS_GET_MNTNS_ID before, Linux 6.11.
-// It does not wait, whatever fd is.
+// [PidFD.Namespace] and [OpenNamespace] return. The ID comes from the file handle, Linux 6.18, or
+// where a filter forbids name_to_handle_at(2) from the ioctl NS_GET_ID. That of a mount namespace,
+// which statmount(2) and listmount(2) know it by, comes from the ioctl NS_GET_MNTNS_ID before,
+// Linux 6.11. It does not wait, whatever fd is.
 //
 // Errors: EINVAL if fd is not a namespace. EBADF if it is not open. One that matches
-// [errors.ErrUnsupported] where the kernel is too old; also if before Linux 6.11 there is no /proc, without
-// which it is not known whether fd is a namespace.
+// [errors.ErrUnsupported] where the kernel is too old; also if before Linux 6.11 there is no /proc,
+// without which it is not known whether fd is a namespace.
 func NamespaceIDOf(fd int) (NamespaceID, error) {
 	if _, err := proveNsfs(fd); err != nil {
 		return 0, err
@@ -152,8 +152,8 @@ func namespaceHandle(fd int) (FileHandle, error) {
 	return h, err
 }
 
-// namespaceIDByIoctl returns errHandle, which tells why there is no handle, if that says more than the
-// ioctls do. fd must be on nsfs.
+// namespaceIDByIoctl returns errHandle, which tells why there is no handle, if that says more than
+// the ioctls do. fd must be on nsfs.
 func namespaceIDByIoctl(fd int, errHandle error) (NamespaceID, error) {
 	id, errno := nsGetID(fd, _NS_GET_ID)
 	if lacksIoctl(errno) { // before Linux 6.18; EINVAL is for one that is not of a mount namespace
@@ -177,8 +177,8 @@ func namespaceIDByIoctl(fd int, errHandle error) (NamespaceID, error) {
 // It does not wait, whatever fd is.
 //
 // Errors: EINVAL if fd is not a namespace. EBADF if it is not open, or for O_PATH alone. One that
-// matches [errors.ErrUnsupported] where the kernel is too old, or has a kind that this package does not
-// know; for a 32-bit program on a 64-bit kernel it takes Linux 6.3.
+// matches [errors.ErrUnsupported] where the kernel is too old, or has a kind that this package does
+// not know; for a 32-bit program on a 64-bit kernel it takes Linux 6.3.
 func NamespaceKindOf(fd int) (NamespaceKind, error) {
 	if _, err := proveNsfs(fd); err != nil {
 		return 0, err
@@ -199,9 +199,9 @@ func namespaceKind(fd int) (NamespaceKind, error) {
 	return kind, nil
 }
 
-// NamespaceOwnerOf returns the user who made the user namespace that fd refers to, by the number that
-// the user has in the user namespace of the caller: the overflow user, commonly 65534, if none. It is the
-// ioctl NS_GET_OWNER_UID, Linux 4.11. It does not wait, whatever fd is.
+// NamespaceOwnerOf returns the user who made the user namespace that fd refers to, by the number
+// that the user has in the user namespace of the caller: the overflow user, commonly 65534, if
+// none. It is the ioctl NS_GET_OWNER_UID, Linux 4.11. It does not wait, whatever fd is.
 //
 // Errors: EINVAL if fd is not a user namespace. Those of [NamespaceKindOf].
 func NamespaceOwnerOf(fd int) (uid uint32, err error) {
@@ -215,7 +215,8 @@ func NamespaceOwnerOf(fd int) (uid uint32, err error) {
 	return uid, nil
 }
 
-// nsfsError is the error of an ioctl on nsfs that any kernel with it answers otherwise than with ENOTTY.
+// nsfsError is the error of an ioctl on nsfs that any kernel with it answers otherwise than with
+// ENOTTY.
 func nsfsError(request string, fd int, errno syscall.Errno) error {
 	err := failed("ioctl", request+" "+fdSubject(fd), errno)
 	if errno == syscall.ENOTTY {
@@ -224,21 +225,22 @@ func nsfsError(request string, fd int, errno syscall.Errno) error {
 	return err
 }
 
-// OpenParentNamespace opens the parent of the namespace that fd refers to: the one from which it was
-// made. There are two kinds with parents, pid and user namespaces. What is returned can be given to
-// setns(2). It is the ioctl NS_GET_PARENT, Linux 4.9; see ioctl_nsfs(2). It does not wait, whatever fd is.
+// OpenParentNamespace opens the parent of the namespace that fd refers to: the one from which it
+// was made. There are two kinds with parents, pid and user namespaces. What is returned can be
+// given to setns(2). It is the ioctl NS_GET_PARENT, Linux 4.9; see ioctl_nsfs(2). It does not wait,
+// whatever fd is.
 //
-// Errors: EPERM if the parent is out of the caller's scope: it is neither the caller's own namespace nor
-// one below that, as of the initial namespace, which has no parent. EINVAL if fd is a namespace of
-// another kind or no namespace. Those of [NamespaceKindOf].
+// Errors: EPERM if the parent is out of the caller's scope: it is neither the caller's own
+// namespace nor one below that, as of the initial namespace, which has no parent. EINVAL if fd is a
+// namespace of another kind or no namespace. Those of [NamespaceKindOf].
 func OpenParentNamespace(fd int) (*os.File, error) {
 	return openRelated(fd, "NS_GET_PARENT", _NS_GET_PARENT)
 }
 
-// OpenOwningUserNamespace opens the user namespace in which a capability such as CAP_SYS_ADMIN is a right
-// over the namespace that fd refers to: that of the process that made it. For a user namespace it is
-// its parent. What is returned can be given to setns(2). It is the ioctl NS_GET_USERNS, Linux 4.9; see
-// ioctl_nsfs(2). It does not wait, whatever fd is.
+// OpenOwningUserNamespace opens the user namespace in which a capability such as CAP_SYS_ADMIN is a
+// right over the namespace that fd refers to: that of the process that made it. For a user
+// namespace it is its parent. What is returned can be given to setns(2). It is the ioctl
+// NS_GET_USERNS, Linux 4.9; see ioctl_nsfs(2). It does not wait, whatever fd is.
 //
 // Errors: EPERM if it is neither the caller's user namespace nor one below that. EINVAL if fd is no
 // namespace. Those of [NamespaceKindOf].
@@ -274,24 +276,25 @@ func namespaceFile(fd int, kind NamespaceKind, inode uint64) *os.File {
 	return os.NewFile(uintptr(fd), kind.String()+":["+strconv.FormatUint(inode, 10)+"]")
 }
 
-// OpenNamespace opens the namespace with this handle: a file to give to setns(2), and to the functions
-// that borrow a descriptor of a namespace. It keeps the namespace from going away, with no process
-// in it and no mount in /run/netns or the like. It is open_by_handle_at(2), Linux 6.18.
+// OpenNamespace opens the namespace with this handle: a file to give to setns(2), and to the
+// functions that borrow a descriptor of a namespace. It keeps the namespace from going away, with
+// no process in it and no mount in /run/netns or the like. It is open_by_handle_at(2), Linux 6.18.
 //
-// The handle is what [NameToHandleAt] returns for a namespace, or [NamespaceHandle]; it is good until the
-// next boot. The ID alone is enough from Linux 6.19 on, which has [Namespaces] to learn it from. Linux 6.18
-// takes type and inode number too, so the whole handle is the thing to store. What is in h is
-// compared with what was opened.
+// The handle is what [NameToHandleAt] returns for a namespace, or [NamespaceHandle]; it is good
+// until the next boot. The ID alone is enough from Linux 6.19 on, which has [Namespaces] to learn
+// it from. Linux 6.18 takes type and inode number too, so the whole handle is the thing to store.
+// What is in h is compared with what was opened.
 //
-// The caller's own namespaces can be opened by anyone. For others it takes the capability CAP_SYS_ADMIN
-// in the initial user namespace and a process in the initial pid namespace. Linux 6.18, and 6.19 before
-// its updates, are content with CAP_SYS_ADMIN in the user namespace that owns the other one
-// (fs/nsfs.c, nsfs_fh_to_dentry).
+// The caller's own namespaces can be opened by anyone. For others it takes the capability
+// CAP_SYS_ADMIN in the initial user namespace and a process in the initial pid namespace. Linux
+// 6.18, and 6.19 before its updates, are content with CAP_SYS_ADMIN in the user namespace that owns
+// the other one (fs/nsfs.c, nsfs_fh_to_dentry).
 //
-// Errors: ESTALE if there is no such namespace, or it is out of sight. From a caller who sees all of them
-// it matches [os.ErrNotExist]: nothing uses the namespace any more, though since Linux 6.19 sockets of it can be
-// left, one of which could bring it back (ioctl SIOCGSKNS). EINVAL if h is not the handle of a namespace. One that
-// matches [errors.ErrUnsupported] where the kernel is too old, or too old for the ID alone.
+// Errors: ESTALE if there is no such namespace, or it is out of sight. From a caller who sees all
+// of them it matches [os.ErrNotExist]: nothing uses the namespace any more, though since Linux 6.19
+// sockets of it can be left, one of which could bring it back (ioctl SIOCGSKNS). EINVAL if h is not
+// the handle of a namespace. One that matches [errors.ErrUnsupported] where the kernel is too old,
+// or too old for the ID alone.
 func OpenNamespace(h FileHandle) (*os.File, error) {
 	id, typ, inode, ok := h.Namespace()
 	if !ok || id == 0 {
@@ -344,8 +347,8 @@ func verifyNamespace(fd int, id NamespaceID, typ, inode uint32) (*os.File, error
 	return namespaceFile(fd, namespaceKindOf(isTyp), uint64(isInode)), nil
 }
 
-// openNamespaceError says what it means that the handle could not be opened. alone tells that it is of an
-// ID alone.
+// openNamespaceError says what it means that the handle could not be opened. alone tells that it is
+// of an ID alone.
 func openNamespaceError(h FileHandle, alone bool, errno syscall.Errno) error {
 	err := failed("open_by_handle_at", h.String(), errno)
 	switch errno {
@@ -383,8 +386,8 @@ func ownNamespaceHandle() (FileHandle, error) {
 	return namespaceHandle(fd)
 }
 
-// opensByIDAlone reports whether the kernel takes an ID without type and inode number. known is false if
-// that cannot be found out, for want of descriptors for example.
+// opensByIDAlone reports whether the kernel takes an ID without type and inode number. known is
+// false if that cannot be found out, for want of descriptors for example.
 func opensByIDAlone() (opens, known bool) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -401,8 +404,8 @@ func opensByIDAlone() (opens, known bool) {
 	return errno == 0, errno == 0 || errno == syscall.ESTALE
 }
 
-// seesAllNamespaces reports whether what this process cannot open by handle is not there, on any kernel
-// (kernel/nscommon.c, may_see_all_namespaces).
+// seesAllNamespaces reports whether what this process cannot open by handle is not there, on any
+// kernel (kernel/nscommon.c, may_see_all_namespaces).
 func seesAllNamespaces() bool {
 	if !hasCapability(unix.CAP_SYS_ADMIN) || ownPIDNamespace() != initialPIDNamespace {
 		return false
@@ -410,7 +413,8 @@ func seesAllNamespaces() bool {
 	return inInitialUserNamespace()
 }
 
-// openOwnNamespace returns a descriptor of a namespace of the calling thread, open for O_PATH or more.
+// openOwnNamespace returns a descriptor of a namespace of the calling thread, open for O_PATH or
+// more.
 func openOwnNamespace(kind NamespaceKind) (int, error) {
 	fd, errno := ownNamespaceByPidFD(uint32(kind))
 	if errno == 0 {
@@ -432,11 +436,12 @@ func openOwnNamespace(kind NamespaceKind) (int, error) {
 	return fd, nil
 }
 
-// nsfsDev is the device of nsfs plus one, 0 = not known yet. There is one nsfs, and it is never unmounted.
+// nsfsDev is the device of nsfs plus one, 0 = not known yet. There is one nsfs, and it is never
+// unmounted.
 var nsfsDev atomic.Uint64
 
-// proveNsfs returns no error for a descriptor on nsfs. What is not there is asked for nothing that its
-// server would have to answer, and is sent no ioctl, which means something else to a device.
+// proveNsfs returns no error for a descriptor on nsfs. What is not there is asked for nothing that
+// its server would have to answer, and is sent no ioctl, which means something else to a device.
 func proveNsfs(fd int) (inode, error) {
 	file, errno := statFD(fd)
 	if errno != 0 {
@@ -462,23 +467,23 @@ func proveNsfs(fd int) (inode, error) {
 	return file, nil
 }
 
-// Namespaces returns the IDs of all namespaces of a kind, or of all kinds if that is 0: those that have a
-// process in them, and those that an open file or a mount holds, also as a parent or owner of another one.
-// It is listns(2), Linux 6.19. [OpenNamespace] opens them by the ID alone.
+// Namespaces returns the IDs of all namespaces of a kind, or of all kinds if that is 0: those that
+// have a process in them, and those that an open file or a mount holds, also as a parent or owner
+// of another one. It is listns(2), Linux 6.19. [OpenNamespace] opens them by the ID alone.
 //
-// The caller's own namespaces are listed to anyone. For the others it takes what it takes to open them:
-// CAP_SYS_ADMIN in the initial user namespace and a process in the initial pid namespace (Linux 6.19
-// before its updates: CAP_SYS_ADMIN in the user namespace that owns them). There is no error if
-// some are left out. In a container a program so sees the 8 namespaces that it is in.
+// The caller's own namespaces are listed to anyone. For the others it takes what it takes to open
+// them: CAP_SYS_ADMIN in the initial user namespace and a process in the initial pid namespace
+// (Linux 6.19 before its updates: CAP_SYS_ADMIN in the user namespace that owns them). There is no
+// error if some are left out. In a container a program so sees the 8 namespaces that it is in.
 //
-// Errors: EINVAL if there is no such kind. EOVERFLOW if there are more than a million. One that matches
-// [errors.ErrUnsupported] where the kernel is too old.
+// Errors: EINVAL if there is no such kind. EOVERFLOW if there are more than a million. One that
+// matches [errors.ErrUnsupported] where the kernel is too old.
 func Namespaces(kind NamespaceKind) ([]NamespaceID, error) {
 	if kind != 0 && kind.String() == "" {
 		return nil, refused(syscall.EINVAL, strconv.FormatUint(uint64(kind), 10)+" is not a kind of namespace")
 	}
-	// All at once: to go on behind an ID fails if the next namespace is about to end (kernel/nstree.c,
-	// lookup_ns_id_at).
+	// All at once: to go on behind an ID fails if the next namespace is about to end
+	// (kernel/nstree.c, lookup_ns_id_at).
 	const most = 1_000_000
 	for room := 256; ; room = min(8*room, most) {
 		ids := make([]NamespaceID, room)

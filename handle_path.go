@@ -10,24 +10,24 @@ import (
 	"syscall"
 )
 
-// PathOf returns a path of the file that is open as fd, which may be open for O_PATH only: the
-// path that the kernel knows, made sure to lead to this very file. It holds for this process and
-// for the moment; the next one the file may be renamed. Of a file with several names it is one,
-// and of a symbolic link its own.
+// PathOf returns a path of the file that is open as fd, which may be open for O_PATH only: the path
+// that the kernel knows, made sure to lead to this very file. It holds for this process and for the
+// moment; the next one the file may be renamed. Of a file with several names it is one, and of a
+// symbolic link its own.
 //
-// A file that was opened by its handle often has a path that the kernel does not know, after a mount for
-// example: it learns the name of a file when somebody looks it up, and forgets it to save memory. Then look for the name, and
-// open the file again. Directories always have their path.
+// A file that was opened by its handle often has a path that the kernel does not know, after a
+// mount for example: it learns the name of a file when somebody looks it up, and forgets it to save
+// memory. Then look for the name, and open the file again. Directories always have their path.
 //
 // It reads the link in /proc/thread-self/fd (proc_pid_fd(5), Linux 3.17), and opens the path for
 // O_PATH, so it waits for servers of file systems (NFS, FUSE) on the way there.
 //
-// Errors: ENOENT, which matches [os.ErrNotExist], if the file has no name any more; of a directory that was
-// removed on overlayfs that is not certain. ENODATA
-// if the kernel knows no path of it that leads there: none at all, that of a name that
-// is gone or belongs to another file, or one outside of the root directory or below another
-// mount. EINVAL for what never has a path, such as a socket or a pidfd. ENAMETOOLONG if the path has
-// 4 KiB or more. One that matches [errors.ErrUnsupported] without /proc. EBADF if fd is not open.
+// Errors: ENOENT, which matches [os.ErrNotExist], if the file has no name any more; of a directory
+// that was removed on overlayfs that is not certain. ENODATA if the kernel knows no path of it that
+// leads there: none at all, that of a name that is gone or belongs to another file, or one outside
+// of the root directory or below another mount. EINVAL for what never has a path, such as a socket
+// or a pidfd. ENAMETOOLONG if the path has 4 KiB or more. One that matches [errors.ErrUnsupported]
+// without /proc. EBADF if fd is not open.
 func PathOf(fd int) (string, error) { return pathOf(fd, label{fd: fd}) }
 
 // pathOf is PathOf with what errors are to name.
@@ -37,7 +37,8 @@ func pathOf(fd int, what label) (string, error) {
 		return "", failed("statx", "of "+what.String(), errno)
 	}
 	link := "/proc/thread-self/fd/" + strconv.Itoa(fd)
-	// Of a file that is moved all the time. One that is moved there and back looks the same, too.
+	// Of a file that is moved all the time. One that is moved there and back looks the same,
+	// too.
 	const most, enough = 100, 4
 	last, same := "", 0
 	for range most {
@@ -79,8 +80,8 @@ func leadsToFile(path string, fd int, is inode) (bool, error) {
 	return sameFile(fd, is, there)
 }
 
-// sameFile reports whether b is the file a, of which is tells what it is. Inode numbers are not enough:
-// a 32-bit kernel cuts them off, and overlayfs can give one number to two files.
+// sameFile reports whether b is the file a, of which is tells what it is. Inode numbers are not
+// enough: a 32-bit kernel cuts them off, and overlayfs can give one number to two files.
 func sameFile(a int, is inode, b int) (bool, error) {
 	other, errno := statFD(b)
 	if errno != 0 {

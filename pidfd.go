@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A PidFDID names a process for as long as the machine runs: the 64-bit inode
-// number of its pidfds. Unlike a PID it is not used again. It says nothing about
-// order: a larger one is not a younger process. After a reboot IDs start anew.
+// A PidFDID names a process for as long as the machine runs: the 64-bit inode number of its pidfds.
+// Unlike a PID it is not used again. It says nothing about order: a larger one is not a younger
+// process. After a reboot IDs start anew.
 //
 // The zero PidFDID names no process. A thread has an ID of its own.
 type PidFDID uint64
@@ -25,23 +25,20 @@ type PidFDID uint64
 // String returns the ID in decimal, as in $LISTEN_PIDFDID.
 func (id PidFDID) String() string { return strconv.FormatUint(uint64(id), 10) }
 
-// ErrNotPidFD is matched by errors that tell that a descriptor is open but is
-// not a pidfd.
+// ErrNotPidFD is matched by errors that tell that a descriptor is open but is not a pidfd.
 var ErrNotPidFD = errors.New("not a pidfd")
 
-// PidFDIDOf returns the ID of the process that the pidfd fd refers to. The
-// process may have ended and been reaped. It is one system call and no allocation; fd stays the
-// caller's. It does not wait, whatever fd is.
+// PidFDIDOf returns the ID of the process that the pidfd fd refers to. The process may have ended
+// and been reaped. It is one system call and no allocation; fd stays the caller's. It does not
+// wait, whatever fd is.
 //
-// A 64-bit program reads the inode number with statx(2), and makes sure that the file system
-// it belongs to is pidfs, which exists since Linux 6.9. A 32-bit program
-// cannot: if its kernel is a 32-bit one too, the inode number of statx is the low
-// half of the ID. It takes the ID from the file handle, with
-// name_to_handle_at(2), which needs Linux 6.14 (fs/pidfs.c, pidfs_encode_fh).
+// A 64-bit program reads the inode number with statx(2), and makes sure that the file system it
+// belongs to is pidfs, which exists since Linux 6.9. A 32-bit program cannot: if its kernel is a
+// 32-bit one too, the inode number of statx is the low half of the ID. It takes the ID from the
+// file handle, with name_to_handle_at(2), which needs Linux 6.14 (fs/pidfs.c, pidfs_encode_fh).
 //
-// Errors: one that matches [ErrNotPidFD] and EBADF if fd is something else; one
-// that matches [errors.ErrUnsupported] where the kernel is too old; EBADF if fd
-// is not open.
+// Errors: one that matches [ErrNotPidFD] and EBADF if fd is something else; one that matches
+// [errors.ErrUnsupported] where the kernel is too old; EBADF if fd is not open.
 func PidFDIDOf(fd int) (PidFDID, error) {
 	if is64bit {
 		return pidfdIDByInode(fd)
@@ -49,14 +46,13 @@ func PidFDIDOf(fd int) (PidFDID, error) {
 	return pidfdIDByHandle(fd)
 }
 
-// What tells whether a descriptor is on pidfs in the very call that gives its ID:
-// the device of statx, the mount ID of name_to_handle_at. There is one pidfs, it
-// is never unmounted. Both are kept plus one; 0 = not known yet.
+// What tells whether a descriptor is on pidfs in the very call that gives its ID: the device of
+// statx, the mount ID of name_to_handle_at. There is one pidfs, it is never unmounted. Both are
+// kept plus one; 0 = not known yet.
 var pidfsDev, pidfsMount atomic.Uint64
 
-// learnPidfs learns the mark of pidfs, by a function that reads that of a
-// descriptor, from a pidfd that no one else has a hand on. Where there is no
-// pidfs, or no descriptor left, nothing is kept.
+// learnPidfs learns the mark of pidfs, by a function that reads that of a descriptor, from a pidfd
+// that no one else has a hand on. Where there is no pidfs, or no descriptor left, nothing is kept.
 func learnPidfs(known *atomic.Uint64, read func(fd int) (mark uint64, errno syscall.Errno)) uint64 {
 	if mark := known.Load(); mark != 0 {
 		return mark
@@ -153,8 +149,8 @@ func isPidFD(fd int) (is, sure bool) {
 	return name == "anon_inode:[pidfd]", errno == 0
 }
 
-// isAnon reports whether provePidfs has found a pidfd from before Linux 6.9, one without an
-// ID. What a seccomp filter answers can match errors.ErrUnsupported too.
+// isAnon reports whether provePidfs has found a pidfd from before Linux 6.9, one without an ID.
+// What a seccomp filter answers can match errors.ErrUnsupported too.
 func isAnon(err error) bool {
 	e, ok := err.(*callError)
 	return ok && e.means == errors.ErrUnsupported
@@ -164,11 +160,10 @@ func notAPidFD(fd int) error {
 	return refused(syscall.EBADF, "descriptor "+strconv.Itoa(fd)+" is not a pidfd").as(ErrNotPidFD)
 }
 
-// A PidFD owns a pidfd: a descriptor that refers to one process and never to
-// another, even when its PID has been given to one. Its methods can be called
-// from several goroutines at once, also together with Close, after which they
-// return [os.ErrClosed]. The descriptor of a PidFD that is forgotten is closed when the
-// garbage collector finds it.
+// A PidFD owns a pidfd: a descriptor that refers to one process and never to another, even when its
+// PID has been given to one. Its methods can be called from several goroutines at once, also
+// together with Close, after which they return [os.ErrClosed]. The descriptor of a PidFD that is
+// forgotten is closed when the garbage collector finds it.
 type PidFD struct {
 	fd       int
 	by       string // with number, what it was opened by
@@ -230,9 +225,9 @@ func (p *PidFD) closeFD() error {
 	return os.NewSyscallError("close", syscall.Close(p.fd))
 }
 
-// Close closes the pidfd. [PidFD.Wait] returns [os.ErrClosed] then. Close does not wait for
-// other calls that are under way, nor for a [WaitSet] that p is in: the descriptor itself is closed
-// when the last of them is done with it. A second Close returns [os.ErrClosed].
+// Close closes the pidfd. [PidFD.Wait] returns [os.ErrClosed] then. Close does not wait for other
+// calls that are under way, nor for a [WaitSet] that p is in: the descriptor itself is closed when
+// the last of them is done with it. A second Close returns [os.ErrClosed].
 func (p *PidFD) Close() error {
 	if p == nil {
 		return os.ErrInvalid
@@ -262,9 +257,8 @@ func (p *PidFD) String() string {
 	return "pidfd:" + p.by + strconv.FormatUint(p.number, 10)
 }
 
-// File returns a duplicate of the descriptor, close-on-exec: for what takes files, such
-// as [os/exec.Cmd.ExtraFiles]. It shares the blocking mode with p. It is fcntl(2),
-// F_DUPFD_CLOEXEC.
+// File returns a duplicate of the descriptor, close-on-exec: for what takes files, such as
+// [os/exec.Cmd.ExtraFiles]. It shares the blocking mode with p. It is fcntl(2), F_DUPFD_CLOEXEC.
 //
 // Errors: EMFILE.
 func (p *PidFD) File() (*os.File, error) {
@@ -279,11 +273,11 @@ func (p *PidFD) File() (*os.File, error) {
 	return os.NewFile(uintptr(fd), p.String()), nil
 }
 
-// SyscallConn gives access to the descriptor itself: for what this package has
-// no method for, and for the functions that borrow descriptors. It implements
-// [syscall.Conn]. Use Control. Read calls its function at first and after each change of the
-// process, as [PidFD.Wait] does; the function must not call Read or Wait of the same PidFD, which
-// would wait for their turn for ever. Nothing is written to a pidfd, so Write calls its function once.
+// SyscallConn gives access to the descriptor itself: for what this package has no method for, and
+// for the functions that borrow descriptors. It implements [syscall.Conn]. Use Control. Read calls
+// its function at first and after each change of the process, as [PidFD.Wait] does; the function
+// must not call Read or Wait of the same PidFD, which would wait for their turn for ever. Nothing
+// is written to a pidfd, so Write calls its function once.
 func (p *PidFD) SyscallConn() (syscall.RawConn, error) {
 	if err := p.acquire(); err != nil {
 		return nil, err
@@ -320,13 +314,11 @@ func (c pidfdConn) Write(f func(fd uintptr) (done bool)) error {
 	return err
 }
 
-// NewPidFD makes a PidFD of the descriptor fd, which from then on is the PidFD's to
-// close, and makes it close-on-exec. Whether it is in blocking mode is left as it is:
-// duplicates share that.
+// NewPidFD makes a PidFD of the descriptor fd, which from then on is the PidFD's to close, and
+// makes it close-on-exec. Whether it is in blocking mode is left as it is: duplicates share that.
 //
-// Errors, with which fd stays the caller's: one that matches [ErrNotPidFD] and EBADF
-// if fd is something else. EBADF if it is not open. No IDs are needed: it works with
-// pidfds of any kernel.
+// Errors, with which fd stays the caller's: one that matches [ErrNotPidFD] and EBADF if fd is
+// something else. EBADF if it is not open. No IDs are needed: it works with pidfds of any kernel.
 func NewPidFD(fd int) (*PidFD, error) {
 	if _, err := provePidfs(fd); err != nil && !isAnon(err) {
 		return nil, err
@@ -344,14 +336,14 @@ func NewPidFD(fd int) (*PidFD, error) {
 	return newPidFD(fd, "descriptor ", uint64(fd)), nil
 }
 
-// TakePidFD takes the pidfd of the process that was started with attr: the
-// descriptor that [os.StartProcess] or [syscall.StartProcess] left in *attr.PidFD,
-// where it then puts -1. An [os.Process] of that process has a duplicate, which shares
-// the blocking mode; PidFDOf (Go 1.26) returns one that does not.
+// TakePidFD takes the pidfd of the process that was started with attr: the descriptor that
+// [os.StartProcess] or [syscall.StartProcess] left in *attr.PidFD, where it then puts -1. An
+// [os.Process] of that process has a duplicate, which shares the blocking mode; PidFDOf (Go 1.26)
+// returns one that does not.
 //
-// Errors: EINVAL if attr.PidFD is nil. One that matches [errors.ErrUnsupported] if
-// *attr.PidFD is -1, because the kernel is older than 5.2, or the pidfd was taken
-// before. Those of [NewPidFD], with which *attr.PidFD is left as it is.
+// Errors: EINVAL if attr.PidFD is nil. One that matches [errors.ErrUnsupported] if *attr.PidFD is
+// -1, because the kernel is older than 5.2, or the pidfd was taken before. Those of [NewPidFD],
+// with which *attr.PidFD is left as it is.
 func TakePidFD(attr *syscall.SysProcAttr) (*PidFD, error) {
 	if attr == nil || attr.PidFD == nil {
 		return nil, refused(syscall.EINVAL, "SysProcAttr.PidFD is nil: no pidfd was asked for")
@@ -366,18 +358,17 @@ func TakePidFD(attr *syscall.SysProcAttr) (*PidFD, error) {
 	return p, err
 }
 
-// OpenPidFD returns a pidfd of the process with this PID. It is pidfd_open(2),
-// Linux 5.3. Whether that process is still the one whose PID it was when the
-// caller learnt it is not known: compare [PidFD.ID] where that matters. A
-// zombie can be opened.
+// OpenPidFD returns a pidfd of the process with this PID. It is pidfd_open(2), Linux 5.3. Whether
+// that process is still the one whose PID it was when the caller learnt it is not known: compare
+// [PidFD.ID] where that matters. A zombie can be opened.
 //
-// The flags are [PIDFD_NONBLOCK] (Linux 5.10), which spares [PidFD.Wait] a second
-// descriptor, and [PIDFD_THREAD] (Linux 6.9, pid is then that of any thread).
+// The flags are [PIDFD_NONBLOCK] (Linux 5.10), which spares [PidFD.Wait] a second descriptor, and
+// [PIDFD_THREAD] (Linux 6.9, pid is then that of any thread).
 //
-// Errors: ESRCH if there is no such process, which matches [os.ErrProcessDone].
-// One that matches [errors.ErrUnsupported] where the kernel lacks the call or a
-// flag. EINVAL if pid is not positive or flags are unknown, and EINVAL or ENOENT
-// (depending on the kernel) if pid is that of a thread and PIDFD_THREAD is not set.
+// Errors: ESRCH if there is no such process, which matches [os.ErrProcessDone]. One that matches
+// [errors.ErrUnsupported] where the kernel lacks the call or a flag. EINVAL if pid is not positive
+// or flags are unknown, and EINVAL or ENOENT (depending on the kernel) if pid is that of a thread
+// and PIDFD_THREAD is not set.
 func OpenPidFD(pid, flags int) (*PidFD, error) {
 	fd, err := openPidFDBare(pid, flags)
 	if err != nil {
@@ -408,27 +399,27 @@ func openPidFDBare(pid, flags int) (int, error) {
 	return -1, err
 }
 
-// OpenPidFDByID returns a pidfd of the process with this ID, or an error: never
-// one of another process. It is open_by_handle_at(2) on pidfs, Linux 6.14, and
-// needs no privilege. The ID of a thread opens a pidfd of that thread.
+// OpenPidFDByID returns a pidfd of the process with this ID, or an error: never one of another
+// process. It is open_by_handle_at(2) on pidfs, Linux 6.14, and needs no privilege. The ID of a
+// thread opens a pidfd of that thread.
 //
-// Errors: ESTALE if no process has the ID, because it was reaped or never was, or because it is
-// in a pid namespace that the caller does not see. From the initial pid namespace, which sees all,
-// it matches [os.ErrProcessDone]; elsewhere it proves nothing, and [ProcessRef.Open] knows more. One
+// Errors: ESTALE if no process has the ID, because it was reaped or never was, or because it is in
+// a pid namespace that the caller does not see. From the initial pid namespace, which sees all, it
+// matches [os.ErrProcessDone]; elsewhere it proves nothing, and [ProcessRef.Open] knows more. One
 // that matches [errors.ErrUnsupported] where the kernel is too old.
 func OpenPidFDByID(id PidFDID) (*PidFD, error) {
 	h := PidFDHandle(id)
 	fd, errno := openByHandleAt(FD_PIDFS_ROOT, &h.h, 0)
 	if errno == syscall.EBADF || errno == syscall.EPERM {
-		// Before Linux 6.17 a pidfd has to stand in for the root of pidfs. Before
-		// Linux 6.11 EPERM comes ahead of EBADF.
+		// Before Linux 6.17 a pidfd has to stand in for the root of pidfs. Before Linux
+		// 6.11 EPERM comes ahead of EBADF.
 		self, err := openPidFDBare(syscall.Getpid(), 0)
 		if err != nil {
 			return nil, err
 		}
 		defer syscall.Close(self)
-		// Before Linux 6.14 there are no handles on pidfs, and ESTALE would be no
-		// news about a process.
+		// Before Linux 6.14 there are no handles on pidfs, and ESTALE would be no news
+		// about a process.
 		if _, err := pidfdIDByHandle(self); err != nil {
 			return nil, err
 		}
@@ -458,8 +449,8 @@ func selfID() (PidFDID, error) {
 	return PidFDIDOf(fd)
 }
 
-// ID returns the ID of the process. It works for one that was reaped, too. See
-// [PidFDIDOf] for what it takes and for the errors.
+// ID returns the ID of the process. It works for one that was reaped, too. See [PidFDIDOf] for what
+// it takes and for the errors.
 func (p *PidFD) ID() (PidFDID, error) {
 	if err := p.acquire(); err != nil {
 		return 0, err
@@ -468,14 +459,13 @@ func (p *PidFD) ID() (PidFDID, error) {
 	return PidFDIDOf(p.fd)
 }
 
-// PID returns the PID of the process (of the thread, for one opened with
-// [PIDFD_THREAD]) in the pid namespace of the caller. It is the ioctl
-// PIDFD_GET_INFO (Linux 6.13), or else what /proc/self/fdinfo tells.
+// PID returns the PID of the process (of the thread, for one opened with [PIDFD_THREAD]) in the pid
+// namespace of the caller. It is the ioctl PIDFD_GET_INFO (Linux 6.13), or else what
+// /proc/self/fdinfo tells.
 //
-// Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped,
-// and so has no PID. EREMOTE if it has none in the caller's pid namespace. One
-// that matches [errors.ErrUnsupported] where the kernel lacks the ioctl and the
-// /proc of the caller's pid namespace is not mounted.
+// Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped, and so has no PID.
+// EREMOTE if it has none in the caller's pid namespace. One that matches [errors.ErrUnsupported]
+// where the kernel lacks the ioctl and the /proc of the caller's pid namespace is not mounted.
 func (p *PidFD) PID() (int, error) {
 	if err := p.acquire(); err != nil {
 		return 0, err
@@ -499,8 +489,8 @@ func (p *PidFD) pid() (int, error) {
 	return 0, err
 }
 
-// getInfo asks for the fields in info.Mask. After an error info means nothing: the
-// kernel leaves the request in its mask.
+// getInfo asks for the fields in info.Mask. After an error info means nothing: the kernel leaves
+// the request in its mask.
 func (p *PidFD) getInfo(info *pidfdInfo) error {
 	errno := pidfdGetInfo(p.fd, info)
 	if errno == 0 && info.Mask&(PIDFD_INFO_PID|PIDFD_INFO_EXIT) != 0 {
@@ -526,16 +516,15 @@ func (p *PidFD) getInfo(info *pidfdInfo) error {
 	return err
 }
 
-// reaped tells whether a process was reaped: ESRCH if so, 0 if not. EREMOTE is one
-// that has no PID in the pid namespace of the caller; of it, and with any other errno,
-// that is not known.
+// reaped tells whether a process was reaped: ESRCH if so, 0 if not. EREMOTE is one that has no PID
+// in the pid namespace of the caller; of it, and with any other errno, that is not known.
 func reaped(fd int) syscall.Errno {
 	switch errno := pidfdProbe(fd); errno {
 	case syscall.EINVAL:
 		return syscall.EREMOTE
 	case syscall.EPERM, syscall.EACCES, syscall.ENOENT:
-		// A process that may not be signalled, be it that a security module has the
-		// last two for that. Or a seccomp filter says so, which then does not look at fd.
+		// A process that may not be signalled, be it that a security module has the last
+		// two for that. Or a seccomp filter says so, which then does not look at fd.
 		if pidfdProbe(-1) == syscall.EBADF {
 			return 0
 		}
@@ -557,10 +546,10 @@ func (p *PidFD) fdinfoPID(unsupported error) (int, error) {
 	return 0, err
 }
 
-// PidFDID returns the pidfd ID in the handle of a pidfd, and false if h does
-// not have the shape of one: type [FILEID_KERNFS], 8 bytes. The shape proves
-// nothing: handles of files on cgroup2 and kernfs look the same. To identify a
-// descriptor of which it is not sure that it is a pidfd, use [PidFDIDOf].
+// PidFDID returns the pidfd ID in the handle of a pidfd, and false if h does not have the shape of
+// one: type [FILEID_KERNFS], 8 bytes. The shape proves nothing: handles of files on cgroup2 and
+// kernfs look the same. To identify a descriptor of which it is not sure that it is a pidfd, use
+// [PidFDIDOf].
 //
 // The kernel makes these handles since Linux 6.14 (fs/pidfs.c, pidfs_encode_fh).
 func (h FileHandle) PidFDID() (PidFDID, bool) {
@@ -568,7 +557,7 @@ func (h FileHandle) PidFDID() (PidFDID, bool) {
 	return PidFDID(id), ok
 }
 
-// PidFDHandle returns the handle of the pidfds of the process with this ID: the
-// reverse of [FileHandle.PidFDID]. With [OpenByHandleAt] and [FD_PIDFS_ROOT] it
-// opens a pidfd, as [OpenPidFDByID] does.
+// PidFDHandle returns the handle of the pidfds of the process with this ID: the reverse of
+// [FileHandle.PidFDID]. With [OpenByHandleAt] and [FD_PIDFS_ROOT] it opens a pidfd, as
+// [OpenPidFDByID] does.
 func PidFDHandle(id PidFDID) FileHandle { return KernfsHandle(uint64(id)) }

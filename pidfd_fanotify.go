@@ -10,13 +10,13 @@ import (
 	"syscall"
 )
 
-// A FanotifyEvent is an event that was read from a fanotify(7) group, and owns the
-// descriptors that came with it until they are taken; see [TakeFanotifyEvents].
+// A FanotifyEvent is an event that was read from a fanotify(7) group, and owns the descriptors that
+// came with it until they are taken; see [TakeFanotifyEvents].
 type FanotifyEvent struct {
-	// Mask is a combination of FAN_*, such as FAN_CREATE|FAN_ONDIR. The kernel merges events of one
-	// process that wait to be read and tell of the same file in the same directory, which have
-	// the same name and the same answer to FAN_ONDIR. Then Mask has what all of them have, and not in
-	// which order and how often. FAN_RENAME merges with nothing else.
+	// Mask is a combination of FAN_*, such as FAN_CREATE|FAN_ONDIR. The kernel merges events of
+	// one process that wait to be read and tell of the same file in the same directory, which
+	// have the same name and the same answer to FAN_ONDIR. Then Mask has what all of them have,
+	// and not in which order and how often. FAN_RENAME merges with nothing else.
 	Mask uint64
 
 	// PID is that of the process that did it, or of its thread with FAN_REPORT_TID, in the pid
@@ -36,21 +36,21 @@ type FanotifyFile struct {
 	// FSID is that of the file system; see there for what it is of btrfs.
 	FSID FSID
 
-	// Handle is that of the file or of the directory. It is as [NameToHandleAt] makes it, for the
-	// FileRef of the file for example; with [AT_HANDLE_FID] where the file system
-	// has none to be opened. It is of type FILEID_INVALID if the kernel could make none.
+	// Handle is that of the file or of the directory. It is as [NameToHandleAt] makes it, for
+	// the FileRef of the file for example; with [AT_HANDLE_FID] where the file system has none
+	// to be opened. It is of type FILEID_INVALID if the kernel could make none.
 	Handle FileHandle
 
-	// Name is the name in the directory, "." for the directory itself, nil if Handle is that of the
-	// file. It is a part of the buffer that the events were read into.
+	// Name is the name in the directory, "." for the directory itself, nil if Handle is that of
+	// the file. It is a part of the buffer that the events were read into.
 	Name []byte
 }
 
 // TakeFanotifyEvents returns the events in b, which is what one read(2) from a fanotify(7) group
-// has returned. It takes the descriptors that came with them: when the loop goes on to the next event,
-// those that were not taken by [FanotifyEvent.File] and [FanotifyEvent.PidFD] are closed,
-// and when it ends early those of the other events, too. So it must be run, once; a second
-// run has no events. An event is good for its turn of the loop, as b is until the next read. Bytes from
+// has returned. It takes the descriptors that came with them: when the loop goes on to the next
+// event, those that were not taken by [FanotifyEvent.File] and [FanotifyEvent.PidFD] are closed,
+// and when it ends early those of the other events, too. So it must be run, once; a second run has
+// no events. An event is good for its turn of the loop, as b is until the next read. Bytes from
 // elsewhere, or for a second time, can have the numbers of descriptors that are someone else's.
 //
 //	events, err := sysfd.TakeFanotifyEvents(b[:n])
@@ -73,8 +73,8 @@ type FanotifyFile struct {
 //
 // It makes two allocations and the loop two more, however many events there are.
 //
-// Errors: EINVAL if b is not as the kernel writes it, or in a version of the format that is
-// not the known one (3). Then nothing is taken.
+// Errors: EINVAL if b is not as the kernel writes it, or in a version of the format that is not the
+// known one (3). Then nothing is taken.
 func TakeFanotifyEvents(b []byte) (iter.Seq[*FanotifyEvent], error) {
 	events := &fanotifyEvents{b: b}
 	for rest := b; len(rest) > 0; {
@@ -204,8 +204,8 @@ func (e *FanotifyEvent) close() {
 	}
 }
 
-// Record returns what is behind the head of the first record of a type (FAN_EVENT_INFO_TYPE_*
-// of linux/fanotify.h), and false if the event has none. It is for types of which this package does
+// Record returns what is behind the head of the first record of a type (FAN_EVENT_INFO_TYPE_* of
+// linux/fanotify.h), and false if the event has none. It is for types of which this package does
 // not know, and is a part of the buffer that the events were read into.
 func (e *FanotifyEvent) Record(typ uint8) ([]byte, bool) {
 	record, ok := e.record(typ)
@@ -237,14 +237,14 @@ func (e *FanotifyEvent) file(typ uint8) (FanotifyFile, bool) {
 	return decodeFanotifyFile(typ, record)
 }
 
-// Object returns the file that the event is about. With FAN_CREATE, FAN_DELETE, FAN_MOVED_*
-// and FAN_RENAME it is there if the group was made with FAN_REPORT_TARGET_FID (Linux 5.17), and with
+// Object returns the file that the event is about. With FAN_CREATE, FAN_DELETE, FAN_MOVED_* and
+// FAN_RENAME it is there if the group was made with FAN_REPORT_TARGET_FID (Linux 5.17), and with
 // other events if it was made with FAN_REPORT_FID (Linux 5.1).
 func (e *FanotifyEvent) Object() (FanotifyFile, bool) { return e.file(_FAN_EVENT_INFO_TYPE_FID) }
 
-// Dir returns the directory that the event happened in, and with FAN_REPORT_NAME the name in
-// it. It is there if the group was made with FAN_REPORT_DIR_FID (Linux 5.9). An event with FAN_RENAME
-// has OldDir and NewDir instead.
+// Dir returns the directory that the event happened in, and with FAN_REPORT_NAME the name in it. It
+// is there if the group was made with FAN_REPORT_DIR_FID (Linux 5.9). An event with FAN_RENAME has
+// OldDir and NewDir instead.
 func (e *FanotifyEvent) Dir() (FanotifyFile, bool) {
 	if f, ok := e.file(_FAN_EVENT_INFO_TYPE_DFID_NAME); ok {
 		return f, true
@@ -252,8 +252,8 @@ func (e *FanotifyEvent) Dir() (FanotifyFile, bool) {
 	return e.file(_FAN_EVENT_INFO_TYPE_DFID)
 }
 
-// OldDir returns from which directory and name FAN_RENAME (Linux 5.17) went, if that
-// directory is one that has a mark for it.
+// OldDir returns from which directory and name FAN_RENAME (Linux 5.17) went, if that directory is
+// one that has a mark for it.
 func (e *FanotifyEvent) OldDir() (FanotifyFile, bool) {
 	return e.file(_FAN_EVENT_INFO_TYPE_OLD_DFID_NAME)
 }
@@ -263,8 +263,8 @@ func (e *FanotifyEvent) NewDir() (FanotifyFile, bool) {
 	return e.file(_FAN_EVENT_INFO_TYPE_NEW_DFID_NAME)
 }
 
-// Mount returns the unique ID of the mount that FAN_MNT_ATTACH and FAN_MNT_DETACH (Linux
-// 6.15) are about.
+// Mount returns the unique ID of the mount that FAN_MNT_ATTACH and FAN_MNT_DETACH (Linux 6.15) are
+// about.
 func (e *FanotifyEvent) Mount() (MountID, bool) {
 	record, ok := e.record(_FAN_EVENT_INFO_TYPE_MNT)
 	if !ok {
@@ -278,8 +278,8 @@ func (e *FanotifyEvent) Mount() (MountID, bool) {
 	return MountID(native64(record[4:12])), true
 }
 
-// FileSystemError returns the error that FAN_FS_ERROR (Linux 5.16) is about, as the file system
-// has named it, and how many there have been since the last such event, which tells of the first.
+// FileSystemError returns the error that FAN_FS_ERROR (Linux 5.16) is about, as the file system has
+// named it, and how many there have been since the last such event, which tells of the first.
 func (e *FanotifyEvent) FileSystemError() (errno syscall.Errno, count uint32, ok bool) {
 	record, ok := e.record(_FAN_EVENT_INFO_TYPE_ERROR)
 	if !ok {
@@ -299,9 +299,9 @@ func (e *FanotifyEvent) Range() (offset, count uint64, ok bool) {
 	return r.Offset, r.Count, true
 }
 
-// FD returns the number of the descriptor of the file, which remains the event's: it is by this that a
-// struct fanotify_response tells which event it answers. It returns false if there is none, and
-// after File.
+// FD returns the number of the descriptor of the file, which remains the event's: it is by this
+// that a struct fanotify_response tells which event it answers. It returns false if there is none,
+// and after File.
 func (e *FanotifyEvent) FD() (int, bool) {
 	if e.fd < 0 {
 		return -1, false
@@ -309,11 +309,12 @@ func (e *FanotifyEvent) FD() (int, bool) {
 	return int(e.fd), true
 }
 
-// File takes the descriptor of the file, and makes it close-on-exec. A group that reports
-// handles has none.
+// File takes the descriptor of the file, and makes it close-on-exec. A group that reports handles
+// has none.
 //
-// Errors: ENODATA if there is none. The one that opening the file has ended with, if the group was made
-// with FAN_REPORT_FD_ERROR (Linux 6.13). [os.ErrClosed] if it was taken, and after the event's turn.
+// Errors: ENODATA if there is none. The one that opening the file has ended with, if the group was
+// made with FAN_REPORT_FD_ERROR (Linux 6.13). [os.ErrClosed] if it was taken, and after the event's
+// turn.
 func (e *FanotifyEvent) File() (*os.File, error) {
 	switch {
 	case e.fd == gone:
@@ -331,17 +332,17 @@ func (e *FanotifyEvent) File() (*os.File, error) {
 	return f, nil
 }
 
-// PidFD takes the pidfd of the process that did it. It is there if the group was made
-// with FAN_REPORT_PIDFD (Linux 5.15). The process may have ended since, and may be another program
+// PidFD takes the pidfd of the process that did it. It is there if the group was made with
+// FAN_REPORT_PIDFD (Linux 5.15). The process may have ended since, and may be another program
 // since; it is not its rights, which were those of the moment.
 //
-// Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped before the event
-// was read: PID is that of a process that is gone. Since Linux 7.2 there is a pidfd of it nevertheless,
-// which has its ID and tells how it ended. EREMOTE if it has no PID in the
-// pid namespace of whoever has read it, so that there is no telling. The one that making the
-// pidfd has ended with, such as EMFILE, if the group was made with FAN_REPORT_FD_ERROR (Linux 6.13),
-// and otherwise EIO, as the kernel does not say. ENODATA if the event has no pidfd, such as FAN_Q_OVERFLOW, which
-// no process did. [os.ErrClosed] if it was taken, and after the event's turn. Those of [NewPidFD].
+// Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped before the event was
+// read: PID is that of a process that is gone. Since Linux 7.2 there is a pidfd of it nevertheless,
+// which has its ID and tells how it ended. EREMOTE if it has no PID in the pid namespace of whoever
+// has read it, so that there is no telling. The one that making the pidfd has ended with, such as
+// EMFILE, if the group was made with FAN_REPORT_FD_ERROR (Linux 6.13), and otherwise EIO, as the
+// kernel does not say. ENODATA if the event has no pidfd, such as FAN_Q_OVERFLOW, which no process
+// did. [os.ErrClosed] if it was taken, and after the event's turn. Those of [NewPidFD].
 func (e *FanotifyEvent) PidFD() (*PidFD, error) {
 	switch errno := syscall.Errno(-e.pidfd); {
 	case e.pidfd == gone:

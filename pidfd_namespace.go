@@ -8,16 +8,16 @@ import (
 	"syscall"
 )
 
-// Namespace opens a namespace that the process is in: a file to compare with
-// [os.SameFile], to take the handle of (see [FileHandle.Namespace]), and to give to
-// setns(2). It keeps the namespace from going away. It is an ioctl on the pidfd, Linux
-// 6.11. From older kernels it is the file in /proc/PID/ns, opened as [PidFD.Verify] says.
+// Namespace opens a namespace that the process is in: a file to compare with [os.SameFile], to take
+// the handle of (see [FileHandle.Namespace]), and to give to setns(2). It keeps the namespace from
+// going away. It is an ioctl on the pidfd, Linux 6.11. From older kernels it is the file in
+// /proc/PID/ns, opened as [PidFD.Verify] says.
 //
 // Errors: ESRCH, as with [PidFD.GetFD]. EACCES if the caller may not look at the process
-// (PTRACE_MODE_READ_FSCREDS; see ptrace(2)). One that matches [errors.ErrUnsupported] if the kernel was built without
-// this kind, or is older and the /proc of the caller's pid namespace is not mounted; with
-// /proc it is ENOENT for a zombie or a kind that the kernel was built without. EINVAL if
-// there is no such kind.
+// (PTRACE_MODE_READ_FSCREDS; see ptrace(2)). One that matches [errors.ErrUnsupported] if the kernel
+// was built without this kind, or is older and the /proc of the caller's pid namespace is not
+// mounted; with /proc it is ENOENT for a zombie or a kind that the kernel was built without. EINVAL
+// if there is no such kind.
 func (p *PidFD) Namespace(kind NamespaceKind) (*os.File, error) {
 	if err := p.acquire(); err != nil {
 		return nil, err
@@ -56,22 +56,21 @@ func (p *PidFD) procNamespace(pid int, kind NamespaceKind) (int, error) {
 	return fd, err
 }
 
-// Setns moves the calling thread into namespaces of the process, all of them or none.
-// flags says which: [syscall.CLONE_NEWNET] and the like. It is setns(2), with a pidfd
-// since Linux 5.8.
+// Setns moves the calling thread into namespaces of the process, all of them or none. flags says
+// which: [syscall.CLONE_NEWNET] and the like. It is setns(2), with a pidfd since Linux 5.8.
 //
-// It is the thread that moves, not the goroutine: call [runtime.LockOSThread] before, and
-// do not unlock after, so that the runtime ends the thread with the goroutine and
-// nothing else comes to run in there. With CLONE_NEWPID the thread stays where it is, but
-// the processes that it starts are moved.
+// It is the thread that moves, not the goroutine: call [runtime.LockOSThread] before, and do not
+// unlock after, so that the runtime ends the thread with the goroutine and nothing else comes to
+// run in there. With CLONE_NEWPID the thread stays where it is, but the processes that it starts
+// are moved.
 //
-// What a Go program cannot enter, because it has several threads: a user namespace, and a
-// time namespace. A mount namespace takes a working directory of the thread's
-// own: syscall.Unshare(syscall.CLONE_FS) before.
+// What a Go program cannot enter, because it has several threads: a user namespace, and a time
+// namespace. A mount namespace takes a working directory of the thread's own:
+// syscall.Unshare(syscall.CLONE_FS) before.
 //
-// Errors: EPERM without the capability CAP_SYS_ADMIN in the namespaces, or if the caller
-// may not look at the process (PTRACE_MODE_READ_REALCREDS). ESRCH, as with [PidFD.GetFD]. EINVAL if flags are 0
-// or unknown, for a user namespace, for a mount namespace with a working directory that is
+// Errors: EPERM without the capability CAP_SYS_ADMIN in the namespaces, or if the caller may not
+// look at the process (PTRACE_MODE_READ_REALCREDS). ESRCH, as with [PidFD.GetFD]. EINVAL if flags
+// are 0 or unknown, for a user namespace, for a mount namespace with a working directory that is
 // shared, and from kernels before Linux 5.8. EUSERS for a time namespace.
 func (p *PidFD) Setns(flags int) error {
 	if err := p.acquire(); err != nil {

@@ -17,15 +17,15 @@ type Orphan struct {
 }
 
 // ReapOrphans reaps the processes that this one has adopted, and calls f with each, until ctx is
-// done. It is for a program that is process 1 of a container, or has called
-// [SetChildSubreaper]: orphans come to it, and remain zombies if nobody reaps them. Children that
-// the program itself starts, with [os/exec], [os.StartProcess], [StartProcess] or
-// [StartListenFDs], are left alone, so that whoever started them gets their status.
+// done. It is for a program that is process 1 of a container, or has called [SetChildSubreaper]:
+// orphans come to it, and remain zombies if nobody reaps them. Children that the program itself
+// starts, with [os/exec], [os.StartProcess], [StartProcess] or [StartListenFDs], are left alone, so
+// that whoever started them gets their status.
 //
 // It tells them apart by the thread. The kernel gives an orphan to the first thread of the adopter
-// that lives (kernel/exit.c, find_new_reaper), which is the main thread, and a child belongs to
-// the thread that has started it. So ReapOrphans runs on the main thread, waits for the
-// children of that alone (__WNOTHREAD of waitid(2)), and the program starts none from there:
+// that lives (kernel/exit.c, find_new_reaper), which is the main thread, and a child belongs to the
+// thread that has started it. So ReapOrphans runs on the main thread, waits for the children of
+// that alone (__WNOTHREAD of waitid(2)), and the program starts none from there:
 //
 //	func init() { runtime.LockOSThread() } // keeps main on the main thread
 //
@@ -38,17 +38,18 @@ type Orphan struct {
 //
 // It parks on sigchld, which signal.Notify feeds, and holds the main thread meanwhile. f runs there
 // too, and must start no process. Another way to lose the status of a child is a goroutine that is
-// locked to its thread, starts a process and ends without unlocking: the thread ends with it,
-// and its children come to the main thread like orphans.
+// locked to its thread, starts a process and ends without unlocking: the thread ends with it, and
+// its children come to the main thread like orphans.
 //
 // The Go runtime ends a program that cannot get another thread, and with process 1 ends its
-// container: where the number of processes is limited, start the threads beforehand, as examples/init does.
+// container: where the number of processes is limited, start the threads beforehand, as
+// examples/init does.
 //
-// The rule is tested on Linux 6.1 to 7.3. A kernel that gave an orphan to another thread would leave it a
-// zombie; nobody is robbed by that.
+// The rule is tested on Linux 6.1 to 7.3. A kernel that gave an orphan to another thread would
+// leave it a zombie; nobody is robbed by that.
 //
-// If an orphan is waited for by a [PidFD] as well, that gets the status from
-// PIDFD_INFO_EXIT (Linux 6.15).
+// If an orphan is waited for by a [PidFD] as well, that gets the status from PIDFD_INFO_EXIT (Linux
+// 6.15).
 //
 // Errors: that of ctx. EINVAL if the caller is not on the main thread, or sigchld is nil or was
 // closed. Those of waitid(2).
@@ -100,7 +101,8 @@ func reapOrphan() (o Orphan, ok bool, err error) {
 		}
 		switch {
 		case errno == syscall.ECHILD, errno == 0 && !info.isEnd():
-			// A PidFD was faster. There may be others, of which no further signal tells.
+			// A PidFD was faster. There may be others, of which no further signal
+			// tells.
 		case errno != 0:
 			return o, false, failed("waitid", "for orphans", errno)
 		default:

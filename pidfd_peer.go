@@ -12,25 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PeerPidFD returns a pidfd of the process at the other end of a connected Unix
-// socket, such as a *net.UnixConn. It is the socket option SO_PEERPIDFD of
-// unix(7), Linux 6.5.
+// PeerPidFD returns a pidfd of the process at the other end of a connected Unix socket, such as a
+// *net.UnixConn. It is the socket option SO_PEERPIDFD of unix(7), Linux 6.5.
 //
-// That is the process that called connect(2), or for the side that did, the one
-// that called listen(2), or for both sides the one that called socketpair(2). Who has
-// got the socket since does not matter. A listening socket gives the process that
-// called listen itself.
+// That is the process that called connect(2), or for the side that did, the one that called
+// listen(2), or for both sides the one that called socketpair(2). Who has got the socket since does
+// not matter. A listening socket gives the process that called listen itself.
 //
-// The pidfd refers to that process for good, even after the process has executed another
-// program, taken other user and group IDs or been moved to another cgroup. Its present rights, which
-// [PidFDInfo.Credentials] returns, are therefore not those of whoever opened the
-// connection: any user can connect, leave the socket to a child and execute a setuid
-// program, and from then on the process is root's. Decide by [PeerCredentials].
+// The pidfd refers to that process for good, even after the process has executed another program,
+// taken other user and group IDs or been moved to another cgroup. Its present rights, which
+// [PidFDInfo.Credentials] returns, are therefore not those of whoever opened the connection: any
+// user can connect, leave the socket to a child and execute a setuid program, and from then on the
+// process is root's. Decide by [PeerCredentials].
 //
-// Errors: one that matches [errors.ErrUnsupported] where the kernel lacks the option.
-// ENODATA if the socket is not connected, or not a Unix socket. EINVAL or ESRCH, which
-// matches [os.ErrProcessDone], if the process was reaped; since Linux 6.16 there is a
-// pidfd of it nevertheless. Those of conn.
+// Errors: one that matches [errors.ErrUnsupported] where the kernel lacks the option. ENODATA if
+// the socket is not connected, or not a Unix socket. EINVAL or ESRCH, which matches
+// [os.ErrProcessDone], if the process was reaped; since Linux 6.16 there is a pidfd of it
+// nevertheless. Those of conn.
 func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 	var fd int
 	var errno syscall.Errno
@@ -43,24 +41,23 @@ func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 	return newPidFD(fd, "peer", unnumbered), nil
 }
 
-// PeerCredentials returns the effective user ID, the effective group ID and the PID of the
-// process at the other end of a connected Unix socket, as the kernel recorded them at
-// connect(2), listen(2) or socketpair(2); see [PeerPidFD] for which process that is. It is the
-// socket option SO_PEERCRED of unix(7), which any kernel has that Go runs on (in a program for
-// 386 or s390x Linux 4.3).
+// PeerCredentials returns the effective user ID, the effective group ID and the PID of the process
+// at the other end of a connected Unix socket, as the kernel recorded them at connect(2), listen(2)
+// or socketpair(2); see [PeerPidFD] for which process that is. It is the socket option SO_PEERCRED
+// of unix(7), which any kernel has that Go runs on (in a program for 386 or s390x Linux 4.3).
 //
-// Decide by these IDs what a peer may do. They stay as they are when the process executes
-// a setuid program, changes its IDs or ends. They are those of whoever opened the
-// connection, not of whoever uses it now: a process vouches for those to whom it hands its socket.
+// Decide by these IDs what a peer may do. They stay as they are when the process executes a setuid
+// program, changes its IDs or ends. They are those of whoever opened the connection, not of whoever
+// uses it now: a process vouches for those to whom it hands its socket.
 //
 // The IDs are those of the caller's user namespace; one that has none there reads as 65534
 // (/proc/sys/kernel/overflowuid), which is no user to give rights to. The PID is that of the
-// caller's pid namespace, 0 if the process is out of sight. It may be that of another
-// process by now: for the process itself there is PeerPidFD. A Bluetooth socket records the
-// process on this machine that made it, which says nothing about the other end.
+// caller's pid namespace, 0 if the process is out of sight. It may be that of another process by
+// now: for the process itself there is PeerPidFD. A Bluetooth socket records the process on this
+// machine that made it, which says nothing about the other end.
 //
-// Errors: ENODATA if the socket has no peer: it is not connected, or a datagram socket that
-// is not of a socketpair, or not a Unix socket. ENOTSOCK if it is none. One that matches
+// Errors: ENODATA if the socket has no peer: it is not connected, or a datagram socket that is not
+// of a socketpair, or not a Unix socket. ENOTSOCK if it is none. One that matches
 // [errors.ErrUnsupported] in a sandbox that answers with the IDs of the caller, whoever the peer
 // is: gVisor of 2022. EMFILE: the first call asks for that with a socket of its own. Those of conn.
 func PeerCredentials(conn syscall.Conn) (syscall.Ucred, error) {
@@ -147,13 +144,12 @@ func PeerGroups(conn syscall.Conn) ([]uint32, error) {
 	}
 }
 
-// SetPassPidFD sets whether a pidfd of the sender comes with each message that is
-// received from a Unix socket; see [TakePeerPidFD]. It is the socket option
-// SO_PASSPIDFD, Linux 6.5.
+// SetPassPidFD sets whether a pidfd of the sender comes with each message that is received from a
+// Unix socket; see [TakePeerPidFD]. It is the socket option SO_PASSPIDFD, Linux 6.5.
 //
-// Errors: one that matches [errors.ErrUnsupported] where the kernel lacks the
-// option, or if the socket is of a family that has no use for it (some take it before
-// Linux 6.16, and MPTCP does after). Those of conn.
+// Errors: one that matches [errors.ErrUnsupported] where the kernel lacks the option, or if the
+// socket is of a family that has no use for it (some take it before Linux 6.16, and MPTCP does
+// after). Those of conn.
 func SetPassPidFD(conn syscall.Conn, on bool) error {
 	value := 0
 	if on {
@@ -188,9 +184,9 @@ func optionFailed(call, option string, errno syscall.Errno) *callError {
 	return e
 }
 
-// orReaped says of an error of a call that makes a pidfd that the process was
-// reaped, where that is the only thing that can have been wrong with it: EINVAL
-// before Linux 6.15, ESRCH since (kernel/fork.c, pidfd_prepare).
+// orReaped says of an error of a call that makes a pidfd that the process was reaped, where that is
+// the only thing that can have been wrong with it: EINVAL before Linux 6.15, ESRCH since
+// (kernel/fork.c, pidfd_prepare).
 func orReaped(e *callError) error {
 	if e.errno == syscall.EINVAL || e.errno == syscall.ESRCH {
 		e.means = os.ErrProcessDone
@@ -198,36 +194,33 @@ func orReaped(e *callError) error {
 	return e
 }
 
-// PidFDControlSize is the room that the pidfd of a sender takes in a buffer for
-// control messages: CMSG_SPACE(sizeof(int)). A buffer for more is larger by what
-// [syscall.CmsgSpace] tells: of 4*n for n descriptors, of [syscall.SizeofUcred] for
-// credentials.
+// PidFDControlSize is the room that the pidfd of a sender takes in a buffer for control messages:
+// CMSG_SPACE(sizeof(int)). A buffer for more is larger by what [syscall.CmsgSpace] tells: of 4*n
+// for n descriptors, of [syscall.SizeofUcred] for credentials.
 const PidFDControlSize = int(^uint(0)>>63)*8 + 16
 
-// TakePeerPidFD returns the pidfd of the sender from the control messages of a
-// received message, such as those of [net.UnixConn.ReadMsgUnix], and makes it
-// close-on-exec. It takes the socket option of [SetPassPidFD]. Call it once each time
-// a message was received, and be it with MSG_PEEK: the descriptor is there, and is the
-// PidFD's from then on.
+// TakePeerPidFD returns the pidfd of the sender from the control messages of a received message,
+// such as those of [net.UnixConn.ReadMsgUnix], and makes it close-on-exec. It takes the socket
+// option of [SetPassPidFD]. Call it once each time a message was received, and be it with MSG_PEEK:
+// the descriptor is there, and is the PidFD's from then on.
 //
-// The sender is the process that called sendmsg(2), or, if that has CAP_SYS_ADMIN,
-// the process whose PID it has put in SCM_CREDENTIALS. What rights it had then is not to be
-// learnt from the pidfd, for the reasons that [PeerPidFD] gives, but from SCM_CREDENTIALS, which
-// the kernel adds to each message with the socket option SO_PASSCRED: the real user and group
-// IDs of the sender, unless it names others that it may use.
+// The sender is the process that called sendmsg(2), or, if that has CAP_SYS_ADMIN, the process
+// whose PID it has put in SCM_CREDENTIALS. What rights it had then is not to be learnt from the
+// pidfd, for the reasons that [PeerPidFD] gives, but from SCM_CREDENTIALS, which the kernel adds to
+// each message with the socket option SO_PASSCRED: the real user and group IDs of the sender,
+// unless it names others that it may use.
 //
-// Of other control messages nothing is taken. Descriptors in SCM_RIGHTS stay the
-// caller's, who gets them from [syscall.ParseSocketControlMessage] and
-// [syscall.ParseUnixRights] and closes them. Any peer can send some, up to 253,
-// asked for or not. The kernel puts them ahead of the pidfd: if they leave no room for
-// that, there is none, and MSG_CTRUNC is set in the flags of the received message.
+// Of other control messages nothing is taken. Descriptors in SCM_RIGHTS stay the caller's, who gets
+// them from [syscall.ParseSocketControlMessage] and [syscall.ParseUnixRights] and closes them. Any
+// peer can send some, up to 253, asked for or not. The kernel puts them ahead of the pidfd: if they
+// leave no room for that, there is none, and MSG_CTRUNC is set in the flags of the received
+// message.
 //
-// Errors: ENODATA if there is no pidfd in it, as with a message that was sent before
-// the socket option was set. One that matches [os.ErrProcessDone] if
-// the sender was reaped before the message was received (before Linux 6.17). EMFILE
-// and the like if the kernel could make none; the message itself is not lost. EINVAL
-// if control is not a list of control messages or has two pidfds: then it is not as
-// the kernel wrote it, and nothing is taken. One that matches [ErrNotPidFD] and EBADF
+// Errors: ENODATA if there is no pidfd in it, as with a message that was sent before the socket
+// option was set. One that matches [os.ErrProcessDone] if the sender was reaped before the message
+// was received (before Linux 6.17). EMFILE and the like if the kernel could make none; the message
+// itself is not lost. EINVAL if control is not a list of control messages or has two pidfds: then
+// it is not as the kernel wrote it, and nothing is taken. One that matches [ErrNotPidFD] and EBADF
 // if the descriptor is not a pidfd; it stays the caller's. EPERM or ENOSYS if a seccomp filter
 // forbids to look at it; then it is closed.
 func TakePeerPidFD(control []byte) (*PidFD, error) {

@@ -9,18 +9,18 @@ import (
 	"syscall"
 )
 
-// PidFDOf returns a pidfd of p that is independent of p: it stays open when p is
-// waited for or released, and nothing done to it, such as making it
-// non-blocking, has an effect on p. It observes: its Wait, and that of a [WaitSet], leave it to
-// p, or the [os/exec.Cmd] that p is from, to reap the process, as if [WaitNoReap] were given.
-// It needs Go 1.26, which has [os.Process.WithHandle].
+// PidFDOf returns a pidfd of p that is independent of p: it stays open when p is waited for or
+// released, and nothing done to it, such as making it non-blocking, has an effect on p. It
+// observes: its Wait, and that of a [WaitSet], leave it to p, or the [os/exec.Cmd] that p is from,
+// to reap the process, as if [WaitNoReap] were given. It needs Go 1.26, which has
+// [os.Process.WithHandle].
 //
-// If someone else has reaped the process, or the kernel has because SIGCHLD is ignored, the
-// PidFD is of a process that is done, whose status Wait returns since Linux 6.15.
+// If someone else has reaped the process, or the kernel has because SIGCHLD is ignored, the PidFD
+// is of a process that is done, whose status Wait returns since Linux 6.15.
 //
-// Errors: one that matches [os.ErrProcessDone] if p was waited for. EINVAL
-// if p was released. One that matches [errors.ErrUnsupported] if p has no handle, without
-// which it is not certain that the process with its PID is p.
+// Errors: one that matches [os.ErrProcessDone] if p was waited for. EINVAL if p was released. One
+// that matches [errors.ErrUnsupported] if p has no handle, without which it is not certain that the
+// process with its PID is p.
 func PidFDOf(p *os.Process) (*PidFD, error) {
 	if p == nil {
 		return nil, os.ErrInvalid
@@ -45,8 +45,8 @@ func PidFDOf(p *os.Process) (*PidFD, error) {
 	return nil, refused(syscall.EINVAL, errHandle.Error())
 }
 
-// reopen opens the process of the pidfd fd once more; a duplicate would share
-// the blocking mode, and so is for a process that cannot be opened any more.
+// reopen opens the process of the pidfd fd once more; a duplicate would share the blocking mode,
+// and so is for a process that cannot be opened any more.
 func reopen(fd, pid int) (*PidFD, error) {
 	p, err := reopenLiving(fd, pid)
 	if errors.Is(err, os.ErrProcessDone) {
@@ -73,8 +73,8 @@ func reopenLiving(fd, pid int) (*PidFD, error) {
 	return reopenByPID(fd, pid)
 }
 
-// reopenByPID is for kernels before 6.9, or before 6.14 with 32 bits. The PID was
-// that of the process when it was opened if the process is not reaped afterwards.
+// reopenByPID is for kernels before 6.9, or before 6.14 with 32 bits. The PID was that of the
+// process when it was opened if the process is not reaped afterwards.
 func reopenByPID(fd, pid int) (*PidFD, error) {
 	p, err := OpenPidFD(pid, 0)
 	switch errno := reaped(fd); {

@@ -10,14 +10,13 @@ import (
 	"time"
 )
 
-// StartProcess starts a program in a new process and returns the owner of its pidfd, with
-// which the process is signalled and waited for. Its arguments are those of [os.StartProcess], which
-// it calls; attr may be nil. It leaves no [os.Process] behind. The caller, whose child the process
-// is, has to wait for it: see [PidFD.Wait] and [PidFD.Stop].
+// StartProcess starts a program in a new process and returns the owner of its pidfd, with which the
+// process is signalled and waited for. Its arguments are those of [os.StartProcess], which it
+// calls; attr may be nil. It leaves no [os.Process] behind. The caller, whose child the process is,
+// has to wait for it: see [PidFD.Wait] and [PidFD.Stop].
 //
-// With an [os/exec.Cmd], which also copies what the program reads and writes, ask for the pidfd
-// in SysProcAttr.PidFD, take it with [TakePidFD], and wait for it with [WaitNoReap] before
-// Cmd.Wait.
+// With an [os/exec.Cmd], which also copies what the program reads and writes, ask for the pidfd in
+// SysProcAttr.PidFD, take it with [TakePidFD], and wait for it with [WaitNoReap] before Cmd.Wait.
 //
 // Errors: those of os.StartProcess. EINVAL if attr.Sys.PidFD is set. One that matches
 // [errors.ErrUnsupported] where the kernel lacks pidfds; with any error no process is left.
@@ -55,10 +54,10 @@ func StartProcess(name string, argv []string, attr *os.ProcAttr) (*PidFD, error)
 	return p, err
 }
 
-// Stop ends the process and returns how it ended, as [PidFD.Wait] does. It sends SIGTERM, and SIGCONT
-// in case the process is stopped, waits for up to grace, then sends SIGKILL and waits again. For a
-// process that is not a child, Stop does not insist on the status if its parent does not reap
-// it: see Wait.
+// Stop ends the process and returns how it ended, as [PidFD.Wait] does. It sends SIGTERM, and
+// SIGCONT in case the process is stopped, waits for up to grace, then sends SIGKILL and waits
+// again. For a process that is not a child, Stop does not insist on the status if its parent does
+// not reap it: see Wait.
 //
 // Errors: those of [PidFD.SendSignal] but [os.ErrProcessDone], and those of Wait. If ctx is done
 // the process may go on: it has got SIGTERM, and SIGKILL once grace was over.

@@ -12,18 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A WaitOption changes what [PidFD.Wait], [PidFD.TryWait] and a [WaitSet] do. Options are
-// combined with |, and 0 is none.
+// A WaitOption changes what [PidFD.Wait], [PidFD.TryWait] and a [WaitSet] do. Options are combined
+// with |, and 0 is none.
 type WaitOption int
 
 const (
-	// WaitNoReap leaves a child that has ended a zombie: WNOWAIT of waitid(2). It keeps
-	// its PID until someone waits for it again without this option.
+	// WaitNoReap leaves a child that has ended a zombie: WNOWAIT of waitid(2). It keeps its PID
+	// until someone waits for it again without this option.
 	WaitNoReap WaitOption = 1 << iota
 
-	// WaitExited does not wait for the status: it is enough that the process has ended,
-	// even if its parent has not reaped it yet. The status of a child is told nevertheless,
-	// unless someone else is about to reap it, or traces it and has not let it go.
+	// WaitExited does not wait for the status: it is enough that the process has ended, even if
+	// its parent has not reaped it yet. The status of a child is told nevertheless, unless
+	// someone else is about to reap it, or traces it and has not let it go.
 	WaitExited
 )
 
@@ -37,36 +37,36 @@ func (o WaitOption) check() error {
 
 // A WaitResult tells how a process ended.
 type WaitResult struct {
-	// Ended tells that the process has ended: its last thread is gone. If it is false, the
-	// rest says nothing.
+	// Ended tells that the process has ended: its last thread is gone. If it is false, the rest
+	// says nothing.
 	Ended bool
 
-	// Status tells how it ended, if Unknown is nil. Otherwise it is a value for which
-	// neither its Exited nor its Signaled is true, and its ExitStatus is -1.
+	// Status tells how it ended, if Unknown is nil. Otherwise it is a value for which neither
+	// its Exited nor its Signaled is true, and its ExitStatus is -1.
 	Status syscall.WaitStatus
 
 	// Unknown tells why Status is not known, or is nil. It matches
-	//   - [errors.ErrUnsupported] where the kernel tells the status of a process to its
-	//     parent alone: before Linux 6.15;
+	//   - [errors.ErrUnsupported] where the kernel tells the status of a process to its parent
+	//     alone: before Linux 6.15;
 	//   - EAGAIN for a zombie that its parent has not reaped, only with [WaitExited];
 	//   - EREMOTE for a process that is not in the caller's pid namespace.
 	Unknown error
 
-	// Reaped tells that this very call has reaped the process, a child. It is false for a process
-	// that is traced here and is another's child, which is left to its parent.
+	// Reaped tells that this very call has reaped the process, a child. It is false for a
+	// process that is traced here and is another's child, which is left to its parent.
 	Reaped bool
 
-	// Rusage is what a child and those of its children that it has waited for have
-	// used. It is nil for another process, and for a child that someone else has reaped.
-	// All who wait for one PidFD get the same one.
+	// Rusage is what a child and those of its children that it has waited for have used. It is
+	// nil for another process, and for a child that someone else has reaped. All who wait for
+	// one PidFD get the same one.
 	Rusage *syscall.Rusage
 }
 
 // statusUnknown is WIFCONTINUED: something other than an end.
 const statusUnknown = 0xffff
 
-// String returns the result for messages, such as "exit status 3", "signal 9 (killed)",
-// "status unknown: …" or "running".
+// String returns the result for messages, such as "exit status 3", "signal 9 (killed)", "status
+// unknown: …" or "running".
 func (r WaitResult) String() string {
 	switch {
 	case !r.Ended:
@@ -85,22 +85,21 @@ func (r WaitResult) String() string {
 
 var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not reaped")
 
-// Wait waits until the process has ended, and tells how. It holds no thread while it
-// waits, and no timer. If the process has ended already, that is told even if ctx is
-// done.
+// Wait waits until the process has ended, and tells how. It holds no thread while it waits, and no
+// timer. If the process has ended already, that is told even if ctx is done.
 //
-// A child (of any thread of this program, whatever signal it was to send) is waited
-// for with waitid(2), Linux 5.4, and reaped, unless [WaitNoReap] says otherwise or the PidFD is
-// from PidFDOf. That it
-// was stopped or continued does not count, nor does a stop for a tracer, which is left to that. Another process, and a child that someone else
-// reaps or that is reaped without anybody waiting because SIGCHLD is ignored, has ended
-// for Wait when it was reaped: only then the kernel tells its status, with
-// [PIDFD_INFO_EXIT] (Linux 6.15). On Linux 6.9 to 6.14 the status is then unknown. Before
-// Linux 6.9, and in gVisor, a pidfd does not tell when the process was reaped, and Wait
-// returns when it is a zombie. With [WaitExited] it does so everywhere.
+// A child (of any thread of this program, whatever signal it was to send) is waited for with
+// waitid(2), Linux 5.4, and reaped, unless [WaitNoReap] says otherwise or the PidFD is from
+// PidFDOf. That it was stopped or continued does not count, nor does a stop for a tracer, which is
+// left to that. Another process, and a child that someone else reaps or that is reaped without
+// anybody waiting because SIGCHLD is ignored, has ended for Wait when it was reaped: only then the
+// kernel tells its status, with [PIDFD_INFO_EXIT] (Linux 6.15). On Linux 6.9 to 6.14 the status is
+// then unknown. Before Linux 6.9, and in gVisor, a pidfd does not tell when the process was reaped,
+// and Wait returns when it is a zombie. With [WaitExited] it does so everywhere.
 //
-// A parent that never reaps, such as a program that was not made to be process 1 of a container, lets
-// Wait wait for ever. Whoever can do without the status waits for the end, then a moment longer:
+// A parent that never reaps, such as a program that was not made to be process 1 of a container,
+// lets Wait wait for ever. Whoever can do without the status waits for the end, then a moment
+// longer:
 //
 //	r, err := p.Wait(ctx, sysfd.WaitExited)
 //	if err == nil && errors.Is(r.Unknown, syscall.EAGAIN) {
@@ -111,29 +110,30 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 //		}
 //	}
 //
-// All callers of Wait and [PidFD.TryWait] on one PidFD get the same status, one of
-// them with Reaped set.
+// All callers of Wait and [PidFD.TryWait] on one PidFD get the same status, one of them with Reaped
+// set.
 //
-// On Linux 6.15 the status from PIDFD_INFO_EXIT can be that of the main thread, if it
-// has ended before the process (kernel/exit.c, release_task, commit 9133607de37a).
+// On Linux 6.15 the status from PIDFD_INFO_EXIT can be that of the main thread, if it has ended
+// before the process (kernel/exit.c, release_task, commit 9133607de37a).
 //
-// A pidfd of a thread ([PIDFD_THREAD]) waits for that thread, as for a process that
-// is not a child. The main thread stands for its process if that is a child.
+// A pidfd of a thread ([PIDFD_THREAD]) waits for that thread, as for a process that is not a child.
+// The main thread stands for its process if that is a child.
 //
-// A goroutine in Wait takes about 5 KiB of memory, most of it its stack. For thousands of
-// processes there is [WaitSet].
+// A goroutine in Wait takes about 5 KiB of memory, most of it its stack. For thousands of processes
+// there is [WaitSet].
 //
-// Wait parks on the pidfd itself if it was opened with [PIDFD_NONBLOCK]. If not, the first
-// Wait that has to park makes a second descriptor (an epoll instance), which stays open
-// until Close; the flags of the pidfd, which others may share, remain as they are.
+// Wait parks on the pidfd itself if it was opened with [PIDFD_NONBLOCK]. If not, the first Wait
+// that has to park makes a second descriptor (an epoll instance), which stays open until Close; the
+// flags of the pidfd, which others may share, remain as they are.
 //
-// A goroutine that is woken still has to get a turn: where more goroutines compute than
-// there are processors ([runtime.GOMAXPROCS]) that takes milliseconds.
+// A goroutine that is woken still has to get a turn: where more goroutines compute than there are
+// processors ([runtime.GOMAXPROCS]) that takes milliseconds.
 //
-// Errors: EINVAL for options that do not exist; that of ctx ([context.Cause]), and then nothing
-// was reaped; [os.ErrClosed] when p is closed; one that matches [errors.ErrUnsupported]
-// before Linux 5.4, and in gVisor for a pidfd of a thread; EMFILE and ENFILE if there is no descriptor left to park on, ENOSPC
-// beyond /proc/sys/fs/epoll/max_user_watches, and EINVAL if p is in 500 sets (see [WaitSet.Add]).
+// Errors: EINVAL for options that do not exist; that of ctx ([context.Cause]), and then nothing was
+// reaped; [os.ErrClosed] when p is closed; one that matches [errors.ErrUnsupported] before Linux
+// 5.4, and in gVisor for a pidfd of a thread; EMFILE and ENFILE if there is no descriptor left to
+// park on, ENOSPC beyond /proc/sys/fs/epoll/max_user_watches, and EINVAL if p is in 500 sets (see
+// [WaitSet.Add]).
 func (p *PidFD) Wait(ctx context.Context, options WaitOption) (r WaitResult, err error) {
 	if r, err = p.TryWait(options); err != nil || r.Ended {
 		return r, err
@@ -189,10 +189,10 @@ func (p *PidFD) await(ctx context.Context, w *parking, also <-chan struct{}, loo
 	return err
 }
 
-// TryWait tells what [PidFD.Wait] would without waiting. Ended is false if Wait would
-// block: while the process runs and, for one that is not a child, until its parent has
-// reaped it; see [WaitExited]. For a process that runs it is one system call, or two if it is
-// not a child, with WaitExited, or once a Wait has parked; and no allocation.
+// TryWait tells what [PidFD.Wait] would without waiting. Ended is false if Wait would block: while
+// the process runs and, for one that is not a child, until its parent has reaped it; see
+// [WaitExited]. For a process that runs it is one system call, or two if it is not a child, with
+// WaitExited, or once a Wait has parked; and no allocation.
 //
 // Errors: those of Wait that are not about waiting.
 func (p *PidFD) TryWait(options WaitOption) (WaitResult, error) {
@@ -268,8 +268,8 @@ func (p *PidFD) isLeft() bool {
 	return errno == 0 && magic == unix.PID_FS_MAGIC
 }
 
-// lookAtHeld is for a child that waitid(2) does not call ended. It can be a zombie all the
-// same, which another tracer has not let go yet.
+// lookAtHeld is for a child that waitid(2) does not call ended. It can be a zombie all the same,
+// which another tracer has not let go yet.
 func (p *PidFD) lookAtHeld(options WaitOption) (r WaitResult, err error) {
 	if options&WaitExited == 0 && p.parking.Load() == nil {
 		return r, nil
@@ -363,7 +363,8 @@ func noExitInfo(fd int, errno syscall.Errno) error {
 	err := failed("ioctl", "PIDFD_INFO_EXIT "+fdSubject(fd), errno)
 	switch {
 	case errno == 0, errno == syscall.ESRCH, errno == syscall.EOPNOTSUPP, lacksIoctl(errno):
-		// Linux 6.13 and 6.14 know the ioctl and say ESRCH; EOPNOTSUPP is what lookAtOther says.
+		// Linux 6.13 and 6.14 know the ioctl and say ESRCH; EOPNOTSUPP is what lookAtOther
+		// says.
 		err.errno, err.means = syscall.EOPNOTSUPP, errors.ErrUnsupported
 	}
 	return err

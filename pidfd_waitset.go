@@ -9,11 +9,10 @@ import (
 	"syscall"
 )
 
-// A WaitSet waits for many processes at once. K is the type of the keys that its user
-// knows them by. It has one descriptor of its own, an epoll instance, and no
-// goroutine. A member takes 110 to 150 bytes of memory, beside the 130 of its PidFD
-// (with an int for the key, on amd64) and what the kernel takes. Its methods can be called
-// from several goroutines at once.
+// A WaitSet waits for many processes at once. K is the type of the keys that its user knows them
+// by. It has one descriptor of its own, an epoll instance, and no goroutine. A member takes 110 to
+// 150 bytes of memory, beside the 130 of its PidFD (with an int for the key, on amd64) and what the
+// kernel takes. Its methods can be called from several goroutines at once.
 type WaitSet[K any] struct {
 	options WaitOption
 	epoll   int // that of parking.file
@@ -32,8 +31,8 @@ type member[K any] struct {
 
 // NewWaitSet returns an empty set. The options are those for each of its members.
 //
-// Errors: EINVAL for options that do not exist. EMFILE and ENFILE if there is no descriptor left, ENOSPC beyond
-// /proc/sys/fs/epoll/max_user_watches.
+// Errors: EINVAL for options that do not exist. EMFILE and ENFILE if there is no descriptor left,
+// ENOSPC beyond /proc/sys/fs/epoll/max_user_watches.
 func NewWaitSet[K any](options WaitOption) (*WaitSet[K], error) {
 	if err := options.check(); err != nil {
 		return nil, err
@@ -66,11 +65,11 @@ func (s *WaitSet[K]) lock() error {
 	return nil
 }
 
-// Add adds a process, which may have ended already. Until it leaves the set its
-// descriptor stays open, even if p is closed.
+// Add adds a process, which may have ended already. Until it leaves the set its descriptor stays
+// open, even if p is closed.
 //
-// Errors: EEXIST if p is in the set; [os.ErrClosed] if p or the set is closed; ENOSPC
-// beyond /proc/sys/fs/epoll/max_user_watches; EINVAL if p is in 500 other sets (fs/eventpoll.c,
+// Errors: EEXIST if p is in the set; [os.ErrClosed] if p or the set is closed; ENOSPC beyond
+// /proc/sys/fs/epoll/max_user_watches; EINVAL if p is in 500 other sets (fs/eventpoll.c,
 // path_limits).
 func (s *WaitSet[K]) Add(p *PidFD, key K) error {
 	if err := p.acquire(); err != nil {
@@ -97,8 +96,8 @@ func (s *WaitSet[K]) add(p *PidFD, key K) error {
 	return nil
 }
 
-// Remove takes p out of the set, and tells whether it was in there. If so, Next has not
-// returned it and will not.
+// Remove takes p out of the set, and tells whether it was in there. If so, Next has not returned it
+// and will not.
 func (s *WaitSet[K]) Remove(p *PidFD) bool {
 	if s.lock() != nil {
 		return false
@@ -118,13 +117,13 @@ func (s *WaitSet[K]) remove(p *PidFD) {
 	p.release()
 }
 
-// Next waits for a member that has ended, as [PidFD.Wait] waits for one process, takes
-// it out of the set, and returns its key and how it ended. Each is returned once. With no
-// member in the set, Next waits until one is added.
+// Next waits for a member that has ended, as [PidFD.Wait] waits for one process, takes it out of
+// the set, and returns its key and how it ended. Each is returned once. With no member in the set,
+// Next waits until one is added.
 //
-// Errors: that of ctx, if no member has ended; [os.ErrClosed] when the set is closed. If
-// waiting for a member fails, as where a seccomp filter forbids waitid(2), the error
-// comes with its key and it has left the set too.
+// Errors: that of ctx, if no member has ended; [os.ErrClosed] when the set is closed. If waiting
+// for a member fails, as where a seccomp filter forbids waitid(2), the error comes with its key and
+// it has left the set too.
 func (s *WaitSet[K]) Next(ctx context.Context) (key K, r WaitResult, err error) {
 	take := func() (done bool) {
 		key, r, done, err = s.take()
@@ -165,8 +164,8 @@ func (s *WaitSet[K]) take() (key K, r WaitResult, done bool, err error) {
 	}
 }
 
-// Close closes the set. Calls of [WaitSet.Next] return [os.ErrClosed] then. The members
-// leave it; their PidFDs are not closed. A second Close returns [os.ErrClosed].
+// Close closes the set. Calls of [WaitSet.Next] return [os.ErrClosed] then. The members leave it;
+// their PidFDs are not closed. A second Close returns [os.ErrClosed].
 func (s *WaitSet[K]) Close() error {
 	if err := s.lock(); err != nil {
 		return err

@@ -63,8 +63,8 @@ func (f *mountinfo) close() {
 	}
 }
 
-// changed reports whether anything was mounted, moved or unmounted since it was opened, or since it was
-// asked for the last time (fs/proc_namespace.c, mounts_poll). It cannot tell if f is nil.
+// changed reports whether anything was mounted, moved or unmounted since it was opened, or since it
+// was asked for the last time (fs/proc_namespace.c, mounts_poll). It cannot tell if f is nil.
 func (f *mountinfo) changed() bool {
 	if f == nil {
 		return false
@@ -73,8 +73,8 @@ func (f *mountinfo) changed() bool {
 	return errno != 0 || revents&unix.POLLERR != 0
 }
 
-// each calls use for all mounts, from the first one on, until that returns false. It leaves out lines
-// that it does not understand.
+// each calls use for all mounts, from the first one on, until that returns false. It leaves out
+// lines that it does not understand.
 func (f *mountinfo) each(use func(mount) bool) error {
 	if _, err := syscall.Seek(f.fd, 0, 0); err != nil {
 		return failed("lseek", mountinfoName, errnoOf(err))
@@ -151,8 +151,8 @@ func isReadOnly(options string) bool {
 	return first == "ro"
 }
 
-// unescapeMountinfo undoes what the kernel does to space, tab, newline and
-// backslash: a backslash and three octal digits (fs/seq_file.c, mangle_path).
+// unescapeMountinfo undoes what the kernel does to space, tab, newline and backslash: a backslash
+// and three octal digits (fs/seq_file.c, mangle_path).
 func unescapeMountinfo(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
 		return s
@@ -175,8 +175,8 @@ func unescapeMountinfo(s string) string {
 // (PROC_PID_INIT_INO of the kernel's include/linux/proc_ns.h).
 const initialPIDNamespace = 0xeffffffc
 
-// ownPIDNamespace returns the inode number of the pid namespace of this process, 0 if that is
-// not known. No process changes its own.
+// ownPIDNamespace returns the inode number of the pid namespace of this process, 0 if that is not
+// known. No process changes its own.
 func ownPIDNamespace() uint32 {
 	ns, errno := stat("/proc/self/ns/pid")
 	if errno != 0 {
@@ -211,8 +211,8 @@ func ownNamespace(request uint32) (ns inode, errno syscall.Errno) {
 	return statFD(fd)
 }
 
-// ownNamespaceByPidFD returns a descriptor of a namespace of the calling thread. It needs Linux 6.11, and no
-// /proc. request is one of PIDFD_GET_*_NAMESPACE.
+// ownNamespaceByPidFD returns a descriptor of a namespace of the calling thread. It needs Linux
+// 6.11, and no /proc. request is one of PIDFD_GET_*_NAMESPACE.
 func ownNamespaceByPidFD(request uint32) (int, syscall.Errno) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -231,9 +231,9 @@ func ownNamespaceByPidFD(request uint32) (int, syscall.Errno) {
 	return fd, 0
 }
 
-// startTimeOfPID returns when the process started that /proc has under this PID, in clock ticks since
-// the boot, as in the initial time namespace. It is for [PidFD.Verify], since it does not see whether
-// that process is the one that was meant.
+// startTimeOfPID returns when the process started that /proc has under this PID, in clock ticks
+// since the boot, as in the initial time namespace. It is for [PidFD.Verify], since it does not see
+// whether that process is the one that was meant.
 func startTimeOfPID(pid int) (uint64, error) {
 	name := "/proc/" + strconv.Itoa(pid) + "/stat"
 	var room [1024]byte // the start time is in the first half of that
@@ -260,9 +260,9 @@ func startTimeOfPID(pid int) (uint64, error) {
 	return start, nil
 }
 
-// parseStartTime finds the start time, the 22nd field of proc_pid_stat(5), and takes shift away. The
-// second field is the name of the program in parentheses, which can hold anything. 0 is not one: it
-// would look like none at all.
+// parseStartTime finds the start time, the 22nd field of proc_pid_stat(5), and takes shift away.
+// The second field is the name of the program in parentheses, which can hold anything. 0 is not
+// one: it would look like none at all.
 func parseStartTime(stat string, shift int64) (uint64, bool) {
 	i := strings.LastIndexByte(stat, ')')
 	fields := strings.Fields(stat[i+1:])
@@ -289,8 +289,8 @@ const (
 // (PROC_TIME_INIT_INO of the kernel's include/linux/proc_ns.h).
 const initialTimeNamespace = 0xeffffffa
 
-// timeNamespaceShift returns by how many clock ticks the start times are shifted that /proc tells this
-// process, in whatever time namespace the other processes are (fs/proc/array.c,
+// timeNamespaceShift returns by how many clock ticks the start times are shifted that /proc tells
+// this process, in whatever time namespace the other processes are (fs/proc/array.c,
 // timens_add_boottime_ns).
 func timeNamespaceShift() (ticks int64, err error) {
 	const dir = "/proc/self/"
@@ -319,8 +319,8 @@ func timeNamespaceShift() (ticks int64, err error) {
 	return ticks, nil
 }
 
-// parseTimeOffset finds the offset of the clock since the boot in timens_offsets. One of a part of a tick
-// would make the start time ambiguous.
+// parseTimeOffset finds the offset of the clock since the boot in timens_offsets. One of a part of
+// a tick would make the start time ambiguous.
 func parseTimeOffset(text string) (ticks int64, ok bool) {
 	fields := procFields(text, "boottime")
 	if len(fields) != 2 {
@@ -331,8 +331,8 @@ func parseTimeOffset(text string) (ticks int64, ok bool) {
 	return seconds*ticksPerSecond + nanoseconds/nanosecondsPerTick, err1 == nil && err2 == nil && nanoseconds%nanosecondsPerTick == 0
 }
 
-// readFdinfo returns what /proc tells of a descriptor. That may be one of a thread with a table
-// of its own, so it asks for the thread, Linux 3.17.
+// readFdinfo returns what /proc tells of a descriptor. That may be one of a thread with a table of
+// its own, so it asks for the thread, Linux 3.17.
 func readFdinfo(fd int) (name, text string, err error) {
 	name = "/proc/thread-self/fdinfo/" + strconv.Itoa(fd)
 	b, err := os.ReadFile(name)
@@ -382,16 +382,16 @@ func fdinfoPIDs(fd int, key string, unsupported error) ([]int, error) {
 	return pids, nil
 }
 
-// procIsOurs reports whether /proc is that of the caller's pid namespace. It may be
-// that of an outer one, and then it tells the PIDs that processes have there. The
-// line NSpid has those of this process from there inwards.
+// procIsOurs reports whether /proc is that of the caller's pid namespace. It may be that of an
+// outer one, and then it tells the PIDs that processes have there. The line NSpid has those of this
+// process from there inwards.
 func procIsOurs() bool { return readableProcIsOurs() == nil }
 
 // errNoProc is the answer where there are no PIDs in /proc that could be mistaken for others.
 var errNoProc = errors.New("/proc cannot be read")
 
-// readableProcIsOurs returns errNoProc, or another error if it is not certain that /proc is that
-// of the caller's pid namespace.
+// readableProcIsOurs returns errNoProc, or another error if it is not certain that /proc is that of
+// the caller's pid namespace.
 func readableProcIsOurs() error {
 	status, err := os.ReadFile("/proc/self/status")
 	switch {
@@ -417,10 +417,9 @@ func procIsMounted() bool {
 	return errno == 0 && magic == unix.PROC_SUPER_MAGIC
 }
 
-// parseFdinfoPIDs finds the line "Pid:" or "NSpid:" in fdinfo of a pidfd. The first
-// PID is 0 for a process that has none in the reader's namespace, -1 for one that was
-// reaped (fs/pidfs.c, pidfd_show_fdinfo), and then it is the only one. Of anything else
-// it makes nothing.
+// parseFdinfoPIDs finds the line "Pid:" or "NSpid:" in fdinfo of a pidfd. The first PID is 0 for a
+// process that has none in the reader's namespace, -1 for one that was reaped (fs/pidfs.c,
+// pidfd_show_fdinfo), and then it is the only one. Of anything else it makes nothing.
 func parseFdinfoPIDs(text, key string) []int {
 	fields := procFields(text, key)
 	pids := make([]int, len(fields))
@@ -444,16 +443,15 @@ func procFields(text, key string) []string {
 	return nil
 }
 
-// A BootID names one run of the kernel, from boot to shutdown: 16 random bytes.
-// The zero BootID names none.
+// A BootID names one run of the kernel, from boot to shutdown: 16 random bytes. The zero BootID
+// names none.
 type BootID [16]byte
 
-// ThisBootID returns the boot ID of this machine, from
-// /proc/sys/kernel/random/boot_id. Container managers can put another file there, so
-// that a container has a boot ID of its own.
+// ThisBootID returns the boot ID of this machine, from /proc/sys/kernel/random/boot_id. Container
+// managers can put another file there, so that a container has a boot ID of its own.
 //
-// Errors: one that matches [errors.ErrUnsupported] if there is no such file, as where /proc
-// is not mounted, or if it does not hold a boot ID.
+// Errors: one that matches [errors.ErrUnsupported] if there is no such file, as where /proc is not
+// mounted, or if it does not hold a boot ID.
 func ThisBootID() (BootID, error) { return readBootID("/proc/sys/kernel/random/boot_id") }
 
 func readBootID(name string) (BootID, error) {
@@ -474,15 +472,15 @@ func readBootID(name string) (BootID, error) {
 	return b, nil
 }
 
-// String returns the ID as the kernel writes it, such as
-// "e4852dac-db69-430a-8f3f-f227f27ae0a2", and "" for the zero BootID.
+// String returns the ID as the kernel writes it, such as "e4852dac-db69-430a-8f3f-f227f27ae0a2",
+// and "" for the zero BootID.
 func (b BootID) String() string {
 	text, _ := b.AppendText(nil)
 	return string(text)
 }
 
-// ParseBootID reads what [BootID.String] returns, and the form that systemd writes: the
-// same 32 digits with no hyphens. What is neither is an error that matches EINVAL.
+// ParseBootID reads what [BootID.String] returns, and the form that systemd writes: the same 32
+// digits with no hyphens. What is neither is an error that matches EINVAL.
 func ParseBootID(text string) (b BootID, err error) {
 	if text == "" {
 		return b, nil
@@ -531,8 +529,8 @@ func (b BootID) AppendBinary(data []byte) ([]byte, error) {
 // MarshalBinary implements [encoding.BinaryMarshaler]; see [BootID.AppendBinary].
 func (b BootID) MarshalBinary() ([]byte, error) { return b.AppendBinary(nil) }
 
-// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. What AppendBinary does not
-// write is an error that matches EINVAL, and leaves b as it is.
+// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. What AppendBinary does not write is an
+// error that matches EINVAL, and leaves b as it is.
 func (b *BootID) UnmarshalBinary(data []byte) error {
 	var is BootID
 	if n := copy(is[:], data); n != len(data) || n > 0 && (n < len(is) || is == BootID{}) {

@@ -3,8 +3,9 @@
 package sysfd
 
 // What golang.org/x/sys/unix has and gets right comes from there, unless a call is on a hot path.
-// It is called in sys*.go alone; what it lacks, gets wrong or makes slower is a call by number here.
-// The scheduler is told of each: a filter can keep any of them waiting (SECCOMP_RET_USER_NOTIF).
+// It is called in sys*.go alone; what it lacks, gets wrong or makes slower is a call by number
+// here. The scheduler is told of each: a filter can keep any of them waiting
+// (SECCOMP_RET_USER_NOTIF).
 
 import (
 	"os"
@@ -16,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// withFD calls use with the descriptor of conn, which stays open meanwhile and in the
-// blocking mode that it has.
+// withFD calls use with the descriptor of conn, which stays open meanwhile and in the blocking mode
+// that it has.
 func withFD(conn syscall.Conn, use func(fd int)) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -31,12 +32,12 @@ func withFD(conn syscall.Conn, use func(fd int)) error {
 	return err
 }
 
-// fits32 reports whether the kernel reads n whole: of a descriptor, a PID, a signal and
-// flags it reads 32 bits and drops the rest.
+// fits32 reports whether the kernel reads n whole: of a descriptor, a PID, a signal and flags it
+// reads 32 bits and drops the rest.
 func fits32(n int) bool { return int(int32(n)) == n }
 
-// check32 is for the integers that a system call is given: a descriptor and others. Each
-// function below that takes an int begins with it.
+// check32 is for the integers that a system call is given: a descriptor and others. Each function
+// below that takes an int begins with it.
 func check32(fd int, others ...int) syscall.Errno {
 	if !fits32(fd) {
 		return syscall.EBADF
@@ -66,8 +67,7 @@ func errnoOf(err error) syscall.Errno {
 	return err.(syscall.Errno)
 }
 
-// is64bit tells the word size of this program; where it is true, that of the
-// kernel is the same.
+// is64bit tells the word size of this program; where it is true, that of the kernel is the same.
 const is64bit = ^uint(0)>>32 != 0
 
 // native64 reads an integer in the byte order of this machine.
@@ -93,8 +93,8 @@ func putNsfs(b []byte, n nsfsFileHandle) {
 	copy(b, unsafe.Slice((*byte)(unsafe.Pointer(&n)), unsafe.Sizeof(n)))
 }
 
-// fanotify reads a struct from the beginning of an event or of a record in one, which must be
-// long enough.
+// fanotify reads a struct from the beginning of an event or of a record in one, which must be long
+// enough.
 func fanotify[T fanotifyMetadata | fanotifyInfo | fanotifyFID | fanotifyPidFD | fanotifyError | fanotifyRange](b []byte) (v T) {
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v)), b)
 	return v
@@ -248,7 +248,8 @@ func openByHandleAt(mountFD int, h *fileHandle, flags int) (fd int, errno syscal
 	if fd, errno = open(); fd != 0 || errno != 0 {
 		return fd, errno
 	}
-	// A seccomp filter that has the call do nothing says 0, which is somebody's descriptor, each time.
+	// A seccomp filter that has the call do nothing says 0, which is somebody's descriptor,
+	// each time.
 	again, errno := open()
 	if errno == 0 && again == 0 {
 		return -1, syscall.EOPNOTSUPP
@@ -285,8 +286,8 @@ func pidfdGetInfo(fd int, info *pidfdInfo) syscall.Errno {
 	if errno := check32(fd); errno != 0 {
 		return errno
 	}
-	// No kernel leaves this bit there. A seccomp filter that has the call do nothing does, and what
-	// it says would be that the process is root's, and has ended with status 0.
+	// No kernel leaves this bit there. A seccomp filter that has the call do nothing does, and
+	// what it says would be that the process is root's, and has ended with status 0.
 	const unanswered = 1 << 63
 	info.Mask |= unanswered
 	_, _, errno := syscall.Syscall(unix.SYS_IOCTL, uintptr(fd), _PIDFD_GET_INFO, uintptr(unsafe.Pointer(info)))
@@ -310,8 +311,8 @@ func pidfdGetNamespace(fd int, request uint32) (int, syscall.Errno) {
 	return namespace, errnoOf(err)
 }
 
-// nsIoctl is for the requests that need nothing but a descriptor of a namespace. What is no namespace
-// must not be given.
+// nsIoctl is for the requests that need nothing but a descriptor of a namespace. What is no
+// namespace must not be given.
 func nsIoctl(fd int, request uintptr) (int, syscall.Errno) {
 	if errno := check32(fd); errno != 0 {
 		return -1, errno
@@ -347,8 +348,8 @@ func listns[ID ~uint64](typ uint32, ids []ID) (int, syscall.Errno) {
 	return int(n), errno
 }
 
-// pidfdGetFD returns a close-on-exec descriptor. It can wait for the process, which
-// may be in the middle of execve(2).
+// pidfdGetFD returns a close-on-exec descriptor. It can wait for the process, which may be in the
+// middle of execve(2).
 func pidfdGetFD(fd, target int) (int, syscall.Errno) {
 	if check32(fd, target) != 0 {
 		return -1, syscall.EBADF
@@ -357,8 +358,8 @@ func pidfdGetFD(fd, target int) (int, syscall.Errno) {
 	return r, errnoOf(err)
 }
 
-// hasCapability tells whether the calling thread has a capability in its user namespace; it does not
-// if that cannot be known. Not unix.Capget, which does not tell the scheduler.
+// hasCapability tells whether the calling thread has a capability in its user namespace; it does
+// not if that cannot be known. Not unix.Capget, which does not tell the scheduler.
 func hasCapability(n uint) bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -428,8 +429,8 @@ func fremovexattr(fd int, name string) syscall.Errno {
 	return errnoOf(unix.Fremovexattr(fd, name))
 }
 
-// waitPidFD is waitid(2). The options must have WNOHANG, and info.Signo remains 0 if
-// the process has not ended.
+// waitPidFD is waitid(2). The options must have WNOHANG, and info.Signo remains 0 if the process
+// has not ended.
 func waitPidFD(fd, options int, info *siginfo, rusage *syscall.Rusage) syscall.Errno {
 	if errno := check32(fd, options); errno != 0 {
 		return errno
@@ -492,8 +493,8 @@ func pollFor(fd int, atMost time.Duration) (revents int16, errno syscall.Errno) 
 	return poll.Revents, errno
 }
 
-// monotonicUsec returns the time of CLOCK_MONOTONIC in microseconds. Not unix.ClockGettime,
-// which is the call with 32 bits on some machines.
+// monotonicUsec returns the time of CLOCK_MONOTONIC in microseconds. Not unix.ClockGettime, which
+// is the call with 32 bits on some machines.
 func monotonicUsec() (uint64, syscall.Errno) {
 	var now [2]uint64 // a struct __kernel_timespec
 	_, _, errno := syscall.Syscall(_SYS_CLOCK_GETTIME64, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&now)), 0)
@@ -509,8 +510,8 @@ func fcntl(fd, cmd, arg int) (int, syscall.Errno) {
 	return n, errnoOf(err)
 }
 
-// dupAbove duplicates fd to the lowest free number from start up, close-on-exec.
-// It can take milliseconds, when the kernel enlarges the descriptor table.
+// dupAbove duplicates fd to the lowest free number from start up, close-on-exec. It can take
+// milliseconds, when the kernel enlarges the descriptor table.
 func dupAbove(fd, start int) (int, syscall.Errno) {
 	n, errno := fcntl(fd, syscall.F_DUPFD_CLOEXEC, start)
 	if errno == syscall.EINVAL {
@@ -597,8 +598,8 @@ func makeDevice(major, minor uint32) uint64 { return unix.Mkdev(major, minor) }
 // takeDevice is the reverse of makeDevice.
 func takeDevice(device uint64) (major, minor uint32) { return unix.Major(device), unix.Minor(device) }
 
-// isMountRoot reports whether the directory at path is the root directory of the mount that it is on.
-// Before Linux 5.8 known is false. It does not ask a server.
+// isMountRoot reports whether the directory at path is the root directory of the mount that it is
+// on. Before Linux 5.8 known is false. It does not ask a server.
 func isMountRoot(dirfd int, path string) (is, known bool, errno syscall.Errno) {
 	if errno := check32(dirfd); errno != 0 {
 		return false, false, errno
@@ -649,14 +650,15 @@ func peerPidFD(fd int) (int, syscall.Errno) {
 	return n, errnoOf(err)
 }
 
-// peerGroups asks for the groups that a socket has recorded. With ERANGE it returns how many there are.
+// peerGroups asks for the groups that a socket has recorded. With ERANGE it returns how many there
+// are.
 func peerGroups(fd int, groups []uint32) (n int, errno syscall.Errno) {
 	size, errno := getsockopt(fd, unix.SO_PEERGROUPS, unsafe.Pointer(unsafe.SliceData(groups)), uintptr(len(groups))*4)
 	return int(size / 4), errno
 }
 
-// getsockopt is for options of SOL_SOCKET. Linux 4.3 on 386 and s390x, where package syscall
-// goes through socketcall(2).
+// getsockopt is for options of SOL_SOCKET. Linux 4.3 on 386 and s390x, where package syscall goes
+// through socketcall(2).
 func getsockopt(fd, option int, value unsafe.Pointer, size uintptr) (uint32, syscall.Errno) {
 	if errno := check32(fd, option); errno != 0 {
 		return 0, errno
@@ -682,8 +684,8 @@ func fstatfs(fd int) (magic uint32, fsid uint64, errno syscall.Errno) {
 	return uint32(st.Type), uint64(uint32(st.Fsid.X__val[0])) | uint64(uint32(st.Fsid.X__val[1]))<<32, errno
 }
 
-// fsUUID returns the UUID of the file system and its length; it may be all zeros.
-// What fd refers to must not be a device.
+// fsUUID returns the UUID of the file system and its length; it may be all zeros. What fd refers to
+// must not be a device.
 func fsUUID(fd int) (uuid [16]byte, n int, errno syscall.Errno) {
 	magic, errno := fsMagic(fd)
 	switch {
@@ -703,8 +705,8 @@ func fsUUID(fd int) (uuid [16]byte, n int, errno syscall.Errno) {
 	return uuid, n, errno
 }
 
-// btrfsUUIDs returns the UUID that this btrfs has as long as it is mounted, no other one having it, and
-// the one that lasts. They differ if a copy is mounted while the original is (since Linux 6.7).
+// btrfsUUIDs returns the UUID that this btrfs has as long as it is mounted, no other one having it,
+// and the one that lasts. They differ if a copy is mounted while the original is (since Linux 6.7).
 func btrfsUUIDs(fd int) (mounted, lasting [16]byte, errno syscall.Errno) {
 	info := btrfsFSInfo{Flags: _BTRFS_FS_INFO_FLAG_METADATA_UUID}
 	errno = ioctl(fd, _BTRFS_IOC_FS_INFO, unsafe.Pointer(&info))
@@ -770,9 +772,9 @@ func statMount(id, namespace, mask uint64, room *[]uint64) (s mountStat, errno s
 	}
 }
 
-// listMounts fills ids with the unique IDs of mounts that come after one, or with the first ones if that
-// is 0, and returns how many there are. They are those below the root directory of the caller or, if
-// namespace is not 0, those of a mount namespace.
+// listMounts fills ids with the unique IDs of mounts that come after one, or with the first ones if
+// that is 0, and returns how many there are. They are those below the root directory of the caller
+// or, if namespace is not 0, those of a mount namespace.
 func listMounts(namespace, after uint64, ids []uint64) (n int, errno syscall.Errno) {
 	req := newMntIDReq(_LSMT_ROOT, after, namespace)
 	errno = uninterrupted(func() syscall.Errno {
@@ -786,8 +788,8 @@ func listMounts(namespace, after uint64, ids []uint64) (n int, errno syscall.Err
 	return min(n, len(ids)), 0
 }
 
-// newMntIDReq returns one of the size that all kernels take, if that will do. Those before Linux 6.11
-// answer E2BIG to a namespace.
+// newMntIDReq returns one of the size that all kernels take, if that will do. Those before Linux
+// 6.11 answer E2BIG to a namespace.
 func newMntIDReq(id, param, namespace uint64) mntIDReq {
 	req := mntIDReq{Size: unix.MNT_ID_REQ_SIZE_VER0, MntID: id, Param: param, MntNSID: namespace}
 	if namespace != 0 {

@@ -11,8 +11,7 @@ import (
 	"unsafe"
 )
 
-// A parking is where goroutines wait for events of a file that is in the runtime's
-// poller.
+// A parking is where goroutines wait for events of a file that is in the runtime's poller.
 type parking struct {
 	file      *os.File
 	conn      syscall.RawConn
@@ -26,9 +25,9 @@ func newParking(file *os.File) (*parking, error) {
 	return &parking{file: file, conn: conn, turn: make(chan struct{}, 1), zombie: make(chan struct{})}, err
 }
 
-// wait returns nil once ready returned true, which is called at first, after each
-// event, and when also is closed. Or else it returns the error of ctx, or
-// os.ErrClosed when the file is closed or was interrupted.
+// wait returns nil once ready returned true, which is called at first, after each event, and when
+// also is closed. Or else it returns the error of ctx, or os.ErrClosed when the file is closed or
+// was interrupted.
 func (w *parking) wait(ctx context.Context, also <-chan struct{}, ready func() bool) error {
 	for {
 		select {
