@@ -13,19 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A FileHandle names a file, whatever becomes of its path: what name_to_handle_at(2) gives and
-// open_by_handle_at(2) takes. It consists of a type and of up to [MAX_HANDLE_SZ] bytes, which mean
-// something to the file system alone; see [FileHandle.PidFDID] for an exception.
+// A FileHandle names a file, whatever becomes of its path: name_to_handle_at(2) returns it, and
+// open_by_handle_at(2) opens the file again. It consists of a type and of up to [MAX_HANDLE_SZ]
+// bytes, whose meaning only the file system knows; see [FileHandle.PidFDID] for an exception.
 //
 // A FileHandle names a file within one file system: two files on different file systems can have
-// equal ones. FileHandles are values: they can be compared with == and be the keys of a map. The
+// equal handles. FileHandles are values: they can be compared with == and be the keys of a map. The
 // zero FileHandle names nothing.
 type FileHandle struct {
-	h fileHandle // beyond HandleBytes all zero, for the sake of ==
+	h fileHandle // all zero beyond HandleBytes, so that == works
 }
 
-// NewFileHandle returns a FileHandle of these parts. It copies data. More than [MAX_HANDLE_SZ]
-// bytes are an error that matches EINVAL.
+// NewFileHandle returns a FileHandle of this type and these bytes. It copies data. If data has more
+// than [MAX_HANDLE_SZ] bytes, the error matches EINVAL.
 func NewFileHandle(typ int32, data []byte) (FileHandle, error) {
 	var h FileHandle
 	if len(data) > len(h.h.FHandle) {
@@ -39,8 +39,8 @@ func NewFileHandle(typ int32, data []byte) (FileHandle, error) {
 	return h, nil
 }
 
-// Type returns the type, one of FILEID_* or another number that the file system knows. With
-// [AT_HANDLE_CONNECTABLE], FILEID_IS_CONNECTABLE is set in it.
+// Type returns the type, one of FILEID_* or another number that the file system knows. A handle
+// made with [AT_HANDLE_CONNECTABLE] has FILEID_IS_CONNECTABLE set in its type.
 func (h FileHandle) Type() int32 { return h.h.HandleType }
 
 // Len returns the number of bytes, at most [MAX_HANDLE_SZ].
@@ -52,19 +52,19 @@ func (h FileHandle) Bytes() []byte { return h.AppendBytes(nil) }
 // AppendBytes appends the bytes to b and returns the extended slice.
 func (h FileHandle) AppendBytes(b []byte) []byte { return append(b, h.h.FHandle[:h.h.HandleBytes]...) }
 
-// IsZero tells whether h is the zero FileHandle.
+// IsZero reports whether h is the zero FileHandle.
 func (h FileHandle) IsZero() bool { return h == FileHandle{} }
 
-// String returns type and bytes in lower-case hexadecimal, such as "fe:1900000000000000", and ""
-// for the zero FileHandle. [ParseFileHandle] is the reverse. The bytes stand as they are, in the
-// byte order of the machine.
+// String returns the type and the bytes in lower-case hexadecimal, such as "fe:1900000000000000",
+// and "" for the zero FileHandle. [ParseFileHandle] is the reverse. The bytes stand in the order in
+// which the kernel wrote them, so numbers in them have the byte order of the machine.
 func (h FileHandle) String() string {
 	text, _ := h.AppendText(make([]byte, 0, 9+2*MAX_HANDLE_SZ))
 	return string(text)
 }
 
 // ParseFileHandle reads what [FileHandle.String] returns, and nothing else: each FileHandle has one
-// text. What is not one is an error that matches EINVAL.
+// text. For any other text the error matches EINVAL.
 func ParseFileHandle(text string) (FileHandle, error) {
 	if text == "" {
 		return FileHandle{}, nil
@@ -78,7 +78,8 @@ func ParseFileHandle(text string) (FileHandle, error) {
 	h.h.HandleType = int32(n)
 	h.h.HandleBytes = uint32(len(data) / 2)
 	parseHex(h.h.FHandle[:len(data)/2], data)
-	// Upper case, leading zeros, signs, and what is no digit or too large come out otherwise.
+	// Upper case, leading zeros, signs, numbers that are too large and what is no digit do not
+	// come out as they went in.
 	if h.String() != text {
 		return FileHandle{}, notAHandle(text)
 	}
@@ -86,7 +87,7 @@ func ParseFileHandle(text string) (FileHandle, error) {
 }
 
 func notAHandle(text string) error {
-	return refused(syscall.EINVAL, strconv.Quote(text)+" is not a file handle, which looks like fe:1900000000000000")
+	return refused(syscall.EINVAL, strconv.Quote(text)+" is not a file handle: want TYPE:BYTES in hexadecimal, such as fe:1900000000000000")
 }
 
 // AppendText implements [encoding.TextAppender]. The text is that of [FileHandle.String].
@@ -119,19 +120,19 @@ func (h FileHandle) AppendBinary(b []byte) ([]byte, error) {
 // MarshalBinary implements [encoding.BinaryMarshaler]; see [FileHandle.AppendBinary].
 func (h FileHandle) MarshalBinary() ([]byte, error) { return h.AppendBinary(nil) }
 
-// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. What AppendBinary does not write is an
-// error that matches EINVAL, and leaves h as it is.
+// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. For data that AppendBinary does not
+// write the error matches EINVAL, and h stays as it is.
 func (h *FileHandle) UnmarshalBinary(data []byte) error {
 	if len(data) == 0 {
 		*h = FileHandle{}
 		return nil
 	}
 	if len(data) < 4 {
-		return refused(syscall.EINVAL, "a file handle of "+strconv.Itoa(len(data))+" bytes has no type")
+		return refused(syscall.EINVAL, "a file handle of "+strconv.Itoa(len(data))+" bytes is too short: its type alone has 4")
 	}
 	is, err := NewFileHandle(int32(binary.BigEndian.Uint32(data)), data[4:])
 	if err == nil && is.IsZero() {
-		err = refused(syscall.EINVAL, "a file handle of 4 zero bytes: the zero FileHandle has none")
+		err = refused(syscall.EINVAL, "4 zero bytes are not a file handle: the zero FileHandle has no bytes")
 	}
 	if err == nil {
 		*h = is
@@ -139,12 +140,12 @@ func (h *FileHandle) UnmarshalBinary(data []byte) error {
 	return err
 }
 
-// DecodeFileHandle reads a struct file_handle from the beginning of b, as the records of
-// fanotify(7) have it: the number of bytes and the type, 32 bits each in the byte order of the
-// machine, and the bytes. It returns what is behind it.
+// DecodeFileHandle reads a struct file_handle from the beginning of b, and returns the bytes after
+// it as rest. The struct, which records of fanotify(7) contain, has the number of bytes and the
+// type, 32 bits each in the byte order of the machine, and then the bytes.
 //
-// Errors: EINVAL if b ends before it does, or if it says that it has more than [MAX_HANDLE_SZ]
-// bytes.
+// Errors: EINVAL if b is shorter than the struct, or if the number of bytes exceeds
+// [MAX_HANDLE_SZ].
 func DecodeFileHandle(b []byte) (h FileHandle, rest []byte, err error) {
 	const head = 8
 	if len(b) < head {
@@ -155,16 +156,16 @@ func DecodeFileHandle(b []byte) (h FileHandle, rest []byte, err error) {
 	case n > MAX_HANDLE_SZ:
 		return FileHandle{}, nil, refused(syscall.EINVAL, "a struct file_handle of "+strconv.FormatUint(uint64(n), 10)+" bytes: "+strconv.Itoa(MAX_HANDLE_SZ)+" is the limit")
 	case int(n) > len(rest):
-		return FileHandle{}, nil, refused(syscall.EINVAL, "a struct file_handle of "+strconv.FormatUint(uint64(n), 10)+" bytes, and just "+strconv.Itoa(len(rest))+" are there")
+		return FileHandle{}, nil, refused(syscall.EINVAL, "a struct file_handle of "+strconv.FormatUint(uint64(n), 10)+" bytes is cut off: only "+strconv.Itoa(len(rest))+" bytes follow")
 	}
 	h.h.HandleBytes, h.h.HandleType = n, int32(native32(b[4:]))
 	copy(h.h.FHandle[:], rest[:n])
 	return h, rest[n:], nil
 }
 
-// KernfsID returns the 64 bits in a handle of type [FILEID_KERNFS], and false if h is not one of
-// these: a cgroup ID on cgroup2, a [PidFDID] on pidfs, the number of an inode elsewhere. On a
-// 32-bit kernel it is more than fstat(2) tells.
+// KernfsID returns the 64 bits in a handle of type [FILEID_KERNFS], and false if h has another
+// type. They are a cgroup ID on cgroup2, a [PidFDID] on pidfs, and an inode number elsewhere. On a
+// 32-bit kernel fstat(2) returns only the low half of them.
 func (h FileHandle) KernfsID() (uint64, bool) {
 	if h.h.HandleType != FILEID_KERNFS || h.h.HandleBytes != 8 {
 		return 0, false
@@ -172,42 +173,45 @@ func (h FileHandle) KernfsID() (uint64, bool) {
 	return native64(h.h.FHandle[:8]), true
 }
 
-// KernfsHandle returns the handle with this ID: the reverse of [FileHandle.KernfsID].
+// KernfsHandle returns the handle with this ID. It is the reverse of [FileHandle.KernfsID].
 func KernfsHandle(id uint64) (h FileHandle) {
 	h.h.HandleType, h.h.HandleBytes = FILEID_KERNFS, 8
 	putNative64(h.h.FHandle[:8], id)
 	return h
 }
 
-// A MountID names a mount: where the file of a handle was found.
+// A MountID names a mount, the one on which a file was found.
 //
-// The kernel has two kinds. The common one is a small number, that of /proc/self/mountinfo, and is
-// used again for another mount after an unmount. The unique kind ([AT_HANDLE_MNT_ID_UNIQUE], Linux
-// 6.12) is not used again until the next boot.
+// The kernel has two kinds of them. The common kind is a small number, which /proc/self/mountinfo
+// lists too; after an unmount another mount can get it. The unique kind ([AT_HANDLE_MNT_ID_UNIQUE],
+// Linux 6.12) is not used again until the next boot.
 type MountID uint64
 
-// Unique tells whether id is of the kind that is never used again. The kernel numbers these from
-// 1<<31 up (fs/namespace.c, MNT_UNIQUE_ID_OFFSET), where the others never get.
+// Unique reports whether id is of the kind that is not used again. The kernel numbers these from
+// 1<<31 up (fs/namespace.c, MNT_UNIQUE_ID_OFFSET), which the common kind never reaches.
 func (id MountID) Unique() bool { return id >= 1<<31 }
 
-// NameToHandleAt returns the handle of the file at path, and the ID of the mount it is on. It is
-// name_to_handle_at(2), Linux 2.6.39: one system call and, for paths of less than 1 KiB, no
-// allocation.
+// NameToHandleAt returns the handle of the file at path, and the ID of the mount that the file is
+// on. It is name_to_handle_at(2), Linux 2.6.39: one system call and, for paths of less than 1 KiB,
+// no allocation.
 //
-// A relative path starts at the directory dirfd, or at the working directory if that is [AT_FDCWD].
-// The flags are a combination of
+// A relative path starts at the directory dirfd, or at the working directory if dirfd is
+// [AT_FDCWD]. The flags are a combination of
 //   - [AT_EMPTY_PATH]: an empty path means the file dirfd itself;
 //   - [AT_SYMLINK_FOLLOW]: follow a symbolic link at the end of path;
-//   - [AT_HANDLE_FID] (Linux 6.5): a handle to compare but not to open, which nearly every file
-//     system has;
-//   - [AT_HANDLE_MNT_ID_UNIQUE] (Linux 6.12): a [MountID] of the unique kind;
-//   - [AT_HANDLE_CONNECTABLE] (Linux 6.13): a handle that leads to a path. Not together with
-//     AT_EMPTY_PATH or AT_HANDLE_FID.
+//   - [AT_HANDLE_FID] (Linux 6.5): return a handle to compare but not to open, which nearly every
+//     file system has;
+//   - [AT_HANDLE_MNT_ID_UNIQUE] (Linux 6.12): return a [MountID] of the unique kind;
+//   - [AT_HANDLE_CONNECTABLE] (Linux 6.13): return a handle that leads to a path. It cannot be
+//     combined with AT_EMPTY_PATH or AT_HANDLE_FID.
 //
-// Errors, beyond those of any path: EOPNOTSUPP where the file system has no handles (proc, sysfs),
-// which matches [errors.ErrUnsupported], as does EINVAL for a flag that this kernel does not know.
-// EOVERFLOW from some file systems if it has no handle of the kind that the flags ask for; to try
-// again is no use. EINVAL also for a path with a zero byte.
+// Errors, beyond those of any path:
+//   - EOPNOTSUPP, which matches [errors.ErrUnsupported], if the file system has no handles (proc,
+//     sysfs);
+//   - EINVAL, which matches [errors.ErrUnsupported] too, if this kernel does not know a flag;
+//   - EINVAL if path contains a zero byte;
+//   - EOVERFLOW, from some file systems, if they have no handle of the requested kind; retrying
+//     does not help.
 func NameToHandleAt(dirfd int, path string, flags int) (FileHandle, MountID, error) {
 	var h FileHandle
 	mount, errno := nameToHandleAt(dirfd, path, &h.h, flags)
@@ -237,11 +241,11 @@ func (l label) String() string {
 	return "descriptor " + strconv.Itoa(l.fd)
 }
 
-// holdAt opens the file of dirfd, path and flags, which are those of NameToHandleAt, for no more
-// than O_PATH. If it is dirfd itself it is not opened again. what is how errors name it.
+// holdAt opens a file with O_PATH. dirfd, path and flags are those of NameToHandleAt. If they mean
+// dirfd itself, holdAt does not open it again. Errors name the file by the label what.
 func holdAt(dirfd int, path string, flags int) (fd int, what label, opened bool, err error) {
 	if flags&^(AT_EMPTY_PATH|AT_SYMLINK_FOLLOW) != 0 {
-		return -1, label{}, false, refused(syscall.EINVAL, "flags 0x"+strconv.FormatUint(uint64(uint(flags)), 16)+": only AT_EMPTY_PATH and AT_SYMLINK_FOLLOW are possible")
+		return -1, label{}, false, refused(syscall.EINVAL, "flags 0x"+strconv.FormatUint(uint64(uint(flags)), 16)+": only AT_EMPTY_PATH and AT_SYMLINK_FOLLOW are allowed")
 	}
 	if path == "" && flags&AT_EMPTY_PATH != 0 {
 		if dirfd != AT_FDCWD {
@@ -257,8 +261,8 @@ func holdAt(dirfd int, path string, flags int) (fd int, what label, opened bool,
 	return fd, label{fd, path}, err == nil, err
 }
 
-// newHandleFlag tells whether flags make sense and one of them is younger than the system call:
-// EINVAL is then how an older kernel says that it lacks it.
+// newHandleFlag reports whether flags make sense and one of them is newer than the system call. An
+// older kernel then answers EINVAL because it does not know that flag.
 func newHandleFlag(flags int) bool {
 	const old, young = AT_EMPTY_PATH | AT_SYMLINK_FOLLOW, AT_HANDLE_FID | AT_HANDLE_MNT_ID_UNIQUE | AT_HANDLE_CONNECTABLE
 	if flags&AT_HANDLE_CONNECTABLE != 0 && flags&(AT_EMPTY_PATH|AT_HANDLE_FID) != 0 {
@@ -267,9 +271,9 @@ func newHandleFlag(flags int) bool {
 	return flags&young != 0 && flags&^(old|young) == 0
 }
 
-// canonical returns the part of h that says which file it is, in one form: with a parent or
-// without, XFS has two encodings of one inode number and generation, by mount option. What types
-// are unknown stay as they are.
+// canonical returns, in one form, the part of h that identifies the file, with or without a parent.
+// XFS has two encodings of the same inode number and generation, depending on a mount option.
+// Handles of unknown types stay as they are.
 func (h FileHandle) canonical() FileHandle {
 	typ, n, data := h.h.HandleType&^(FILEID_IS_CONNECTABLE|FILEID_IS_DIR), h.h.HandleBytes, h.h.FHandle[:]
 	var is FileHandle
@@ -290,7 +294,7 @@ func (h FileHandle) canonical() FileHandle {
 	return is
 }
 
-// knownType tells whether canonical knows the type, whatever the length.
+// knownType reports whether canonical knows the type, whatever the length.
 func (h FileHandle) knownType() bool {
 	switch h.h.HandleType &^ (FILEID_IS_CONNECTABLE | FILEID_IS_DIR) {
 	case FILEID_INO32_GEN, FILEID_INO32_GEN_PARENT, FILEID_INO64_GEN, FILEID_INO64_GEN_PARENT,
@@ -300,32 +304,36 @@ func (h FileHandle) knownType() bool {
 	return false
 }
 
-// connectable tells whether h opens only where its parent directory is.
+// connectable reports whether h opens the file only while it stays in its parent directory.
 func (h FileHandle) connectable() bool { return h.h.HandleType&FILEID_IS_CONNECTABLE != 0 }
 
-// OpenByHandleAt opens a file by its handle h, on the file system of which mountFD is any
-// descriptor (one that is open for more than O_PATH), the working directory ([AT_FDCWD]), or a file
-// system of the kernel's own ([FD_PIDFS_ROOT], [FD_NSFS_ROOT]). It is open_by_handle_at(2), Linux
-// 2.6.39. The flags are those of open(2). The file is close-on-exec in any case.
+// OpenByHandleAt opens a file by its handle h. mountFD is any descriptor on the file system that is
+// open for more than O_PATH, the working directory ([AT_FDCWD]), or a file system internal to the
+// kernel ([FD_PIDFS_ROOT], [FD_NSFS_ROOT]). It is open_by_handle_at(2), Linux 2.6.39. The flags are
+// those of open(2). The file is always close-on-exec.
 //
-// It is the bare system call. What it opens need not be the file that h was made of: ext4 takes a
-// generation of 0 in a handle for any, and tools that make images (mke2fs -d) give files that
-// generation, so that the handle of one that is gone opens the next one with its inode number;
-// tmpfs ignores the type and trailing bytes. It also opens devices, and waits for the other end of
-// a FIFO. [OpenFileHandle] does neither. A handle is no authorisation: who may open by handle can
-// make up handles, and opens any file of the file system with them.
+// OpenByHandleAt is the bare system call, so it need not open the file that h was made from. ext4
+// accepts a generation of 0 in a handle for any file, and tools that make images (mke2fs -d) give
+// their files that generation: the handle of such a file, once it is deleted, opens the next file
+// with its inode number. tmpfs ignores the type and trailing bytes. OpenByHandleAt also opens
+// devices, and waits for the other end of a FIFO. [OpenFileHandle] does neither. A handle is no
+// authorisation: a process that may open files by handle can make up handles, and open any file of
+// the file system with them.
 //
-// Errors: ESTALE if no file can be opened by this handle. That need not mean that the file is gone,
-// so it does not match [os.ErrNotExist]; see [FileRef.Open], which tells more. It is also the
-// answer to a handle of another file system, to one made with [AT_HANDLE_FID] that only compares
-// (overlayfs without nfs_export, proc), to a connectable one when the file was moved to another
-// directory, on FUSE when the server's process has forgotten the file, and in a user namespace.
-// EPERM without the capability CAP_DAC_READ_SEARCH, which all file systems but pidfs and nsfs
-// demand; in a user namespace, with that capability there, directories open since Linux 6.11 where
-// the mount belongs to it (fs/fhandle.c, may_decode_fh). EBADF if mountFD is not open; together
-// with FD_PIDFS_ROOT (Linux 6.17) or FD_NSFS_ROOT (Linux 6.18) it matches [errors.ErrUnsupported],
-// though before Linux 6.11 the answer to a process without CAP_DAC_READ_SEARCH is EPERM. EINVAL for
-// the zero FileHandle and, on pidfs, for flags that make no sense there.
+// Errors:
+//   - ESTALE if no file can be opened by this handle. That need not mean that the file is gone, so
+//     the error does not match [os.ErrNotExist]; see [FileRef.OpenFrom] for when it does. The
+//     handle may also belong to another file system; it may have been made with [AT_HANDLE_FID] and
+//     only compare (overlayfs without nfs_export, proc); it may be connectable and the file have
+//     been moved to another directory; a FUSE server may have forgotten the file; or the process is
+//     in a user namespace.
+//   - EPERM without the capability CAP_DAC_READ_SEARCH, which all file systems but pidfs and nsfs
+//     demand. With that capability in a user namespace, directories open since Linux 6.11 where the
+//     mount belongs to the namespace (fs/fhandle.c, may_decode_fh).
+//   - EBADF if mountFD is not open. With FD_PIDFS_ROOT (Linux 6.17) or FD_NSFS_ROOT (Linux 6.18) it
+//     matches [errors.ErrUnsupported]; before Linux 6.11 a process without CAP_DAC_READ_SEARCH gets
+//     EPERM instead.
+//   - EINVAL for the zero FileHandle and, on pidfs, for flags that make no sense there.
 func OpenByHandleAt(mountFD int, h FileHandle, flags int) (*os.File, error) {
 	fd, errno := openByHandleAt(mountFD, &h.h, flags)
 	if errno != 0 {
@@ -344,33 +352,34 @@ func openFailed(mountFD int, h FileHandle, errno syscall.Errno) *callError {
 	return err
 }
 
-// An OpenOption changes what [OpenFileHandle] and [FileRef.Open] open; 0 is none.
+// An OpenOption changes what [OpenFileHandle] and [FileRef.Open] open. The value 0 means no option.
 type OpenOption int
 
-// OpenSpecial has them open devices, FIFOs and sockets, too, as open(2) does.
+// OpenSpecial makes them open devices, FIFOs and sockets as well, as open(2) does.
 const OpenSpecial OpenOption = 1
 
-// OpenFileHandle is [OpenByHandleAt] for that file or nothing: it takes the handle of what it has
-// opened and compares it with h. Of the types of handles that it knows (FILEID_INO32_GEN,
-// FILEID_INO64_GEN, FILEID_BTRFS_WITHOUT_PARENT, and those with a parent) it compares inode number
-// and generation, for there can be several handles of one file; of others all bytes, but for
-// connectable ones of an unknown type, which it takes as the kernel does. It cannot tell a file
-// from one with the same numbers in a copy of the file system, or in an image that was made anew
-// with the same UUID.
+// OpenFileHandle is [OpenByHandleAt], but opens the file of h or nothing. It compares the handle of
+// the opened file with h. For the types that it knows (FILEID_INO32_GEN, FILEID_INO64_GEN,
+// FILEID_BTRFS_WITHOUT_PARENT, and those with a parent) it compares inode number and generation,
+// because one file can have several handles. For other types it compares all bytes, but trusts the
+// kernel for connectable handles of an unknown type. It cannot tell a file from one with the same
+// numbers in a copy of the file system, or in an image that was made anew with the same UUID.
 //
-// Devices, FIFOs and sockets it does not open, unless flags have [O_PATH] or options [OpenSpecial].
-// pidfs has no O_PATH, so it takes [OpenPidFDByID].
+// It does not open devices, FIFOs and sockets unless flags contain [O_PATH] or options contain
+// [OpenSpecial]. pidfs has no O_PATH: there use [OpenPidFDByID].
 //
-// Errors: those of OpenByHandleAt. ESTALE also if it is another file. EINVAL if it is a special
-// file, and for unknown options and for flags that make files, such as O_CREAT. ELOOP for a
-// symbolic link without O_PATH. EOPNOTSUPP and others of [NameToHandleAt] if what was opened cannot
-// be compared.
+// Errors: those of OpenByHandleAt, and
+//   - ESTALE if the handle opens another file;
+//   - EINVAL for a device, a FIFO or a socket, for unknown options, and for flags that make files,
+//     such as O_CREAT;
+//   - ELOOP for a symbolic link without O_PATH;
+//   - EOPNOTSUPP and other errors of [NameToHandleAt] if the opened file cannot be compared.
 func OpenFileHandle(mountFD int, h FileHandle, flags int, options OpenOption) (*os.File, error) {
 	if options&^OpenSpecial != 0 {
-		return nil, refused(syscall.EINVAL, "0x"+strconv.FormatUint(uint64(uint(options)), 16)+" is no option for opening a file")
+		return nil, refused(syscall.EINVAL, "0x"+strconv.FormatUint(uint64(uint(options)), 16)+" is not an OpenOption: want 0 or OpenSpecial")
 	}
 	if flags&(syscall.O_CREAT|syscall.O_EXCL|unix.O_TMPFILE&^syscall.O_DIRECTORY) != 0 {
-		return nil, refused(syscall.EINVAL, "flags 0x"+strconv.FormatUint(uint64(uint(flags)), 16)+": O_CREAT, O_EXCL and O_TMPFILE are for making files")
+		return nil, refused(syscall.EINVAL, "flags 0x"+strconv.FormatUint(uint64(uint(flags)), 16)+": O_CREAT, O_EXCL and O_TMPFILE make files, and are not allowed")
 	}
 	if flags&O_PATH != 0 {
 		fd, err := openExactly(mountFD, h, flags)
@@ -379,8 +388,8 @@ func OpenFileHandle(mountFD int, h FileHandle, flags int, options OpenOption) (*
 		}
 		return h.file(fd), nil
 	}
-	// First without opening it, for that would cut it off, or wait, also if it is another file.
-	// As long as this is open, no other file gets the inode number.
+	// O_PATH first: to open another file could wait, or truncate it. While place is open, no
+	// other file gets the inode number.
 	place, err := openExactly(mountFD, h, O_PATH)
 	if err != nil {
 		return nil, err
@@ -394,7 +403,7 @@ func OpenFileHandle(mountFD int, h FileHandle, flags int, options OpenOption) (*
 		switch is.kind() {
 		case syscall.S_IFREG, syscall.S_IFDIR, syscall.S_IFLNK:
 		default:
-			return nil, refused(syscall.EINVAL, "file handle "+h.String()+" is of a device, a FIFO or a socket")
+			return nil, refused(syscall.EINVAL, "file handle "+h.String()+" opens a device, a FIFO or a socket, which requires OpenSpecial or O_PATH")
 		}
 	}
 	fd, err := openExactly(mountFD, h, flags)
