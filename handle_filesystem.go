@@ -17,48 +17,52 @@ import (
 )
 
 // A FileSystemID names a file system beyond a reboot, which a [MountID] and a device number do not.
-// It is the UUID of the file system or, where that cannot be had, the second best: type and f_fsid
-// of statfs(2). FileSystemIDs are values and can be compared with ==. The zero one names nothing.
+// It is the UUID of the file system or, where that is not available, the second best: type and
+// f_fsid of statfs(2). FileSystemIDs are values and can be compared with ==. The zero FileSystemID
+// names nothing.
 //
-// A copy of a disk or of an image has the UUID of the original, and who makes a file system can
-// give it any.
+// A copy of a disk or of an image has the UUID of the original, and a file system can be made with
+// any UUID.
 //
-// One file system can come to have another FileSystemID: that of ext2, ext3 and ext4 is the second
-// best before Linux 6.9, and the UUID with a newer kernel; [OpenFileSystem] finds it by either. A
-// changed UUID is another identity. The ioctl EXT4_IOC_SETFSUUID, which tune2fs(8) uses, changes
-// that of a file system that is mounted: f_fsid at once, and what [FileSystemIDOf] returns at the
-// next mount.
+// The FileSystemID of a file system can change. For ext2, ext3 and ext4 it is the second best
+// before Linux 6.9, and the UUID on newer kernels; [OpenFileSystem] finds the file system by
+// either. A changed UUID is another identity. The ioctl EXT4_IOC_SETFSUUID, which tune2fs(8) uses,
+// changes the UUID of a mounted file system: f_fsid changes at once, and what [FileSystemIDOf]
+// returns changes at the next mount.
 type FileSystemID struct {
 	uuid  [16]byte
-	n     uint8 // bytes of uuid, 0 = there is none
+	n     uint8 // bytes of uuid, 0 = no UUID
 	magic uint32
 	fsid  uint64
 }
 
-// FileSystemIDOf returns the identity of the file system that fd is on. fd is that of a directory
-// or of a regular file, and open for more than O_PATH. It asks the file system, so it waits for a
+// FileSystemIDOf returns the identity of the file system that fd is on. fd must be a directory or a
+// regular file, open for more than O_PATH. FileSystemIDOf asks the file system, so it waits for a
 // server (NFS, FUSE) that does not answer.
 //
 // The UUID comes from the ioctl FS_IOC_GETFSUUID, Linux 6.9, and on btrfs from BTRFS_IOC_FS_INFO,
-// Linux 3.0. File systems in memory (tmpfs, cgroup2, sysfs) have one that lasts until the unmount
-// or the next boot. The second best is there for ext2, ext3 and ext4, which make f_fsid of their
-// UUID. Others make it of the number of the device, which comes to be another file system's.
+// Linux 3.0. File systems in memory (tmpfs, cgroup2, sysfs) have a UUID that lasts until the
+// unmount or the next boot. The second best exists for ext2, ext3 and ext4, which make f_fsid from
+// their UUID. Other file systems make it from the device number, which another file system gets
+// later.
 //
-// Errors: EOPNOTSUPP, which matches [errors.ErrUnsupported], for a file system that has no
-// identity: vfat, squashfs and overlayfs among others, and XFS before Linux 6.9. EPERM instead if a
-// seccomp filter forbids to ask for the UUID. EBADF if fd is open for O_PATH only. EINVAL if it is
-// of another kind of file.
+// Errors:
+//   - EOPNOTSUPP, which matches [errors.ErrUnsupported], if the file system has no identity: vfat,
+//     squashfs and overlayfs among others, and XFS before Linux 6.9;
+//   - EPERM instead if a seccomp filter forbids the ioctl;
+//   - EBADF if fd is open for O_PATH only;
+//   - EINVAL if fd is another kind of file.
 func FileSystemIDOf(fd int) (FileSystemID, error) {
 	return fileSystemID(fd, label{fd: fd})
 }
 
-// fileSystemID is FileSystemIDOf with what errors are to name.
+// fileSystemID is FileSystemIDOf. Errors name the file by the label what.
 func fileSystemID(fd int, what label) (FileSystemID, error) {
 	file, errno := statFD(fd)
 	if errno != 0 {
 		return FileSystemID{}, failed("statx", "of "+what.String(), errno)
 	}
-	// An ioctl that the kernel does not know goes to the driver of a device.
+	// A device passes an ioctl that the kernel does not know to its driver.
 	if kind := file.kind(); kind != syscall.S_IFDIR && kind != syscall.S_IFREG {
 		return FileSystemID{}, refused(syscall.EINVAL, what.String()+" is neither a directory nor a regular file")
 	}
@@ -66,7 +70,7 @@ func fileSystemID(fd int, what label) (FileSystemID, error) {
 	switch {
 	case errno == syscall.EBADF:
 		return FileSystemID{}, failed("ioctl", "of "+what.String(), errno)
-	case errno == 0 && uuid != [16]byte{}: // some tools that make images leave it at zero
+	case errno == 0 && uuid != [16]byte{}: // some tools that make images leave the UUID zero
 		return FileSystemID{uuid: uuid, n: uint8(n)}, nil
 	}
 	id, err := statfsID(fd, what)
@@ -76,7 +80,7 @@ func fileSystemID(fd int, what label) (FileSystemID, error) {
 	return id, err
 }
 
-// statfsID returns the second best, also for a descriptor that is open for O_PATH only.
+// statfsID returns the second best identity, even for a descriptor that is open for O_PATH only.
 func statfsID(fd int, what label) (FileSystemID, error) {
 	magic, fsid, errno := fstatfs(fd)
 	if errno != 0 {
@@ -88,18 +92,18 @@ func statfsID(fd int, what label) (FileSystemID, error) {
 	return FileSystemID{magic: magic, fsid: fsid}, nil
 }
 
-// IsZero tells whether id is the zero FileSystemID.
+// IsZero reports whether id is the zero FileSystemID.
 func (id FileSystemID) IsZero() bool { return id == FileSystemID{} }
 
-// String returns "uuid:" and the UUID, or "fsid:", type and f_fsid in lower-case hexadecimal, or
-// nothing for the zero FileSystemID. [ParseFileSystemID] is the reverse.
+// String returns "uuid:" and the UUID, or "fsid:", type and f_fsid in lower-case hexadecimal, or ""
+// for the zero FileSystemID. [ParseFileSystemID] is the reverse.
 func (id FileSystemID) String() string {
 	text, _ := id.AppendText(nil)
 	return string(text)
 }
 
-// ParseFileSystemID reads what [FileSystemID.String] returns, and nothing else. What is not that is
-// an error that matches EINVAL.
+// ParseFileSystemID reads what [FileSystemID.String] returns, and nothing else. For any other text
+// the error matches EINVAL.
 func ParseFileSystemID(text string) (id FileSystemID, err error) {
 	kind, value, _ := strings.Cut(text, ":")
 	switch kind {
@@ -113,9 +117,10 @@ func ParseFileSystemID(text string) (id FileSystemID, err error) {
 		id.magic = uint32(m)
 		id.fsid, _ = strconv.ParseUint(fsid, 16, 64)
 	}
-	// What went wrong comes out otherwise, or as zeros, which name nothing.
+	// What went wrong does not come out as it went in, or comes out as zeros, which name
+	// nothing.
 	if id.String() != text || !id.valid() {
-		return FileSystemID{}, refused(syscall.EINVAL, strconv.Quote(text)+" is not the identity of a file system")
+		return FileSystemID{}, refused(syscall.EINVAL, strconv.Quote(text)+" is not a file system ID: want uuid:UUID or fsid:TYPE:FSID")
 	}
 	return id, nil
 }
@@ -146,9 +151,9 @@ func (id *FileSystemID) UnmarshalText(text []byte) error {
 	return unmarshalText(id, text, ParseFileSystemID)
 }
 
-// AppendBinary implements [encoding.BinaryAppender]: the number of bytes in the UUID and these, 17
-// in most cases; or a zero and, most significant first, 4 bytes of type and 8 of f_fsid. The zero
-// FileSystemID has no bytes at all.
+// AppendBinary implements [encoding.BinaryAppender]: one byte with the length of the UUID and then
+// the UUID, 17 bytes in most cases; or a zero byte, 4 bytes of type and 8 bytes of f_fsid, most
+// significant byte first. The zero FileSystemID has no bytes at all.
 func (id FileSystemID) AppendBinary(b []byte) ([]byte, error) {
 	switch {
 	case id.IsZero():
@@ -163,8 +168,8 @@ func (id FileSystemID) AppendBinary(b []byte) ([]byte, error) {
 // MarshalBinary implements [encoding.BinaryMarshaler]; see [FileSystemID.AppendBinary].
 func (id FileSystemID) MarshalBinary() ([]byte, error) { return id.AppendBinary(nil) }
 
-// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. What AppendBinary does not write is an
-// error that matches EINVAL, and leaves id as it is.
+// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. For data that AppendBinary does not
+// write the error matches EINVAL, and id stays as it is.
 func (id *FileSystemID) UnmarshalBinary(data []byte) error {
 	var is FileSystemID
 	if len(data) == 13 && data[0] == 0 {
@@ -173,19 +178,20 @@ func (id *FileSystemID) UnmarshalBinary(data []byte) error {
 		is.n = uint8(min(copy(is.uuid[:], data[1:]), int(data[0])))
 	}
 	if again, _ := is.AppendBinary(nil); !is.valid() || !bytes.Equal(again, data) {
-		return refused(syscall.EINVAL, strconv.Itoa(len(data))+" bytes that are not the identity of a file system")
+		return refused(syscall.EINVAL, strconv.Itoa(len(data))+" bytes are not a file system ID")
 	}
 	*id = is
 	return nil
 }
 
-// valid reports whether id is one that [FileSystemIDOf] returns, or the zero FileSystemID.
+// valid reports whether id is an identity that [FileSystemIDOf] can return, or the zero
+// FileSystemID.
 func (id FileSystemID) valid() bool {
 	return id.IsZero() || id.uuid != [16]byte{} || id.n == 0 && id.fsid != 0
 }
 
-// secondBest returns what statfsID has for a file system with the UUID id, if it is ext2, ext3 or
-// ext4: these combine the halves of the UUID (fs/ext4/super.c, ext4_statfs).
+// secondBest returns what statfsID returns for an ext2, ext3 or ext4 file system with the UUID id.
+// These combine the halves of the UUID (fs/ext4/super.c, ext4_statfs).
 func (id FileSystemID) secondBest() FileSystemID {
 	half := len(id.uuid) / 2
 	return FileSystemID{magic: unix.EXT4_SUPER_MAGIC, fsid: binary.LittleEndian.Uint64(id.uuid[:half]) ^ binary.LittleEndian.Uint64(id.uuid[half:])}
@@ -194,45 +200,49 @@ func (id FileSystemID) secondBest() FileSystemID {
 // isOf reports whether id is an identity of the file system that fd is on.
 func (id FileSystemID) isOf(fd int, what label) (bool, error) {
 	if id.n == 0 {
-		is, err := statfsID(fd, what) // the UUID may not have been to be had at the time
+		is, err := statfsID(fd, what) // the UUID may not have been available when id was made
 		return is == id, err
 	}
 	is, err := fileSystemID(fd, what)
 	return is == id || is.n == 0 && int(id.n) == len(id.uuid) && is == id.secondBest(), err
 }
 
-// isNotOf reports whether that is certain without opening anything. There may be thousands of file
-// systems in memory, one for each secret of each container; f_fsid of tmpfs is made of the UUID
-// since Linux 5.13 (mm/shmem.c, shmem_statfs).
+// isNotOf reports whether place is certainly on another file system, without opening anything.
+// There may be thousands of file systems in memory, one for each secret of each container. tmpfs
+// makes f_fsid from the UUID since Linux 5.13 (mm/shmem.c, shmem_statfs).
 func (id FileSystemID) isNotOf(place int) bool {
 	magic, fsid, errno := fstatfs(place)
 	return errno == 0 && magic == unix.TMPFS_MAGIC && fsid != 0 && int(id.n) == len(id.uuid) && fsid != id.secondBest().fsid
 }
 
-// OpenFileSystem opens a directory or a file from which [OpenByHandleAt] opens the handles of this
-// file system, wherever it is mounted now, in the mount namespace of the caller. If it is mounted
-// several times, a mount that can be written to is preferred, and of these one that shows all of
-// it.
+// OpenFileSystem opens a directory or a file on the file system id, for [OpenByHandleAt] to open
+// handles from. It finds the file system wherever it is mounted now in the mount namespace of the
+// caller. If there are several mounts, it prefers a writable one, and then one that shows all of
+// the file system.
 //
-// It asks each file system that [Mounts] tells of, at the place where it is mounted, and that of
-// the root directory. It leaves alone those of a type that it does not know to answer by itself,
-// such as network file systems, FUSE and what is stacked on others, and what can be reached through
-// them alone, but for the root directory. As long as it finds nothing, it looks again, as
-// [OpenMount] does.
+// OpenFileSystem asks each file system in [Mounts] at the place where it is mounted, and the file
+// system of the root directory. It skips every type that is not known to answer by itself, such as
+// network file systems, FUSE and stacked file systems, and every mount that can be reached only
+// through one of these; the root directory is not skipped. As long as it finds nothing, it looks
+// again, as [OpenMount] does.
 //
-// An identity of either kind is enough. The second best is compared with the f_fsid of ext2, ext3
-// and ext4 as they have it now, whether there is a UUID or not. A UUID is compared with the UUID;
-// where the kernel does not tell that, before Linux 6.9, f_fsid of these three is compared with
-// what it is for this UUID. That is 64 bits of 128, the UUID's halves combined by xor: enough to
-// tell file systems apart that nobody has made to have it in common, and no less than a second best
-// identity is.
+// Either kind of identity is enough. A second best identity is compared with the present f_fsid of
+// ext2, ext3 and ext4, whether they have a UUID or not. A UUID is compared with the UUID. Before
+// Linux 6.9, where the kernel does not report the UUID of these three, their f_fsid is compared
+// with the one that the UUID results in: 64 bits, the two halves of the UUID combined by xor. That
+// is enough to tell file systems apart unless somebody made two with the same value, and as good as
+// a second best identity.
 //
-// Errors: ENODEV if it is not mounted where the caller may open it. That is no news about its files
-// and does not match [os.ErrNotExist]. EPERM or EACCES instead if a seccomp filter forbids what it
-// takes to tell. ENOTUNIQ if two of those that were asked have this identity, as a disk and a copy
-// of it have: which one is meant cannot be known. EAGAIN if mounts were moved all the time. EINVAL
-// for the zero FileSystemID. One that matches [errors.ErrUnsupported] without /proc. EMFILE and the
-// like.
+// Errors:
+//   - ENODEV if the file system is not mounted where the caller may open it. That says nothing
+//     about its files, and does not match [os.ErrNotExist];
+//   - EPERM or EACCES instead if a seccomp filter forbids calls that are needed to know;
+//   - ENOTUNIQ if two file systems have this identity, such as a disk and its copy, so that it is
+//     not known which one is meant;
+//   - EAGAIN if mounts were moved all the time;
+//   - EINVAL for the zero FileSystemID;
+//   - an error that matches [errors.ErrUnsupported] without /proc;
+//   - EMFILE and the like.
 func OpenFileSystem(id FileSystemID) (*os.File, error) {
 	if id.IsZero() {
 		return nil, refused(syscall.EINVAL, "the zero FileSystemID names nothing")
@@ -246,11 +256,11 @@ func OpenFileSystem(id FileSystemID) (*os.File, error) {
 	})
 }
 
-// OpenFileSystemOn is [OpenFileSystem] for the file system with this device number, as a BPF
-// program, an audit record may tell it. It finds those of all types, and waits for a server that
-// does not answer if that file system has one.
+// OpenFileSystemOn is [OpenFileSystem] for the file system with this device number, which a BPF
+// program or an audit record may report. It finds file systems of all types, and waits for the
+// server of that file system if the server does not answer.
 //
-// Errors: those of OpenFileSystem. ENODEV also for the number that stat(2) tells on btrfs.
+// Errors: those of OpenFileSystem. ENODEV also for the device number that stat(2) returns on btrfs.
 func OpenFileSystemOn(device DeviceID) (*os.File, error) {
 	return openFileSystem(search{
 		name:     func() string { return "the file system on device " + device.String() },
@@ -260,18 +270,19 @@ func OpenFileSystemOn(device DeviceID) (*os.File, error) {
 	})
 }
 
-// A search is for a file system.
+// A search looks for a file system.
 type search struct {
 	name    func() string
-	suits   func(*mount) bool // whether it can be on that mount; of one without fsType nothing but the device is known
+	suits   func(*mount) bool // whether it can be on that mount; if fsType is "", only the device is known
 	matches func(fd int, what label) (bool, error)
 
-	// What cannot be the one, by a descriptor that is open for O_PATH only; nil if there is no
-	// such.
+	// excludes reports whether the file system at place, which is open for O_PATH only, cannot
+	// be the one. It may be nil.
 	excludes func(place int) bool
 
-	// All mounts that suit are of the file system, that with this device number, unless the
-	// mounts have changed in the search: then an ID can have come to mean another one.
+	// byDevice means that all mounts that suit are mounts of the file system device. If the
+	// mounts changed during the search that is uncertain, because a mount ID can have come to
+	// mean another mount.
 	byDevice bool
 	device   uint64
 }
@@ -288,7 +299,7 @@ func openFileSystem(s search) (*os.File, error) {
 			return nil, err
 		}
 		if f != nil {
-			is, errno := statFD(int(f.Fd())) // on btrfs it tells another number
+			is, errno := statFD(int(f.Fd())) // btrfs reports another number
 			if !s.byDevice || errno == 0 && is.dev == s.device || !l.info.changed() {
 				return f, nil
 			}
@@ -306,8 +317,7 @@ func openFileSystem(s search) (*os.File, error) {
 	}
 }
 
-// look returns nil if it finds nothing, and then what there was to be seen, as [looks.again] takes
-// it.
+// look returns nil if it finds nothing, and then as seen what [looks.again] needs.
 func (s *search) look(info *mountinfo) (found *os.File, seen string, err error) {
 	mounts, err := mountsNow(info)
 	if err != nil {
@@ -335,9 +345,9 @@ func (s *search) look(info *mountinfo) (found *os.File, seen string, err error) 
 				found.Close()
 			}
 			return nil, "", err
-		case isDoubtful(err): // covered: perhaps it is mounted elsewhere, too
+		case isDoubtful(err): // covered: perhaps it is also mounted elsewhere
 			seen += err.Error() + "\n"
-		case errors.Is(err, syscall.EPERM): // no file system's answer
+		case errors.Is(err, syscall.EPERM): // no file system answers so
 			forbidden = err
 		}
 		switch {
@@ -380,8 +390,9 @@ func (s *search) openIn(m *mount, resolve uint64) (*os.File, error) {
 	return id.openPlace(place, m.point)
 }
 
-// isSameBtrfs is for two of one identity. One and the same can have several device numbers: of the
-// root directory that is no mount point it is the number of a subvolume.
+// isSameBtrfs reports whether two descriptors of one identity are on one btrfs. A btrfs can have
+// several device numbers: a root directory that is not a mount point has the number of its
+// subvolume.
 func isSameBtrfs(fd1, fd2 int) bool {
 	for _, fd := range []int{fd1, fd2} {
 		if magic, errno := fsMagic(fd); errno != 0 || magic != unix.BTRFS_SUPER_MAGIC {
@@ -393,26 +404,26 @@ func isSameBtrfs(fd1, fd2 int) bool {
 	return errno1 == 0 && errno2 == 0 && uuid1 == uuid2
 }
 
-// A mountTree is the mounts that a search looks at.
+// A mountTree has the mounts that a search looks at.
 type mountTree struct {
 	all     []mount
 	byID    map[uint64]*mount
 	root    uint64           // the mount that the caller's root directory is on
-	at      map[place]*mount // of those whose place was asked for
-	resolve uint64           // how openat2 is to follow a path; 0 if all of them are in at
+	at      map[place]*mount // those whose place was asked for
+	resolve uint64           // how openat2 follows a path; 0 if at has all mounts
 	room    []uint64
 	err     error
 }
 
-// A place is where a mount is: on which one, and the path.
+// A place is where a mount is: on which mount, and at which path.
 type place struct {
 	parent uint64
 	point  string
 }
 
-// mountsNow asks listmount and statmount, or else mountinfo. What takes the kernel long is to write
-// paths: of the first two it has those of mounts that may not answer, and the others when it is
-// their turn.
+// mountsNow asks listmount and statmount, or else mountinfo. To write paths is what takes the
+// kernel long. With the first two, mountsNow asks only for the paths of mounts that may not answer;
+// the others are asked for when it is their turn.
 func mountsNow(info *mountinfo) (*mountTree, error) {
 	root, err := openat(AT_FDCWD, "/", O_PATH)
 	if err != nil {
@@ -422,7 +433,7 @@ func mountsNow(info *mountinfo) (*mountTree, error) {
 	t := &mountTree{resolve: unix.RESOLVE_NO_SYMLINKS}
 	id, err := MountIDOf(root, AT_HANDLE_MNT_ID_UNIQUE)
 	if err != nil || !t.list() {
-		// Before Linux 6.8, and under filters that do not know the calls or have them do
+		// Before Linux 6.8, and under filters that do not know the calls or make them do
 		// nothing.
 		t = &mountTree{}
 		if err := info.each(func(m mount) bool { t.all = append(t.all, m); return true }); err != nil {
@@ -432,21 +443,22 @@ func mountsNow(info *mountinfo) (*mountTree, error) {
 			return nil, err
 		}
 	}
-	// In a chroot whose root directory is no mount point that one is in neither.
+	// In a chroot whose root directory is not a mount point, neither list has the mount of the
+	// root.
 	if !slices.ContainsFunc(t.all, func(m mount) bool { return m.id == uint64(id) }) {
 		what, errno := statFD(root)
 		if errno != 0 {
 			return nil, failed("statx", "/", errno)
 		}
-		// The last to be asked: perhaps just a part of it is to be seen.
+		// The last to be asked, because perhaps only a part of it is visible.
 		t.all = append(t.all, mount{id: uint64(id), device: what.dev, root: ".", point: "/", readOnly: true})
 	}
 	t.begin(uint64(id))
-	return t, t.err // for what is not known must not be led to
+	return t, t.err // no path must lead to a mount that is not known
 }
 
-// list has the mounts from listmount and statmount, without their paths. It returns false where one
-// of the calls is missing that this takes.
+// list gets the mounts from listmount and statmount, without their paths. It returns false where
+// one of the calls that it needs is missing.
 func (t *mountTree) list() bool {
 	if fd, err := openat2(AT_FDCWD, "/", O_PATH, t.resolve); err == nil {
 		syscall.Close(fd)
@@ -457,8 +469,8 @@ func (t *mountTree) list() bool {
 	errno := eachStat(0, _STATMOUNT_SB_BASIC|_STATMOUNT_MNT_BASIC, func(s *mountStat) {
 		m := mount{id: s.MntID, parent: s.MntParentID, device: makeDevice(s.DevMajor, s.DevMinor), readOnly: s.readOnly()}
 		if m.fsType = types[m.device]; m.fsType == "" {
-			// One that has gone meanwhile has no type, and is taken for one that may
-			// not answer.
+			// A mount that has gone meanwhile has no type, and is treated as one that
+			// may not answer.
 			s := t.ask(&m, _STATMOUNT_FS_TYPE|_STATMOUNT_MNT_ROOT)
 			m.fsType, m.root = s.str(_STATMOUNT_FS_TYPE, s.FSType), s.str(_STATMOUNT_MNT_ROOT, s.MntRoot)
 			types[m.device] = m.fsType
@@ -468,7 +480,7 @@ func (t *mountTree) list() bool {
 	return errno == 0 && len(t.all) > 0
 }
 
-// ask has statmount tell strings, which are empty for a mount that has gone or is out of sight.
+// ask asks statmount for strings, which are empty for a mount that has gone or is out of sight.
 func (t *mountTree) ask(m *mount, mask uint64) mountStat {
 	s, errno := statMount(m.id, 0, _STATMOUNT_MNT_BASIC|mask, &t.room)
 	if errno != 0 && errno != syscall.ENOENT && errno != syscall.EPERM {
@@ -477,7 +489,7 @@ func (t *mountTree) ask(m *mount, mask uint64) mountStat {
 	return s
 }
 
-// begin is for a tree that has all mounts.
+// begin prepares a tree that has all mounts.
 func (t *mountTree) begin(root uint64) {
 	t.root = root
 	t.byID = make(map[uint64]*mount, len(t.all))
@@ -492,8 +504,8 @@ func (t *mountTree) begin(root uint64) {
 	}
 }
 
-// place has at include a mount and those that it is on. It returns false if it is not known where
-// the mount is.
+// place adds a mount, and the mounts that it is on, to at. It returns false if the place of the
+// mount is not known.
 func (t *mountTree) place(m *mount) bool {
 	for ; m != nil && t.at[place{m.parent, m.point}] != m; m = t.byID[m.parent] {
 		if m.point == "" {
@@ -508,11 +520,11 @@ func (t *mountTree) place(m *mount) bool {
 	return true
 }
 
-// toAsk returns those that suit when it is their turn, the best ones first.
+// toAsk returns the mounts that suit when it is their turn, the best ones first.
 func (t *mountTree) toAsk(suits func(*mount) bool) iter.Seq[*mount] {
 	return func(yield func(*mount) bool) {
 		for rank := range 4 {
-			readOnly, part := rank >= 2, rank%2 != 0 // a part of it may even be a single file
+			readOnly, part := rank >= 2, rank%2 != 0 // a part may even be a single file
 			for i := range t.all {
 				m := &t.all[i]
 				if m.readOnly == readOnly && suits(m) && t.isPart(m) == part && t.place(m) && t.leadsTo(m) && !yield(m) {
@@ -523,7 +535,7 @@ func (t *mountTree) toAsk(suits func(*mount) bool) iter.Seq[*mount] {
 	}
 }
 
-// isPart reports whether not all of the file system is to be seen.
+// isPart reports whether the mount shows only a part of the file system.
 func (t *mountTree) isPart(m *mount) bool {
 	if m.root == "" {
 		s := t.ask(m, _STATMOUNT_MNT_ROOT)
@@ -532,14 +544,14 @@ func (t *mountTree) isPart(m *mount) bool {
 	return m.root != "/"
 }
 
-// leadsTo follows the path of a mount as the kernel does, from the root directory over what is
-// mounted on it, and reports whether it ends there, with nothing asked on the way that may not
-// answer. Without the root directory nothing goes, not even this program. An autofs answers to what
-// is mounted on it.
+// leadsTo follows the path of a mount as the kernel does, from the root directory and over what is
+// mounted on it. It reports whether the path ends at that mount and asks nothing on the way that
+// may not answer. The root directory is not checked: without it nothing works, not even this
+// program. An autofs answers for what is mounted on it.
 //
-// A mount that is not in at can make the path end elsewhere, which is seen when it is opened. It
-// cannot lead to one that may not answer: all of these are in at, with all that they are on, and no
-// symbolic link is followed.
+// A mount that is not in at can make the path end elsewhere, which is noticed when the path is
+// opened. It cannot make the path lead to a mount that may not answer: at has all of these and all
+// that they are on, and no symbolic link is followed.
 func (t *mountTree) leadsTo(m *mount) bool {
 	if m.point == "/" {
 		return m.id == t.root
@@ -550,9 +562,9 @@ func (t *mountTree) leadsTo(m *mount) bool {
 			continue
 		}
 		if silent {
-			return false // it would be asked for the next name
+			return false // it would have to look up the next name
 		}
-		for steps := 0; steps < len(t.at); steps++ { // no more than there are, if they go in a circle
+		for steps := 0; steps < len(t.at); steps++ { // bounded, in case they form a circle
 			next := t.at[place{now, m.point[:i]}]
 			if next == nil {
 				break
@@ -563,7 +575,7 @@ func (t *mountTree) leadsTo(m *mount) bool {
 	return now == m.id
 }
 
-// answers tells whether file systems of this type wait for no other machine, process or file
+// answers reports whether file systems of this type wait for no other machine, process or file
 // system.
 func answers(fsType string) bool {
 	switch fsType {
@@ -574,21 +586,22 @@ func answers(fsType string) bool {
 	return false
 }
 
-// isExt tells whether statfsID knows file systems of this type.
+// isExt reports whether statfsID knows file systems of this type.
 func isExt(fsType string) bool { return fsType == "ext2" || fsType == "ext3" || fsType == "ext4" }
 
-// fileSystemIDOfAny returns the identity of the file system that any descriptor is on, even if it
-// is open for O_PATH only. It was found as path in dirfd, unless path is "".
+// fileSystemIDOfAny returns the identity of the file system that fd is on, even if fd is open for
+// O_PATH only. fd was found as path in dirfd, unless path is "".
 //
-// What is asked makes no difference, so that one after the other is tried which may be opened. The
-// file itself comes late, since there are programs that are told of each file that is opened.
+// All places on the file system give the same answer, so they are tried in turn until one may be
+// opened. The file itself comes late, because some programs are notified of each file that is
+// opened.
 func fileSystemIDOfAny(fd int, what label, dirfd int, path string) (FileSystemID, error) {
 	file, errno := statFD(fd)
 	if errno != 0 {
 		return FileSystemID{}, failed("statx", "of "+what.String(), errno)
 	}
 	isDir, isRegular := file.kind() == syscall.S_IFDIR, file.kind() == syscall.S_IFREG
-	// On btrfs the directory that stands for a subvolume in a snapshot knows no ioctl.
+	// On btrfs the directory that stands for a subvolume in a snapshot does not know the ioctl.
 	ask := func(fd int) (id FileSystemID, knows bool, err error) {
 		id, err = fileSystemID(fd, what)
 		magic, errno := fsMagic(fd)
@@ -625,7 +638,7 @@ func fileSystemIDOfAny(fd int, what label, dirfd int, path string) (FileSystemID
 			if ok {
 				return id, err
 			}
-		case outOfResources(err): // or else the identity would be another one for now
+		case outOfResources(err): // not the second best for a passing reason
 			if e, ok := err.(*callError); ok {
 				e.subject = what.String()
 			}
@@ -635,12 +648,12 @@ func fileSystemIDOfAny(fd int, what label, dirfd int, path string) (FileSystemID
 	}
 	id, err := statfsID(fd, what)
 	if denied && errors.Is(err, errors.ErrUnsupported) { // there may be one
-		err = refused(syscall.EACCES, "nothing may be opened that could tell the identity of the file system of "+what.String())
+		err = refused(syscall.EACCES, "no file may be opened to learn the identity of the file system of "+what.String())
 	}
 	return id, err
 }
 
-// asFile is for what openat returns.
+// asFile turns the results of openat into a file.
 func asFile(fd int, err error) (*os.File, error) {
 	if err != nil {
 		return nil, err
@@ -653,7 +666,7 @@ func openMountOf(fd int) (*os.File, error) {
 	id, err := MountIDOf(fd, AT_HANDLE_MNT_ID_UNIQUE)
 	if err == nil {
 		var f *os.File
-		if f, err = OpenMount(id); err == nil { // without /proc
+		if f, err = OpenMount(id); err == nil { // works without /proc
 			return f, nil
 		}
 	}
@@ -667,7 +680,7 @@ func openMountOf(fd int) (*os.File, error) {
 	return OpenMount(id)
 }
 
-// A sibling is a file for which another one is sought on its file system.
+// A sibling is a file for which another file on its file system is sought.
 type sibling struct {
 	fd   int
 	file inode
@@ -675,12 +688,12 @@ type sibling struct {
 
 var errElsewhere = errors.New("there is nothing else on this file system")
 
-// has reports whether fd, with the inode is, is on the file system.
+// has reports whether fd, whose inode is is, is on the file system.
 func (s sibling) has(fd int, is inode) bool {
 	if is.dev != s.file.dev {
 		return false
 	}
-	// Old kernels tell for some files of an overlayfs the number of what is below.
+	// Old kernels report for some files of an overlayfs the device of a lower layer.
 	magic, errno := fsMagic(fd)
 	own, errnoOwn := fsMagic(s.fd)
 	return errno == 0 && errnoOwn == 0 && magic == own
@@ -699,8 +712,8 @@ func (s sibling) openDir(dirfd int, path string) (*os.File, error) {
 	return asFile(openat(dir, ".", syscall.O_DIRECTORY))
 }
 
-// openAbove opens a directory that is on the file system or, if it may not, the nearest one above
-// it.
+// openAbove opens a directory that is on the file system. If the caller may not open it, openAbove
+// opens the nearest one above it.
 func (s sibling) openAbove(dirfd int, path string) (*os.File, error) {
 	const highest = 64
 	for range highest {
@@ -713,7 +726,7 @@ func (s sibling) openAbove(dirfd int, path string) (*os.File, error) {
 	return nil, errElsewhere
 }
 
-// openElsewhere opens what is to be seen of the file system in another place where it is mounted.
+// openElsewhere opens the file system at another place where it is mounted.
 func (s sibling) openElsewhere() (*os.File, error) {
 	f, err := openFileSystem(search{
 		name:     func() string { return "the file system" },
