@@ -182,13 +182,13 @@ func KernfsHandle(id uint64) (h FileHandle) {
 
 // A MountID names a mount, the one on which a file was found.
 //
-// The kernel has two kinds of them. The common kind is a small number, which /proc/self/mountinfo
+// The kernel has two kinds of them. The reusable kind is a small number, which /proc/self/mountinfo
 // lists too; after an unmount another mount can get it. The unique kind ([AT_HANDLE_MNT_ID_UNIQUE],
 // Linux 6.12) is not used again until the next boot.
 type MountID uint64
 
 // Unique reports whether id is of the kind that is not used again. The kernel numbers these from
-// 1<<31 up (fs/namespace.c, MNT_UNIQUE_ID_OFFSET), which the common kind never reaches.
+// 1<<31 up (fs/namespace.c, MNT_UNIQUE_ID_OFFSET), which the reusable kind never reaches.
 func (id MountID) Unique() bool { return id >= 1<<31 }
 
 // NameToHandleAt returns the handle of the file at path, and the ID of the mount that the file is

@@ -13,27 +13,29 @@ import (
 // String returns the ID in decimal.
 func (id MountID) String() string { return strconv.FormatUint(uint64(id), 10) }
 
-// MountIDOf returns the ID of the mount that fd was opened on; an O_PATH descriptor will do, and
-// [AT_FDCWD]. flags is 0, or [AT_HANDLE_MNT_ID_UNIQUE] for an ID of the unique kind. It does not
-// wait for the server of a file system.
+// MountIDOf returns the ID of the mount that fd was opened on. fd may be open for O_PATH only, or
+// be [AT_FDCWD]. flags is 0, or [AT_HANDLE_MNT_ID_UNIQUE] for an ID of the unique kind. MountIDOf
+// does not wait for the server of a file system.
 //
-// It asks statx(2), which tells the ID since Linux 5.8 and the unique one since 6.8, then
-// name_to_handle_at(2), which tells the unique one since 6.12, and for the common kind then
+// It asks statx(2), which reports the ID since Linux 5.8 and the unique ID since 6.8; then
+// name_to_handle_at(2), which reports the unique ID since 6.12; and at last, for the reusable kind,
 // /proc/thread-self/fdinfo, Linux 3.17.
 //
-// Errors: EBADF if fd is not open. EINVAL for other flags. One that matches [errors.ErrUnsupported]
-// where none of the calls tells it. EPERM if a seccomp filter forbids one of them and no other
-// tells it.
+// Errors:
+//   - EBADF if fd is not open;
+//   - EINVAL for other flags;
+//   - an error that matches [errors.ErrUnsupported] if none of the calls reports the ID;
+//   - EPERM if a seccomp filter forbids one of them and no other reports the ID.
 func MountIDOf(fd int, flags int) (MountID, error) {
 	if flags&^AT_HANDLE_MNT_ID_UNIQUE != 0 {
-		return 0, refused(syscall.EINVAL, "flags 0x"+strconv.FormatUint(uint64(uint(flags)), 16)+": only AT_HANDLE_MNT_ID_UNIQUE is possible")
+		return 0, refused(syscall.EINVAL, "flags 0x"+strconv.FormatUint(uint64(uint(flags)), 16)+": only AT_HANDLE_MNT_ID_UNIQUE is allowed")
 	}
 	unique := flags != 0
 	id, errno := statxMountID(fd, unique)
 	if errno == syscall.EBADF {
 		return 0, failed("statx", fdSubject(fd), errno)
 	}
-	if errno == 0 && id != 0 { // qemu-user leaves it at 0
+	if errno == 0 && id != 0 { // qemu-user leaves it 0
 		return MountID(id), nil
 	}
 	var forbidden error // a filter is not an old kernel
@@ -59,7 +61,7 @@ func MountIDOf(fd int, flags int) (MountID, error) {
 		switch {
 		case err == nil, outOfResources(err):
 			return MountID(id), err
-		case !errors.Is(err, os.ErrNotExist) && forbidden == nil: // no news about a mount
+		case !errors.Is(err, os.ErrNotExist) && forbidden == nil: // which says nothing about a mount
 			return 0, err
 		}
 	}
@@ -69,24 +71,29 @@ func MountIDOf(fd int, flags int) (MountID, error) {
 	return 0, failed("name_to_handle_at", fdSubject(fd), syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
 }
 
-// OpenMount opens the place where the mount with this ID is: a descriptor from which
-// [OpenByHandleAt] opens the handles of its file system. A unique ID takes statmount(2), Linux 6.8,
-// and works without /proc; for the other kind /proc/thread-self/mountinfo is read. How the mount is
-// recognised is said at [MountIDOf].
+// OpenMount opens the place where the mount with this ID is, for [OpenByHandleAt] to open handles
+// of its file system from. A unique ID requires statmount(2), Linux 6.8, and works without /proc.
+// For a reusable ID OpenMount reads /proc/thread-self/mountinfo. [MountIDOf] says how the mount is
+// recognised.
 //
-// What is returned is that mount and no other: if another one lies on top of it, or a reusable ID
-// has come to mean another one meanwhile, that is an error. If it cannot be found, OpenMount looks
-// again, until two looks in a row see the same and nothing was mounted, moved or unmounted during
-// the second one; the last is known from /proc alone.
+// OpenMount opens that mount and no other: it fails if another mount lies on top of it, or if
+// another mount has got the reusable ID meanwhile. If it cannot find the mount, it looks again,
+// until two looks in a row see the same and nothing was mounted, moved or unmounted during the
+// second one. Only /proc shows such changes.
 //
-// Errors: ENOENT, which matches [os.ErrNotExist], if there is no such mount in the mount namespace
-// of the caller, or none below its root directory. ESTALE, which matches it too, if the mount is
-// there but covered by another one; it does not match it if nothing is where the mount was, as when
-// a directory above it is being renamed. EAGAIN if the mounts were others in each of many looks.
-// One that matches [errors.ErrUnsupported] where the kernel lacks statmount or a way to verify a
-// unique ID, or /proc is missing. EINVAL for a mount of a file that is neither a directory nor a
-// regular file. EPERM for a unique ID of a mount that exists but is not below the root directory of
-// an unprivileged caller. Those of open(2) for the place.
+// Errors:
+//   - ENOENT, which matches [os.ErrNotExist], if there is no such mount in the mount namespace of
+//     the caller, or none below its root directory;
+//   - ESTALE, which matches os.ErrNotExist too, if another mount covers the mount. ESTALE does not
+//     match it if nothing is where the mount was, for example because a directory above it is being
+//     renamed;
+//   - EAGAIN if the mounts changed in each of many looks;
+//   - an error that matches [errors.ErrUnsupported] if the kernel lacks statmount or a way to
+//     verify a unique ID, or if /proc is missing;
+//   - EINVAL for a mount of a file that is neither a directory nor a regular file;
+//   - EPERM for a unique ID of a mount that exists, but is not below the root directory of an
+//     unprivileged caller;
+//   - those of open(2) for the place.
 func OpenMount(id MountID) (*os.File, error) {
 	var l looks
 	defer l.end()
@@ -101,8 +108,8 @@ func OpenMount(id MountID) (*os.File, error) {
 		if err == nil {
 			f, err = id.openAt(path)
 			if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
-				// The mount is there, but a directory above it was renamed.
-				err = refused(syscall.ESTALE, "mount "+id.String()+" was on "+path+", which is not there")
+				// The mount exists, but a directory above it was renamed.
+				err = refused(syscall.ESTALE, "mount "+id.String()+" was on "+path+", and nothing is there now")
 			}
 		}
 		if !isDoubtful(err) {
@@ -116,7 +123,7 @@ func OpenMount(id MountID) (*os.File, error) {
 	}
 }
 
-// isDoubtful reports whether err may come of a mount that was moved between two steps.
+// isDoubtful reports whether the cause of err may be a mount that was moved between two steps.
 func isDoubtful(err error) bool {
 	for _, errno := range []syscall.Errno{syscall.ESTALE, syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP} {
 		if errors.Is(err, errno) {
@@ -126,11 +133,11 @@ func isDoubtful(err error) bool {
 	return false
 }
 
-// The looks of a search among mounts that others can move meanwhile.
+// looks are the looks of a search among mounts that others can move meanwhile.
 type looks struct {
 	info *mountinfo
 	n    int
-	seen string // in the last one
+	seen string // in the last look
 }
 
 // begin opens mountinfo.
@@ -141,9 +148,9 @@ func (l *looks) begin() (err error) {
 
 func (l *looks) end() { l.info.close() }
 
-// again reports whether to look once more after a look that came to nothing. seen is what there was
-// to be seen in it that could be otherwise without any mount having changed, for a directory was
-// renamed. If it returns an error that is what the search comes to.
+// again reports whether to look once more after a look that found nothing. seen is what that look
+// saw and what can change without any mount changing, as when a directory is renamed. If again
+// returns an error, the search ends with that error.
 func (l *looks) again(seen string) (again bool, err error) {
 	changed := l.info.changed()
 	if !changed && (seen == "" || l.n > 0 && seen == l.seen) {
@@ -154,7 +161,7 @@ func (l *looks) again(seen string) (again bool, err error) {
 	}
 	l.seen = seen
 	if l.info == nil {
-		// Without /proc two looks alone have to do.
+		// Without /proc two looks must be enough.
 		if err := l.begin(); outOfResources(err) {
 			return true, err
 		}
@@ -164,15 +171,14 @@ func (l *looks) again(seen string) (again bool, err error) {
 
 // another counts a look.
 func (l *looks) another() error {
-	const most = 100 // of those at a mount that a program moves as fast as it can, four in five come to nothing
+	const most = 100 // four in five looks find nothing if a program moves the mount as fast as it can
 	if l.n++; l.n == most {
-		return refused(syscall.EAGAIN, "the mounts were others in each of "+strconv.Itoa(most)+" looks")
+		return refused(syscall.EAGAIN, "the mounts changed in each of "+strconv.Itoa(most)+" looks")
 	}
 	return nil
 }
 
-// openAt is OpenMount where the path is known. It tells an error that isDoubtful also if the mount
-// is no longer there.
+// openAt is OpenMount for a known path. If the mount is no longer there, the error isDoubtful.
 func (id MountID) openAt(path string) (*os.File, error) {
 	place, err := id.placeAt(path, 0)
 	if err != nil {
@@ -182,7 +188,7 @@ func (id MountID) openAt(path string) (*os.File, error) {
 	return id.openPlace(place, path)
 }
 
-// placeAt finds the place without opening it: what lies on top could be a device. resolve is for
+// placeAt finds the place without opening it: on top of it there could be a device. resolve is for
 // openat2, Linux 5.6, or 0.
 func (id MountID) placeAt(path string, resolve uint64) (place int, err error) {
 	if resolve == 0 {
@@ -220,8 +226,8 @@ func (id MountID) openPlace(place int, path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// reopenRegular opens the regular file fd for reading, itself and not what may have come to its
-// path.
+// reopenRegular opens the regular file fd for reading: the file itself and not one that has got its
+// path meanwhile.
 func reopenRegular(fd int, path string) (int, error) {
 	what, errno := statFD(fd)
 	if errno != 0 {
@@ -236,12 +242,12 @@ func reopenRegular(fd int, path string) (int, error) {
 	}
 	if is, errno := statFD(again); errno != 0 || is.dev != what.dev || is.ino != what.ino || is.kind() != what.kind() {
 		syscall.Close(again)
-		return -1, refused(syscall.EOPNOTSUPP, "/proc/thread-self/fd has another file in the place of "+strconv.Quote(path)).as(errors.ErrUnsupported)
+		return -1, refused(syscall.EOPNOTSUPP, "/proc/thread-self/fd has another file than "+strconv.Quote(path)).as(errors.ErrUnsupported)
 	}
 	return again, nil
 }
 
-// point returns the path where the mount is, for a reusable ID from info.
+// point returns the path where the mount is. For a reusable ID it asks info.
 func (id MountID) point(info *mountinfo) (string, error) {
 	if id.Unique() {
 		var room []uint64
@@ -268,7 +274,7 @@ func (id MountID) point(info *mountinfo) (string, error) {
 	return point, err
 }
 
-// verify makes sure that fd, which was opened at path, is on the mount.
+// verify checks that fd, which was opened at path, is on the mount.
 func (id MountID) verify(fd int, path string) error {
 	flags := 0
 	if id.Unique() {
@@ -282,10 +288,10 @@ func (id MountID) verify(fd int, path string) error {
 }
 
 // A DeviceID names a file system as long as it is mounted: st_dev of stat(2), as the kernel and the
-// C library's makedev(3) encode it. DeviceID(st.Dev) makes one of a [syscall.Stat_t].
+// C library's makedev(3) encode it. DeviceID(st.Dev) converts the field of a [syscall.Stat_t].
 //
-// It is not always that of a mount: on btrfs stat(2) tells another number in each subvolume, and on
-// overlayfs that of a file can be the one of a layer.
+// The device of a file is not always that of its mount: on btrfs stat(2) returns another number in
+// each subvolume, and on overlayfs it can return the number of a layer.
 type DeviceID uint64
 
 // String returns major and minor number, such as "8:1".
@@ -296,40 +302,43 @@ func (d DeviceID) String() string {
 
 // A Mount is one mount of a mount namespace.
 type Mount struct {
-	// ID and Parent are of the unique kind, since Linux 6.8; else they are the next two. Parent
-	// need not be among the mounts that are told: it is what lies under the root directory, or
-	// the mount itself.
+	// ID and Parent are of the unique kind since Linux 6.8, and before equal to ReusableID and
+	// ReusableParent. Parent need not be among the mounts that Mounts returns: it can be what
+	// lies under the root directory, or the mount itself.
 	ID, Parent MountID
-	// The IDs that /proc/PID/mountinfo tells, and [NameToHandleAt] without
+	// The IDs in /proc/PID/mountinfo, which [NameToHandleAt] returns without
 	// [AT_HANDLE_MNT_ID_UNIQUE].
 	ReusableID, ReusableParent MountID
 	Device                     DeviceID
-	Root                       string // the part of the file system that is to be seen, "/" for all of it
-	Point                      string // where, from the root directory of the caller or of the mount namespace
+	Root                       string // the part of the file system that the mount shows, "/" for all of it
+	Point                      string // the path, from the root directory of the caller or of the mount namespace
 	Type                       string // such as "ext4" or "fuse.sshfs"
 	Source                     string // such as "/dev/sda1"
-	ReadOnly                   bool   // nothing can be written through it
+	ReadOnly                   bool   // no file can be written through the mount
 }
 
-// Mounts returns the mounts of a mount namespace that are below its root directory, for 0 those of
-// the caller's that are below the root directory of the caller. It asks listmount(2) and
-// statmount(2), Linux 6.8, or else, for those of the caller, reads /proc/thread-self/mountinfo.
-// Nothing is asked that a file system or its server would have to answer.
+// Mounts returns the mounts of a mount namespace that are below its root directory. For 0 it
+// returns the mounts of the caller's mount namespace that are below the root directory of the
+// caller. Mounts asks listmount(2) and statmount(2), Linux 6.8. Where they are missing it reads
+// /proc/thread-self/mountinfo, for the caller's namespace only. It asks nothing that a file system
+// or its server would have to answer.
 //
-// The ID of a mount namespace is that in its handle, see [FileHandle.Namespace], and that which the
-// ioctl NS_GET_MNTNS_ID tells. In one that is not the caller's it needs Linux 6.11 and
-// CAP_SYS_ADMIN in the user namespace that owns it; Source, and the second part of Type, are known
-// there since Linux 6.13. What the kernel takes for its root directory is the first mount that lies
-// on the rootfs (fs/namespace.c, grab_requested_root), so that on a machine that has stayed on its
-// initramfs little is told.
+// The ID of a mount namespace is the one in its handle, see [FileHandle.Namespace], which the ioctl
+// NS_GET_MNTNS_ID reports too. A mount namespace other than the caller's requires Linux 6.11, and
+// CAP_SYS_ADMIN in the user namespace that owns it; Source and the second part of Type are known
+// there since Linux 6.13. The kernel uses as its root directory the first mount on the rootfs
+// (fs/namespace.c, grab_requested_root), so on a machine that has stayed on its initramfs Mounts
+// returns little.
 //
-// No more than a thousand mounts are held in memory. Mounts that come, go or move meanwhile can be
-// among them or not, and can have gone by the time that they are told.
+// Mounts holds no more than a thousand mounts in memory. A mount that comes, goes or moves
+// meanwhile may be included or not, and a mount can be gone by the time that it is returned.
 //
-// An error is the last thing that it tells. One that matches [errors.ErrUnsupported] where the
-// kernel lacks a way. EREMOTE if there is no such mount namespace or the caller may not look into
-// it, which the kernel does not tell apart. EPERM if a seccomp filter forbids to ask and there is
-// no other way. Those of open(2) and read(2) for mountinfo.
+// An error comes last:
+//   - one that matches [errors.ErrUnsupported] if the kernel has neither way;
+//   - EREMOTE if there is no such mount namespace, or the caller may not look into it: the kernel
+//     does not distinguish the two;
+//   - EPERM if a seccomp filter forbids the calls and there is no other way;
+//   - those of open(2) and read(2) for mountinfo.
 func Mounts(namespace NamespaceID) iter.Seq2[Mount, error] {
 	return func(yield func(Mount, error) bool) {
 		told, errno := eachStatMount(namespace, yield)
@@ -338,13 +347,13 @@ func Mounts(namespace NamespaceID) iter.Seq2[Mount, error] {
 		case told:
 			yield(Mount{}, failed("statmount", "", errno))
 		case namespace == 0:
-			// Before Linux 6.8, and under filters that do not know the calls or have
+			// Before Linux 6.8, and under filters that do not know the calls or make
 			// them do nothing.
 			if err := eachMountinfo(yield); err != nil {
 				yield(Mount{}, err)
 			}
 		case errno == syscall.ENOENT:
-			yield(Mount{}, refused(syscall.EREMOTE, "mount namespace "+namespace.String()+" is not there, or not to be looked into by the caller"))
+			yield(Mount{}, refused(syscall.EREMOTE, "mount namespace "+namespace.String()+" does not exist, or the caller may not look into it"))
 		default:
 			err := failed("listmount", "of mount namespace "+namespace.String(), errno)
 			if errno == syscall.E2BIG || errno == syscall.ENOSYS { // before Linux 6.11, before 6.8
@@ -370,8 +379,8 @@ func eachMountinfo(yield func(Mount, error) bool) error {
 	})
 }
 
-// eachStatMount is Mounts by statmount. told says whether it has told any. What the consumer does
-// not want to hear counts as told.
+// eachStatMount is Mounts by statmount. told reports whether it has yielded any mount, even one
+// after which the consumer stopped.
 func eachStatMount(namespace NamespaceID, yield func(Mount, error) bool) (told bool, errno syscall.Errno) {
 	var mounts []Mount
 	whole := true
@@ -382,7 +391,8 @@ func eachStatMount(namespace NamespaceID, yield func(Mount, error) bool) (told b
 		}
 	}, func() bool {
 		if !whole && namespace == 0 {
-			// Before Linux 6.13. That is an addition: without it the rest is true.
+			// Before Linux 6.13. Sources are an addition: without them the rest is
+			// true.
 			addSources(mounts)
 		}
 		for _, m := range mounts {
@@ -397,8 +407,8 @@ func eachStatMount(namespace NamespaceID, yield func(Mount, error) bool) (told b
 	return told, errno
 }
 
-// eachStat calls use for each mount of a mount namespace, with what mask asks for, and done after
-// every thousand of them, until that returns false.
+// eachStat calls use for each mount of a mount namespace, with what mask asks for. After every
+// thousand of them it calls done, and ends when done returns false.
 func eachStat(namespace NamespaceID, mask uint64, use func(*mountStat), done func() bool) syscall.Errno {
 	var room []uint64
 	ids := make([]uint64, 1024)
@@ -412,7 +422,7 @@ func eachStat(namespace NamespaceID, mask uint64, use func(*mountStat), done fun
 		for _, id := range ids[:n] {
 			s, errno := statMount(id, uint64(namespace), mask, &room)
 			switch {
-			case errno == syscall.ENOENT, errno == syscall.EPERM && some: // it has gone, or out of sight
+			case errno == syscall.ENOENT, errno == syscall.EPERM && some: // it is gone, or out of sight
 			case errno != 0:
 				return errno
 			default:
@@ -450,7 +460,7 @@ func (s *mountStat) mount() Mount {
 	return m
 }
 
-// addSources adds what statmount does not tell.
+// addSources adds what statmount does not report.
 func addSources(mounts []Mount) {
 	info, err := openMountinfo()
 	if err != nil {
@@ -462,7 +472,7 @@ func addSources(mounts []Mount) {
 		byID[mounts[i].ReusableID] = &mounts[i]
 	}
 	info.each(func(line mount) bool {
-		// Another one may have got the ID meanwhile.
+		// Another mount may have got the ID meanwhile.
 		if m := byID[MountID(line.id)]; m != nil && DeviceID(line.device) == m.Device && line.root == m.Root && line.point == m.Point {
 			m.Type, m.Source = line.fsType, line.source
 		}
@@ -470,9 +480,9 @@ func addSources(mounts []Mount) {
 	})
 }
 
-// Open opens the place where the mount is, as [OpenMount] does with m.ID, and has the errors of
-// that. It is cheaper if the mount was not moved: for an ID of the reusable kind it does not read
-// mountinfo then.
+// Open opens the place where the mount is, as [OpenMount] does with m.ID, and returns the same
+// errors. It is cheaper if the mount was not moved: for a reusable ID it then does not read
+// mountinfo.
 func (m Mount) Open() (*os.File, error) {
 	f, err := m.ID.openAt(m.Point)
 	if isDoubtful(err) {
