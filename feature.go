@@ -162,9 +162,9 @@ func answer(call, subject string, errno, good syscall.Errno) error {
 // undecided leaves it open whether there is a feature.
 func undecided(why string) error { return refused(syscall.ENODATA, why) }
 
-// pretended is for a call that was accepted and has no effect.
+// pretended is for a call that succeeds but has no effect.
 func pretended(call string) error {
-	return refused(syscall.EOPNOTSUPP, call+" is accepted here, and has no effect").as(errors.ErrUnsupported)
+	return refused(syscall.EOPNOTSUPP, call+" succeeds here, but has no effect").as(errors.ErrUnsupported)
 }
 
 // noFlag is a flag that no kernel knows. What is accepted or refused with it as without it was

@@ -14,42 +14,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A CgroupID names a cgroup within its hierarchy: the 64-bit number that the kernel knows it by. On
-// cgroup2, which the IDs in BPF programs (bpf_get_current_cgroup_id) and in [PidFDInfo.CgroupID]
-// are of, it is not used again until the next boot. On a 32-bit kernel st_ino of its directory is
-// just the low half of it.
+// A CgroupID names a cgroup within its hierarchy. It is the 64-bit number that the kernel knows the
+// cgroup by. On cgroup2, to which the IDs in BPF programs (bpf_get_current_cgroup_id) and in
+// [PidFDInfo.CgroupID] belong, it is not used again until the next boot. On a 32-bit kernel st_ino
+// of the cgroup's directory is only the low half of the ID.
 type CgroupID uint64
 
 // String returns the ID in decimal.
 func (id CgroupID) String() string { return strconv.FormatUint(uint64(id), 10) }
 
-// A CgroupHierarchy names the hierarchy that a cgroup belongs to. In another one the same CgroupID
-// names another cgroup. It is the text between the two colons of a line in /proc/PID/cgroup: empty
-// for cgroup2, of which there is one, and for those of cgroup v1 their controllers, their name, or
-// both, such as "cpu,cpuacct" and "name=systemd". A hierarchy of cgroup v1 that was unmounted
-// without any cgroups in it is gone, and the next one with that name begins to count IDs anew.
+// A CgroupHierarchy names the hierarchy that a cgroup belongs to. In another hierarchy the same
+// CgroupID names another cgroup. It is the text between the two colons of a line in
+// /proc/PID/cgroup: empty for cgroup2, of which there is one; for a hierarchy of cgroup v1 its
+// controllers, its name, or both, such as "cpu,cpuacct" and "name=systemd". A hierarchy of cgroup
+// v1 that was unmounted without any cgroups in it is gone, and the next one with that name begins
+// to count IDs anew.
 type CgroupHierarchy string
 
 // Cgroup2 is the hierarchy of cgroup2.
 const Cgroup2 CgroupHierarchy = ""
 
-// CgroupIDOf returns the ID of the cgroup whose directory is open as fd, and the hierarchy in which
-// that is its ID. A file in the directory has an ID of its own.
+// CgroupIDOf returns the ID of the cgroup whose directory is open as fd, and the hierarchy of the
+// cgroup. A file in the directory has an ID of its own.
 //
 // The ID comes from the file handle, which since Linux 5.5 is of type [FILEID_KERNFS]
-// (fs/kernfs/mount.c). Before, since Linux 4.14, the handle is of type [FILEID_INO32_GEN] and has
-// in its two halves what the kernel and BPF programs have in one number of 64 bits (union
-// kernfs_node_id); this has not been tried on such a kernel. On cgroup2 it is a matter of two
-// system calls. For cgroup v1 it reads /proc/thread-self/mountinfo and /proc/thread-self/cgroup.
+// (fs/kernfs/mount.c). Before, since Linux 4.14, the handle is of type [FILEID_INO32_GEN], and its
+// two halves are what the kernel and BPF programs have in one number of 64 bits (union
+// kernfs_node_id); this has not been tried on such a kernel. On cgroup2 CgroupIDOf makes two system
+// calls. For cgroup v1 it reads /proc/thread-self/mountinfo and /proc/thread-self/cgroup.
 //
-// Errors: EINVAL if the file is on no cgroup file system; sysfs and pidfs, whose handles look
-// alike, are none. EBADF if fd is not open. On cgroup v1 one that matches [errors.ErrUnsupported]
-// if it is not known which hierarchy it is: without /proc, or where that is not mounted in the
-// mount namespace of the caller.
+// Errors:
+//   - EINVAL if the file is not on a cgroup file system; sysfs and pidfs, whose handles look alike,
+//     are not;
+//   - EBADF if fd is not open;
+//   - on cgroup v1 an error that matches [errors.ErrUnsupported] if the hierarchy is not known:
+//     without /proc, or if the hierarchy is not mounted in the mount namespace of the caller.
 func CgroupIDOf(fd int) (CgroupID, CgroupHierarchy, error) { return cgroupID(fd, label{fd: fd}) }
 
 // CgroupIDAt is [CgroupIDOf] for the directory at path. dirfd, path and flags are those of
-// [NameToHandleAt]; the flags are [AT_EMPTY_PATH] and [AT_SYMLINK_FOLLOW]. Linux 5.5, as there.
+// [NameToHandleAt], with [AT_EMPTY_PATH] and [AT_SYMLINK_FOLLOW] as the only flags. The kernel
+// versions are those of CgroupIDOf.
 //
 // Errors: those of CgroupIDOf and of any path. EINVAL for other flags.
 func CgroupIDAt(dirfd int, path string, flags int) (CgroupID, CgroupHierarchy, error) {
@@ -63,7 +67,7 @@ func CgroupIDAt(dirfd int, path string, flags int) (CgroupID, CgroupHierarchy, e
 	return cgroupID(fd, what)
 }
 
-// cgroupID is CgroupIDOf with what errors are to name.
+// cgroupID is CgroupIDOf. Errors name the file by the label what.
 func cgroupID(fd int, what label) (CgroupID, CgroupHierarchy, error) {
 	h, v1, err := cgroupHandle(fd, what)
 	if err != nil {
@@ -79,9 +83,9 @@ func cgroupID(fd int, what label) (CgroupID, CgroupHierarchy, error) {
 	return id, hierarchy, nil
 }
 
-// cgroupHandle returns the handle of a file, if that is on a cgroup file system, and whether it is
-// of version 1. The shape of a handle proves nothing, for pidfs and kernfs have the same, but
-// leaves out file systems whose server may not answer when they are asked for their type.
+// cgroupHandle returns the handle of a file on a cgroup file system, and whether that is of version
+// 1. The type of the handle is no proof, because pidfs and kernfs use it too. It excludes file
+// systems whose server may not answer fstatfs.
 func cgroupHandle(fd int, what label) (h FileHandle, v1 bool, err error) {
 	h, _, err = NameToHandleAt(fd, "", AT_EMPTY_PATH)
 	if err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
@@ -100,8 +104,8 @@ func cgroupHandle(fd int, what label) (h FileHandle, v1 bool, err error) {
 }
 
 // idInHandle returns the ID in a handle that is known to be of a cgroup file system. Before Linux
-// 5.5 it is of the second type, with the inode number and its generation, each of 32 bits, in the
-// order in which the kernel's 64 bits have them.
+// 5.5 it has the second type: inode number and generation, 32 bits each, in the order in which they
+// are in the kernel's 64 bits.
 func idInHandle(h FileHandle) (CgroupID, bool) {
 	if t := h.Type(); t != FILEID_KERNFS && t != FILEID_INO32_GEN || h.Len() != 8 {
 		return 0, false
@@ -109,7 +113,7 @@ func idInHandle(h FileHandle) (CgroupID, bool) {
 	return CgroupID(native64(h.h.FHandle[:8])), true
 }
 
-// withID returns the handle of the same type with this ID.
+// withID returns a handle of the type of h with this ID.
 func withID(h FileHandle, id CgroupID) FileHandle {
 	putNative64(h.h.FHandle[:8], uint64(id))
 	return h
@@ -122,7 +126,7 @@ func hierarchyOf(fd int, what label) (CgroupHierarchy, error) {
 		return "", failed("statx", "of "+what.String(), errno)
 	}
 	unknown := func(why string) error {
-		return refused(syscall.EOPNOTSUPP, "the cgroup hierarchy of "+what.String()+" is not known: "+why).as(errors.ErrUnsupported)
+		return refused(syscall.EOPNOTSUPP, "the cgroup hierarchy of "+what.String()+" is unknown: "+why).as(errors.ErrUnsupported)
 	}
 	var texts [2]string
 	for i, name := range [...]string{"/proc/thread-self/mountinfo", "/proc/thread-self/cgroup"} {
@@ -142,14 +146,14 @@ func hierarchyOf(fd int, what label) (CgroupHierarchy, error) {
 	return hierarchy, nil
 }
 
-// findHierarchy returns the hierarchy of cgroup v1 on a device: among those in the text of
-// /proc/PID/cgroup, the one of which all controllers and the name are options of a file system on
-// that device in the text of mountinfo. No two hierarchies share a controller or a name, and other
-// options are no concern of this.
+// findHierarchy returns the hierarchy of cgroup v1 on a device. cgroups is the text of
+// /proc/PID/cgroup. The hierarchy is the one in it of which all controllers and the name are
+// options, in the text of mountinfo, of a file system on that device. No two hierarchies share a
+// controller or a name; other options do not matter.
 func findHierarchy(mountinfo, cgroups, device string) (CgroupHierarchy, bool) {
 	var options []string
 	for line := range strings.SplitSeq(mountinfo, "\n") {
-		// Behind the mark: type, source, options of the file system.
+		// After the mark: type, source, options of the file system.
 		fields := strings.Split(line, " ")
 		mark := slices.Index(fields, "-")
 		if mark < 6 || mark+3 >= len(fields) || fields[2] != device || fields[mark+1] != "cgroup" {
@@ -160,7 +164,7 @@ func findHierarchy(mountinfo, cgroups, device string) (CgroupHierarchy, bool) {
 	}
 	for line := range strings.SplitSeq(cgroups, "\n") {
 		fields := strings.SplitN(line, ":", 3)
-		if len(fields) < 3 || fields[1] == "" { // the second is cgroup2
+		if len(fields) < 3 || fields[1] == "" { // the latter is cgroup2
 			continue
 		}
 		all := true
@@ -175,31 +179,36 @@ func findHierarchy(mountinfo, cgroups, device string) (CgroupHierarchy, bool) {
 }
 
 // OpenCgroup opens the directory of the cgroup of cgroup2 with this ID. cgroup2FD is any descriptor
-// on cgroup2 that is open for more than O_PATH. It is [OpenByHandleAt], and needs
+// on cgroup2 that is open for more than O_PATH. It is [OpenByHandleAt], and requires the capability
 // CAP_DAC_READ_SEARCH.
 //
-// That capability opens all cgroups of the machine, also those outside of the cgroup namespace of
-// the caller and outside of what the mount of cgroup2FD shows. [CgroupPath] tells them apart.
+// With that capability OpenCgroup opens every cgroup of the machine, even one outside the cgroup
+// namespace of the caller or outside what the mount of cgroup2FD shows. [CgroupPath] distinguishes
+// these.
 //
-// In a user namespace CAP_DAC_READ_SEARCH of that namespace is enough since Linux 6.11 (kernel
-// commit 620c266f3949), for cgroups that were delegated to it: if cgroup2FD is a directory above
-// the cgroup, or the cgroup itself, the owners of it and of the directories between them have IDs
-// in the user namespace, and the mount namespace belongs to that user namespace and has nothing
-// mounted below cgroup2FD that it cannot unmount. All others are ESTALE there, whether they exist
-// or not.
+// In a user namespace, CAP_DAC_READ_SEARCH of that namespace is enough for cgroups that were
+// delegated to it, since Linux 6.11 (kernel commit 620c266f3949). cgroup2FD must be the cgroup or a
+// directory above it. The owners of the cgroup and of the directories between the two must have IDs
+// in the user namespace. The mount namespace must belong to that user namespace, and have nothing
+// mounted below cgroup2FD that it cannot unmount. All other cgroups are ESTALE there, whether they
+// exist or not.
 //
-// Errors: ESTALE if there is no such cgroup any more, or none that this process may open. If it has
-// CAP_DAC_READ_SEARCH in the initial user namespace there is none, and the error matches
-// [os.ErrNotExist]. ENOTDIR if the ID is that of a file. EINVAL if cgroup2FD is not on cgroup2: in
-// another hierarchy, and on another file system, the same number means something else. EPERM.
+// Errors:
+//   - ESTALE if there is no such cgroup any more, or none that this process may open. If the
+//     process has CAP_DAC_READ_SEARCH in the initial user namespace there is none, and the error
+//     matches [os.ErrNotExist];
+//   - ENOTDIR if the ID is that of a file;
+//   - EINVAL if cgroup2FD is not on cgroup2: in another hierarchy and on another file system the
+//     same number means something else;
+//   - EPERM without the capability.
 func OpenCgroup(cgroup2FD int, id CgroupID) (*os.File, error) {
 	return Cgroup2.OpenCgroup(cgroup2FD, id)
 }
 
-// OpenCgroup is the function of that name for a cgroup of this hierarchy. cgroupFD is any
-// descriptor on it that is open for more than O_PATH.
+// OpenCgroup is the function [OpenCgroup] for a cgroup of the hierarchy c. cgroupFD is any
+// descriptor on c that is open for more than O_PATH.
 //
-// Errors: those of the function. EINVAL if cgroupFD is on another hierarchy. Those of [CgroupIDOf].
+// Errors: those of the function and of [CgroupIDOf]. EINVAL if cgroupFD is on another hierarchy.
 func (c CgroupHierarchy) OpenCgroup(cgroupFD int, id CgroupID) (*os.File, error) {
 	what := label{fd: cgroupFD}
 	root, v1, err := cgroupHandle(cgroupFD, what)
@@ -218,18 +227,17 @@ func (c CgroupHierarchy) OpenCgroup(cgroupFD int, id CgroupID) (*os.File, error)
 	if is != c {
 		return nil, refused(syscall.EINVAL, what.String()+" is on "+is.words()+", not on "+c.words())
 	}
-	// The comparison is for what the kernel takes for any: an upper half of 0, which is what
-	// st_ino leaves of an ID on a 32-bit kernel (fs/kernfs/dir.c), and before Linux 5.5 a
-	// generation of 0.
+	// Compare, because the kernel ignores an upper half of 0, which is what st_ino leaves of an
+	// ID on a 32-bit kernel (fs/kernfs/dir.c), and before Linux 5.5 a generation of 0.
 	fd, err := openExactly(cgroupFD, withID(root, id), os.O_RDONLY|syscall.O_DIRECTORY)
 	if err == nil {
 		return os.NewFile(uintptr(fd), "cgroup "+id.String()), nil
 	}
 	if e, ok := err.(*callError); ok && e.errno == syscall.ESTALE {
 		if mayOpenAll() {
-			e.means = os.ErrNotExist
+			e.means, e.note = os.ErrNotExist, "no cgroup has the ID "+id.String()
 		} else if e.note == "" {
-			e.note = "the cgroup may be there: this process may not open every one"
+			e.note = "the cgroup may still exist: this process may not open every cgroup"
 		}
 	}
 	return nil, err
@@ -244,27 +252,31 @@ func (c CgroupHierarchy) words() string {
 }
 
 // CgroupPath returns the path of the cgroup of cgroup2 with this ID, such as
-// "/user.slice/user-1000.slice", on the mount that cgroup2FD is on: it begins at the root directory
-// of that mount, whose own path is "/". Where the mount shows all of a cgroup namespace it is the
-// path that /proc/PID/cgroup has there for the processes of the cgroup. [CgroupIDAt] is the
-// reverse.
+// "/user.slice/user-1000.slice". The path begins at the root directory of the mount that cgroup2FD
+// is on, whose own path is "/". If the mount shows all of a cgroup namespace, it is the path that
+// /proc/PID/cgroup shows there for the processes of the cgroup. [CgroupIDAt] is the reverse.
 //
-// cgroup2FD and the privileges are those of [OpenCgroup]. The path has been followed, and led to
-// that cgroup. Its bytes are those of the names, whatever these contain. A cgroup keeps its path on
-// cgroup2; in version 1 it can be renamed. /proc makes it quicker but is not needed.
+// cgroup2FD and the privileges are those of [OpenCgroup]. CgroupPath has followed the path and
+// arrived at that cgroup. The path has the bytes of the names, whatever they are. A cgroup of
+// cgroup2 keeps its path; a cgroup of version 1 can be renamed. /proc is not needed, but makes it
+// faster.
 //
-// Errors: those of OpenCgroup. EREMOTE if the cgroup is there and has no such path: it is not below
-// the root directory of the mount, like those outside of the cgroup namespace in which that was
-// mounted; something is mounted over it or over one above it; or the root directory of the caller
-// is above it and below that of the mount. EAGAIN for a cgroup of version 1 that is renamed all the
-// time. ENAMETOOLONG from 4 KiB on. One that matches [errors.ErrUnsupported] before Linux 5.8,
-// where nothing tells which directory is the root of a mount (STATX_ATTR_MOUNT_ROOT).
+// Errors: those of OpenCgroup, and
+//   - EREMOTE if the cgroup exists but has no such path: it is not below the root directory of the
+//     mount, like those outside the cgroup namespace in which the mount was made; something is
+//     mounted over it or over a cgroup above it; or the root directory of the caller is above it
+//     and below the root directory of the mount;
+//   - EAGAIN for a cgroup of version 1 that is renamed all the time;
+//   - ENAMETOOLONG if the path has 4 KiB or more;
+//   - an error that matches [errors.ErrUnsupported] before Linux 5.8, which does not report the
+//     root of a mount (STATX_ATTR_MOUNT_ROOT).
 func CgroupPath(cgroup2FD int, id CgroupID) (string, error) { return Cgroup2.CgroupPath(cgroup2FD, id) }
 
-// CgroupPath is the function of that name for a cgroup of this hierarchy, as
-// [CgroupHierarchy.OpenCgroup] is.
+// CgroupPath is the function [CgroupPath] for a cgroup of the hierarchy c; see
+// [CgroupHierarchy.OpenCgroup].
 func (c CgroupHierarchy) CgroupPath(cgroupFD int, id CgroupID) (path string, err error) {
-	// A cgroup of version 1 can be renamed meanwhile. One that is removed is not opened again.
+	// A cgroup of version 1 can be renamed meanwhile. A cgroup that was removed does not open
+	// again.
 	for range 100 {
 		var dir *os.File
 		if dir, err = c.OpenCgroup(cgroupFD, id); err != nil {
@@ -279,16 +291,16 @@ func (c CgroupHierarchy) CgroupPath(cgroupFD int, id CgroupID) (path string, err
 		case errors.Is(err, errRenamed):
 			continue
 		case errors.Is(err, errCovered):
-			err = refused(syscall.EREMOTE, "cgroup "+id.String()+" is there, but no path of the mount leads to it: something is mounted over it, or over one above it")
+			err = refused(syscall.EREMOTE, "cgroup "+id.String()+" exists, but no path of the mount leads to it: something is mounted over it, or over a cgroup above it")
 		}
 		return path, err
 	}
-	return "", refused(syscall.EAGAIN, "the path of cgroup "+id.String()+" changes all the time")
+	return "", refused(syscall.EAGAIN, "the path of cgroup "+id.String()+" keeps changing")
 }
 
 var (
-	errRenamed = errors.New("renamed") // it is not there any more under its name
-	errCovered = errors.New("covered") // there is another mount
+	errRenamed = errors.New("renamed") // it no longer has its name
+	errCovered = errors.New("covered") // another mount is there
 )
 
 // cgroupPath is CgroupPath for the cgroup whose directory is open as fd.
@@ -306,7 +318,7 @@ func cgroupPath(fd int, id CgroupID) (string, error) {
 		top, known, errno := isMountRoot(fd, up)
 		switch {
 		case errno == syscall.ENOSYS, errno == 0 && !known:
-			return "", refused(syscall.EOPNOTSUPP, "where the mount of "+fdSubject(fd)+" begins is not known: it takes Linux 5.8").as(errors.ErrUnsupported)
+			return "", refused(syscall.EOPNOTSUPP, "finding the root of a mount requires Linux 5.8").as(errors.ErrUnsupported)
 		case errno != 0:
 			return "", failed("statx", strconv.Quote(up)+" "+fdSubject(fd), errno)
 		case top:
@@ -317,20 +329,20 @@ func cgroupPath(fd int, id CgroupID) (string, error) {
 		parent, _ := idInHandle(h)
 		switch {
 		case errno == syscall.ENOENT: // fs/namei.c, path_connected
-			return "", refused(syscall.EREMOTE, "cgroup "+id.String()+" is there, but outside of what the mount shows")
+			return "", refused(syscall.EREMOTE, "cgroup "+id.String()+" exists, but outside what the mount shows")
 		case errno != 0 && errno != syscall.EOPNOTSUPP && errno != syscall.EOVERFLOW:
 			return "", failed("name_to_handle_at", strconv.Quote(up)+" "+fdSubject(fd), errno)
 		case errno != 0 || above != mount:
 			return "", errCovered
 		case parent == ids[len(ids)-1]:
-			return "", refused(syscall.EREMOTE, "cgroup "+id.String()+" is there, but below the root directory of this process, and the mount begins above that")
+			return "", refused(syscall.EREMOTE, "cgroup "+id.String()+" exists, but below the root directory of this process, and the root of the mount is above that")
 		}
 		ids = append(ids, parent)
 	}
 }
 
-// pathBelow returns the path that leads from the root of a mount, which is at up from fd, to the
-// cgroup that is open as fd. ids begin with its own and end with that of the root.
+// pathBelow returns the path from the root of a mount, which is at up from fd, to the cgroup that
+// is open as fd. ids begin with the ID of the cgroup and end with that of the root.
 func pathBelow(fd int, up string, ids []CgroupID, mount uint64) (string, error) {
 	id := ids[0]
 	depth := len(ids) - 1
@@ -342,8 +354,8 @@ func pathBelow(fd int, up string, ids []CgroupID, mount uint64) (string, error) 
 		return "", err
 	}
 	defer syscall.Close(root)
-	// The end of the path by which the kernel knows it, wherever the mount is and whatever is
-	// on top of it.
+	// The kernel's path of the cgroup ends like this, wherever the mount is and whatever is on
+	// top of it.
 	if text, errno := readlink("/proc/thread-self/fd/" + strconv.Itoa(fd)); errno == 0 {
 		i := len(text)
 		for range depth {
@@ -394,7 +406,7 @@ func nameAbove(fd int, path string, id CgroupID, mount uint64) (string, error) {
 	return "", none
 }
 
-// orRenamed is for an error of a directory that is there no more.
+// orRenamed returns errRenamed if err says that a directory does not exist any more.
 func orRenamed(err error) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return errRenamed
@@ -418,24 +430,25 @@ func leadsToCgroup(dirfd int, path string, id CgroupID, mount uint64) error {
 	return nil
 }
 
-// A KillOption changes what [KillCgroup] does; 0 is none.
+// A KillOption changes what [KillCgroup] does. The value 0 means no option.
 type KillOption int
 
 // KillOwnCgroup lets KillCgroup kill a cgroup that this process is in.
 const KillOwnCgroup KillOption = 1
 
-// KillCgroup kills all processes of the cgroup with this ID and of those below it, as SIGKILL does,
-// and none escapes by forking meanwhile. It is the file cgroup.kill of cgroup2, Linux 5.14. It
-// returns when the processes have been told, not when they have ended: then cgroup.events says
-// "populated 0". cgroup2FD is that of [OpenCgroup].
+// KillCgroup kills all processes of the cgroup with this ID and of the cgroups below it, as SIGKILL
+// does. No process escapes by forking meanwhile. KillCgroup writes to the file cgroup.kill of
+// cgroup2, Linux 5.14. It returns when the processes have been signalled, not when they have ended:
+// once they have, cgroup.events says "populated 0". cgroup2FD is that of [OpenCgroup].
 //
-// Errors: those of OpenCgroup. EBUSY if this process is in the cgroup or below it and options are
-// without [KillOwnCgroup]. EINVAL for the root cgroup, which cannot be killed, and for unknown
-// options. EOPNOTSUPP for a threaded cgroup. One that matches [errors.ErrUnsupported] before Linux
-// 5.14.
+// Errors: those of OpenCgroup, and
+//   - EBUSY if this process is in the cgroup or below it and options lack [KillOwnCgroup];
+//   - EINVAL for the root cgroup, which cannot be killed, and for unknown options;
+//   - EOPNOTSUPP for a threaded cgroup;
+//   - an error that matches [errors.ErrUnsupported] before Linux 5.14.
 func KillCgroup(cgroup2FD int, id CgroupID, options KillOption) error {
 	if options&^KillOwnCgroup != 0 {
-		return refused(syscall.EINVAL, "0x"+strconv.FormatUint(uint64(uint(options)), 16)+" is no option of KillCgroup")
+		return refused(syscall.EINVAL, "0x"+strconv.FormatUint(uint64(uint(options)), 16)+" is not a KillOption: want 0 or KillOwnCgroup")
 	}
 	dir, err := OpenCgroup(cgroup2FD, id)
 	if err != nil {
@@ -458,7 +471,7 @@ func KillCgroup(cgroup2FD int, id CgroupID, options KillOption) error {
 		if errEvents == nil {
 			events.Close()
 		}
-		return refused(syscall.EOPNOTSUPP, "cgroup "+id.String()+" has no cgroup.kill: it needs Linux 5.14").as(errors.ErrUnsupported)
+		return refused(syscall.EOPNOTSUPP, "cgroup "+id.String()+" has no cgroup.kill, which requires Linux 5.14").as(errors.ErrUnsupported)
 	}
 	if err != nil {
 		return err
@@ -477,7 +490,7 @@ func holdsSelf(dir *os.File) (bool, error) {
 	text, err := io.ReadAll(procs)
 	procs.Close()
 	switch {
-	case errors.Is(err, syscall.EOPNOTSUPP): // a threaded one; the processes are those of a cgroup above
+	case errors.Is(err, syscall.EOPNOTSUPP): // a threaded cgroup; its processes belong to a cgroup above
 	case err != nil:
 		return false, err
 	}
@@ -511,7 +524,7 @@ func holdsSelf(dir *os.File) (bool, error) {
 	return false, nil
 }
 
-// openIn opens a file of a directory.
+// openIn opens a file in a directory.
 func openIn(dir *os.File, name string, flags int) (f *os.File, err error) {
 	errUse := withFD(dir, func(dirfd int) {
 		var fd int

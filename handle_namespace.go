@@ -16,8 +16,8 @@ import (
 // A NamespaceKind is one of the namespaces that each process is in; see namespaces(7).
 type NamespaceKind uint32
 
-// The kinds of namespaces. Those "for children" are what the children to come will be in; see
-// pid_namespaces(7) and time_namespaces(7).
+// The kinds of namespaces. The kinds "for children" are those that the next children will be in;
+// see pid_namespaces(7) and time_namespaces(7).
 const (
 	CgroupNamespace          NamespaceKind = _PIDFD_GET_CGROUP_NAMESPACE
 	IPCNamespace             NamespaceKind = _PIDFD_GET_IPC_NAMESPACE
@@ -32,7 +32,7 @@ const (
 )
 
 // String returns the name of the kind in /proc/PID/ns, such as "net" or "pid_for_children", and ""
-// for what is no kind.
+// for an unknown kind.
 func (k NamespaceKind) String() string {
 	switch k {
 	case CgroupNamespace:
@@ -59,8 +59,8 @@ func (k NamespaceKind) String() string {
 	return ""
 }
 
-// CloneFlag returns the flag that clone(2), unshare(2) and setns(2) have for the kind, such as
-// [syscall.CLONE_NEWNET], and 0 for what is no kind. It is also the type in a handle; see
+// CloneFlag returns the flag of clone(2), unshare(2) and setns(2) for the kind, such as
+// [syscall.CLONE_NEWNET], and 0 for an unknown kind. The flag is also the type in a handle; see
 // [FileHandle.Namespace].
 func (k NamespaceKind) CloneFlag() int {
 	switch k {
@@ -84,7 +84,7 @@ func (k NamespaceKind) CloneFlag() int {
 	return 0
 }
 
-// namespaceKindOf is the reverse of CloneFlag; 0 = unknown. None is "for children".
+// namespaceKindOf is the reverse of CloneFlag; 0 = unknown. It returns no kind "for children".
 func namespaceKindOf(flag uint32) NamespaceKind {
 	for _, k := range [...]NamespaceKind{
 		CgroupNamespace, IPCNamespace, MntNamespace, NetNamespace, PIDNamespace, TimeNamespace, UserNamespace, UTSNamespace,
@@ -96,17 +96,17 @@ func namespaceKindOf(flag uint32) NamespaceKind {
 	return 0
 }
 
-// A NamespaceID names a namespace, of whatever kind: a 64-bit number that the kernel does not use
-// again until the next boot, unlike the inode number by which /proc/PID/ns shows the namespace.
-// From Linux 6.11 to 6.17 mount namespaces alone have one.
+// A NamespaceID names a namespace of any kind. It is a 64-bit number that the kernel does not use
+// again until the next boot, unlike the inode number that /proc/PID/ns shows. From Linux 6.11 to
+// 6.17 only mount namespaces have one.
 type NamespaceID uint64
 
 // String returns the ID in decimal.
 func (id NamespaceID) String() string { return strconv.FormatUint(uint64(id), 10) }
 
-// Namespace returns what is in the handle of a namespace: its ID, its type (one of CLONE_NEW*, such
-// as [syscall.CLONE_NEWNET]) and the inode number of its file in /proc/PID/ns. It returns false if
-// h is not of type [FILEID_NSFS].
+// Namespace returns the parts of the handle of a namespace: its ID, its type (one of CLONE_NEW*,
+// such as [syscall.CLONE_NEWNET]) and the inode number of its file in /proc/PID/ns. It returns
+// false if h is not of type [FILEID_NSFS].
 //
 // The kernel makes these handles since Linux 6.18 (struct nsfs_file_handle).
 func (h FileHandle) Namespace() (id NamespaceID, typ, inode uint32, ok bool) {
@@ -117,8 +117,8 @@ func (h FileHandle) Namespace() (id NamespaceID, typ, inode uint32, ok bool) {
 	return NamespaceID(n.NSID), n.NSType, n.NSInum, true
 }
 
-// NamespaceHandle returns the handle of the namespace with this ID, type and inode number: the
-// reverse of [FileHandle.Namespace]. With typ and inode 0 it is a handle of the ID alone; see
+// NamespaceHandle returns the handle of the namespace with this ID, type and inode number. It is
+// the reverse of [FileHandle.Namespace]. If typ and inode are 0 the handle has the ID alone; see
 // [OpenNamespace].
 func NamespaceHandle(id NamespaceID, typ, inode uint32) (h FileHandle) {
 	h.h.HandleType, h.h.HandleBytes = FILEID_NSFS, 16
@@ -126,15 +126,17 @@ func NamespaceHandle(id NamespaceID, typ, inode uint32) (h FileHandle) {
 	return h
 }
 
-// NamespaceIDOf returns the ID of the namespace that fd refers to: a file in /proc/PID/ns, or what
-// [PidFD.Namespace] and [OpenNamespace] return. The ID comes from the file handle, Linux 6.18, or
-// where a filter forbids name_to_handle_at(2) from the ioctl NS_GET_ID. That of a mount namespace,
-// which statmount(2) and listmount(2) know it by, comes from the ioctl NS_GET_MNTNS_ID before,
-// Linux 6.11. It does not wait, whatever fd is.
+// NamespaceIDOf returns the ID of the namespace that fd refers to. fd is a file in /proc/PID/ns, or
+// what [PidFD.Namespace] or [OpenNamespace] returned. The ID comes from the file handle, Linux
+// 6.18, or where a filter forbids name_to_handle_at(2) from the ioctl NS_GET_ID. Before Linux 6.18
+// the ID of a mount namespace, which statmount(2) and listmount(2) use, comes from the ioctl
+// NS_GET_MNTNS_ID, Linux 6.11. NamespaceIDOf does not wait, whatever fd is.
 //
-// Errors: EINVAL if fd is not a namespace. EBADF if it is not open. One that matches
-// [errors.ErrUnsupported] where the kernel is too old; also if before Linux 6.11 there is no /proc,
-// without which it is not known whether fd is a namespace.
+// Errors:
+//   - EINVAL if fd is not a namespace;
+//   - EBADF if fd is not open;
+//   - an error that matches [errors.ErrUnsupported] if the kernel is too old. Before Linux 6.11
+//     that is also the error without /proc, because then it is not known whether fd is a namespace.
 func NamespaceIDOf(fd int) (NamespaceID, error) {
 	if _, err := proveNsfs(fd); err != nil {
 		return 0, err
@@ -152,11 +154,11 @@ func namespaceHandle(fd int) (FileHandle, error) {
 	return h, err
 }
 
-// namespaceIDByIoctl returns errHandle, which tells why there is no handle, if that says more than
-// the ioctls do. fd must be on nsfs.
+// namespaceIDByIoctl asks the ioctls. fd must be on nsfs. errHandle says why there is no handle,
+// and is returned if it says more than the ioctls do.
 func namespaceIDByIoctl(fd int, errHandle error) (NamespaceID, error) {
 	id, errno := nsGetID(fd, _NS_GET_ID)
-	if lacksIoctl(errno) { // before Linux 6.18; EINVAL is for one that is not of a mount namespace
+	if lacksIoctl(errno) { // before Linux 6.18; EINVAL for a namespace that is not a mount namespace
 		id, errno = nsGetID(fd, _NS_GET_MNTNS_ID)
 	}
 	switch {
@@ -172,13 +174,15 @@ func namespaceIDByIoctl(fd int, errHandle error) (NamespaceID, error) {
 	return 0, err
 }
 
-// NamespaceKindOf returns the kind of the namespace that fd refers to. Of one "for children" it is
-// [PIDNamespace] or [TimeNamespace]. It is the ioctl NS_GET_NSTYPE, Linux 4.11; see ioctl_nsfs(2).
-// It does not wait, whatever fd is.
+// NamespaceKindOf returns the kind of the namespace that fd refers to. For a namespace "for
+// children" it returns [PIDNamespace] or [TimeNamespace]. It is the ioctl NS_GET_NSTYPE, Linux
+// 4.11; see ioctl_nsfs(2). It does not wait, whatever fd is.
 //
-// Errors: EINVAL if fd is not a namespace. EBADF if it is not open, or for O_PATH alone. One that
-// matches [errors.ErrUnsupported] where the kernel is too old, or has a kind that this package does
-// not know; for a 32-bit program on a 64-bit kernel it takes Linux 6.3.
+// Errors:
+//   - EINVAL if fd is not a namespace;
+//   - EBADF if fd is not open, or open for O_PATH only;
+//   - an error that matches [errors.ErrUnsupported] if the kernel is too old, or has a kind that
+//     this package does not know. A 32-bit program on a 64-bit kernel needs Linux 6.3.
 func NamespaceKindOf(fd int) (NamespaceKind, error) {
 	if _, err := proveNsfs(fd); err != nil {
 		return 0, err
@@ -186,7 +190,7 @@ func NamespaceKindOf(fd int) (NamespaceKind, error) {
 	return namespaceKind(fd)
 }
 
-// namespaceKind is NamespaceKindOf for what is on nsfs.
+// namespaceKind is NamespaceKindOf for a descriptor on nsfs.
 func namespaceKind(fd int) (NamespaceKind, error) {
 	typ, errno := nsIoctl(fd, _NS_GET_NSTYPE)
 	if errno != 0 {
@@ -194,16 +198,17 @@ func namespaceKind(fd int) (NamespaceKind, error) {
 	}
 	kind := namespaceKindOf(uint32(typ))
 	if kind == 0 {
-		return 0, refused(syscall.EOPNOTSUPP, "descriptor "+strconv.Itoa(fd)+" is a namespace of the unknown type 0x"+strconv.FormatUint(uint64(uint32(typ)), 16)).as(errors.ErrUnsupported)
+		return 0, refused(syscall.EOPNOTSUPP, "descriptor "+strconv.Itoa(fd)+" is a namespace of unknown type 0x"+strconv.FormatUint(uint64(uint32(typ)), 16)).as(errors.ErrUnsupported)
 	}
 	return kind, nil
 }
 
-// NamespaceOwnerOf returns the user who made the user namespace that fd refers to, by the number
-// that the user has in the user namespace of the caller: the overflow user, commonly 65534, if
-// none. It is the ioctl NS_GET_OWNER_UID, Linux 4.11. It does not wait, whatever fd is.
+// NamespaceOwnerOf returns the user who made the user namespace that fd refers to. The number is
+// that of the user in the caller's user namespace, or the overflow user, commonly 65534, if the
+// user has no number there. It is the ioctl NS_GET_OWNER_UID, Linux 4.11. It does not wait,
+// whatever fd is.
 //
-// Errors: EINVAL if fd is not a user namespace. Those of [NamespaceKindOf].
+// Errors: those of [NamespaceKindOf]. EINVAL if fd is not a user namespace.
 func NamespaceOwnerOf(fd int) (uid uint32, err error) {
 	if _, err := proveNsfs(fd); err != nil {
 		return 0, err
@@ -215,8 +220,7 @@ func NamespaceOwnerOf(fd int) (uid uint32, err error) {
 	return uid, nil
 }
 
-// nsfsError is the error of an ioctl on nsfs that any kernel with it answers otherwise than with
-// ENOTTY.
+// nsfsError is the error of an ioctl on nsfs. Only a kernel that lacks the ioctl answers ENOTTY.
 func nsfsError(request string, fd int, errno syscall.Errno) error {
 	err := failed("ioctl", request+" "+fdSubject(fd), errno)
 	if errno == syscall.ENOTTY {
@@ -225,25 +229,27 @@ func nsfsError(request string, fd int, errno syscall.Errno) error {
 	return err
 }
 
-// OpenParentNamespace opens the parent of the namespace that fd refers to: the one from which it
-// was made. There are two kinds with parents, pid and user namespaces. What is returned can be
-// given to setns(2). It is the ioctl NS_GET_PARENT, Linux 4.9; see ioctl_nsfs(2). It does not wait,
-// whatever fd is.
+// OpenParentNamespace opens the parent of the namespace that fd refers to, from which the namespace
+// was made. Only pid and user namespaces have parents. The file can be passed to setns(2). It is
+// the ioctl NS_GET_PARENT, Linux 4.9; see ioctl_nsfs(2). It does not wait, whatever fd is.
 //
-// Errors: EPERM if the parent is out of the caller's scope: it is neither the caller's own
-// namespace nor one below that, as of the initial namespace, which has no parent. EINVAL if fd is a
-// namespace of another kind or no namespace. Those of [NamespaceKindOf].
+// Errors: those of [NamespaceKindOf], and
+//   - EPERM if the parent is out of the caller's scope: it is neither the caller's own namespace
+//     nor one below that. The initial namespace has no parent, and the error is the same;
+//   - EINVAL if fd is a namespace of another kind or not a namespace.
 func OpenParentNamespace(fd int) (*os.File, error) {
 	return openRelated(fd, "NS_GET_PARENT", _NS_GET_PARENT)
 }
 
-// OpenOwningUserNamespace opens the user namespace in which a capability such as CAP_SYS_ADMIN is a
-// right over the namespace that fd refers to: that of the process that made it. For a user
-// namespace it is its parent. What is returned can be given to setns(2). It is the ioctl
-// NS_GET_USERNS, Linux 4.9; see ioctl_nsfs(2). It does not wait, whatever fd is.
+// OpenOwningUserNamespace opens the user namespace that owns the namespace that fd refers to: a
+// capability such as CAP_SYS_ADMIN is a right over that namespace if it is held there. It is the
+// user namespace of the process that made the namespace, or the parent of a user namespace. The
+// file can be passed to setns(2). It is the ioctl NS_GET_USERNS, Linux 4.9; see ioctl_nsfs(2). It
+// does not wait, whatever fd is.
 //
-// Errors: EPERM if it is neither the caller's user namespace nor one below that. EINVAL if fd is no
-// namespace. Those of [NamespaceKindOf].
+// Errors: those of [NamespaceKindOf], and
+//   - EPERM if the owner is neither the caller's user namespace nor one below that;
+//   - EINVAL if fd is not a namespace.
 func OpenOwningUserNamespace(fd int) (*os.File, error) {
 	return openRelated(fd, "NS_GET_USERNS", _NS_GET_USERNS)
 }
@@ -258,8 +264,9 @@ func openRelated(fd int, name string, request uintptr) (*os.File, error) {
 	}
 	is, err := proveNsfs(related)
 	if err != nil {
-		// Not to be closed: a filter says 0 to everything, which is somebody's descriptor.
-		return nil, refused(syscall.EOPNOTSUPP, "ioctl "+name+" is accepted here, and has no effect").as(errors.ErrUnsupported)
+		// Do not close related: a filter returns 0 for every call, and 0 is somebody's
+		// descriptor.
+		return nil, refused(syscall.EOPNOTSUPP, "ioctl "+name+" succeeds here, but has no effect").as(errors.ErrUnsupported)
 	}
 	kind := UserNamespace
 	if request == _NS_GET_PARENT {
@@ -276,31 +283,35 @@ func namespaceFile(fd int, kind NamespaceKind, inode uint64) *os.File {
 	return os.NewFile(uintptr(fd), kind.String()+":["+strconv.FormatUint(inode, 10)+"]")
 }
 
-// OpenNamespace opens the namespace with this handle: a file to give to setns(2), and to the
-// functions that borrow a descriptor of a namespace. It keeps the namespace from going away, with
-// no process in it and no mount in /run/netns or the like. It is open_by_handle_at(2), Linux 6.18.
+// OpenNamespace opens the namespace with this handle. The file can be passed to setns(2), and to
+// the functions that borrow a descriptor of a namespace. While it is open, the namespace exists
+// even without a process in it and without a mount in /run/netns or the like. It is
+// open_by_handle_at(2), Linux 6.18.
 //
-// The handle is what [NameToHandleAt] returns for a namespace, or [NamespaceHandle]; it is good
-// until the next boot. The ID alone is enough from Linux 6.19 on, which has [Namespaces] to learn
-// it from. Linux 6.18 takes type and inode number too, so the whole handle is the thing to store.
-// What is in h is compared with what was opened.
+// The handle is what [NameToHandleAt] returns for a namespace, or what [NamespaceHandle] returns.
+// It is valid until the next boot. Since Linux 6.19, which has [Namespaces] to list the IDs, the ID
+// alone is enough. Linux 6.18 needs the type and the inode number as well, so store the whole
+// handle. OpenNamespace compares what it opened with h.
 //
-// The caller's own namespaces can be opened by anyone. For others it takes the capability
-// CAP_SYS_ADMIN in the initial user namespace and a process in the initial pid namespace. Linux
-// 6.18, and 6.19 before its updates, are content with CAP_SYS_ADMIN in the user namespace that owns
-// the other one (fs/nsfs.c, nsfs_fh_to_dentry).
+// Every process can open its own namespaces. Others require the capability CAP_SYS_ADMIN in the
+// initial user namespace and a process in the initial pid namespace. For Linux 6.18, and 6.19
+// before its updates, CAP_SYS_ADMIN in the user namespace that owns the other one is enough
+// (fs/nsfs.c, nsfs_fh_to_dentry).
 //
-// Errors: ESTALE if there is no such namespace, or it is out of sight. From a caller who sees all
-// of them it matches [os.ErrNotExist]: nothing uses the namespace any more, though since Linux 6.19
-// sockets of it can be left, one of which could bring it back (ioctl SIOCGSKNS). EINVAL if h is not
-// the handle of a namespace. One that matches [errors.ErrUnsupported] where the kernel is too old,
-// or too old for the ID alone.
+// Errors:
+//   - ESTALE if there is no such namespace, or it is out of sight. For a caller that sees all
+//     namespaces it matches [os.ErrNotExist]: no process uses the namespace any more. Since Linux
+//     6.19 sockets of it may be left, and one of them could bring it back (ioctl SIOCGSKNS);
+//   - EINVAL if h is not the handle of a namespace;
+//   - an error that matches [errors.ErrUnsupported] if the kernel is too old, or too old for the ID
+//     alone.
 func OpenNamespace(h FileHandle) (*os.File, error) {
 	id, typ, inode, ok := h.Namespace()
 	if !ok || id == 0 {
-		return nil, refused(syscall.EINVAL, strconv.Quote(h.String())+" is not the handle of a namespace")
+		return nil, refused(syscall.EINVAL, strconv.Quote(h.String())+" is not a namespace handle")
 	}
-	// Without what may follow: some kernels ignore it. They take both or neither of the others.
+	// Trailing bytes are left out, because some kernels ignore them. Kernels accept type and
+	// inode number together, or neither.
 	alone := typ == 0 || inode == 0
 	ask := NamespaceHandle(id, typ, inode)
 	if alone {
@@ -317,8 +328,8 @@ func OpenNamespace(h FileHandle) (*os.File, error) {
 	return f, err
 }
 
-// errPretendedHandle is for a filter that says 0 to everything, which is somebody's descriptor.
-var errPretendedHandle = errors.New("open_by_handle_at is accepted here, and has no effect")
+// errPretendedHandle is for a filter that returns 0 for every call. 0 is somebody's descriptor.
+var errPretendedHandle = errors.New("open_by_handle_at succeeds here, but has no effect")
 
 // verifyNamespace returns fd as a file if it is the namespace. typ and inode may be 0.
 func verifyNamespace(fd int, id NamespaceID, typ, inode uint32) (*os.File, error) {
@@ -347,8 +358,8 @@ func verifyNamespace(fd int, id NamespaceID, typ, inode uint32) (*os.File, error
 	return namespaceFile(fd, namespaceKindOf(isTyp), uint64(isInode)), nil
 }
 
-// openNamespaceError says what it means that the handle could not be opened. alone tells that it is
-// of an ID alone.
+// openNamespaceError says what it means that the handle could not be opened. alone says that the
+// handle has the ID alone.
 func openNamespaceError(h FileHandle, alone bool, errno syscall.Errno) error {
 	err := failed("open_by_handle_at", h.String(), errno)
 	switch errno {
@@ -360,11 +371,11 @@ func openNamespaceError(h FileHandle, alone bool, errno syscall.Errno) error {
 		switch {
 		case known && !opens:
 			id, _, _, _ := h.Namespace()
-			return refused(syscall.EOPNOTSUPP, "to open namespace "+id.String()+" by its ID alone, without its type and inode number, needs Linux 6.19").as(errors.ErrUnsupported)
+			return refused(syscall.EOPNOTSUPP, "opening namespace "+id.String()+" by its ID alone, without its type and inode number, requires Linux 6.19").as(errors.ErrUnsupported)
 		case known && seesAllNamespaces():
 			err.means = os.ErrNotExist
 		default:
-			return refused(syscall.ESTALE, "open_by_handle_at "+h.String()+": there is no such namespace, or it is out of sight")
+			return refused(syscall.ESTALE, "open_by_handle_at "+h.String()+": the namespace does not exist, or it is out of sight")
 		}
 	case syscall.EBADF, syscall.EPERM:
 		// Before Linux 6.18; see OpenByHandleAt.
@@ -375,8 +386,8 @@ func openNamespaceError(h FileHandle, alone bool, errno syscall.Errno) error {
 	return err
 }
 
-// ownNamespaceHandle returns the handle of the mount namespace of the calling thread. No kernel is
-// without mount namespaces.
+// ownNamespaceHandle returns the handle of the mount namespace of the calling thread. Every kernel
+// has mount namespaces.
 func ownNamespaceHandle() (FileHandle, error) {
 	fd, err := openOwnNamespace(MntNamespace)
 	if err != nil {
@@ -386,8 +397,8 @@ func ownNamespaceHandle() (FileHandle, error) {
 	return namespaceHandle(fd)
 }
 
-// opensByIDAlone reports whether the kernel takes an ID without type and inode number. known is
-// false if that cannot be found out, for want of descriptors for example.
+// opensByIDAlone reports whether the kernel accepts an ID without type and inode number. known is
+// false if that cannot be found out, for lack of descriptors for example.
 func opensByIDAlone() (opens, known bool) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -404,8 +415,8 @@ func opensByIDAlone() (opens, known bool) {
 	return errno == 0, errno == 0 || errno == syscall.ESTALE
 }
 
-// seesAllNamespaces reports whether what this process cannot open by handle is not there, on any
-// kernel (kernel/nscommon.c, may_see_all_namespaces).
+// seesAllNamespaces reports whether a namespace that this process cannot open by handle does not
+// exist, on any kernel (kernel/nscommon.c, may_see_all_namespaces).
 func seesAllNamespaces() bool {
 	if !hasCapability(unix.CAP_SYS_ADMIN) || ownPIDNamespace() != initialPIDNamespace {
 		return false
@@ -423,15 +434,15 @@ func openOwnNamespace(kind NamespaceKind) (int, error) {
 	name := "/proc/thread-self/ns/" + kind.String()
 	fd, err := openat(AT_FDCWD, name, O_PATH)
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) {
-		// Not to be taken for news about a namespace.
-		return -1, refused(syscall.ENOSYS, "namespaces are not known: there is no "+name).as(errors.ErrUnsupported)
+		// That says nothing about a namespace.
+		return -1, refused(syscall.ENOSYS, "cannot identify namespaces: there is no "+name).as(errors.ErrUnsupported)
 	}
 	if err != nil {
 		return -1, err
 	}
 	if magic, errno := fsMagic(fd); errno != 0 || magic != unix.NSFS_MAGIC {
 		syscall.Close(fd)
-		return -1, refused(syscall.ENOSYS, "namespaces are not known: "+name+" is something else").as(errors.ErrUnsupported)
+		return -1, refused(syscall.ENOSYS, "cannot identify namespaces: "+name+" is not a namespace").as(errors.ErrUnsupported)
 	}
 	return fd, nil
 }
@@ -440,8 +451,8 @@ func openOwnNamespace(kind NamespaceKind) (int, error) {
 // unmounted.
 var nsfsDev atomic.Uint64
 
-// proveNsfs returns no error for a descriptor on nsfs. What is not there is asked for nothing that
-// its server would have to answer, and is sent no ioctl, which means something else to a device.
+// proveNsfs returns no error for a descriptor on nsfs. Of any other descriptor it asks nothing that
+// a server would have to answer, and sends it no ioctl, which means something else to a device.
 func proveNsfs(fd int) (inode, error) {
 	file, errno := statFD(fd)
 	if errno != 0 {
@@ -467,22 +478,24 @@ func proveNsfs(fd int) (inode, error) {
 	return file, nil
 }
 
-// Namespaces returns the IDs of all namespaces of a kind, or of all kinds if that is 0: those that
-// have a process in them, and those that an open file or a mount holds, also as a parent or owner
-// of another one. It is listns(2), Linux 6.19. [OpenNamespace] opens them by the ID alone.
+// Namespaces returns the IDs of all namespaces of a kind, or of all kinds if kind is 0. These are
+// the namespaces that a process is in, those that an open file or a mount holds, and the parents
+// and owners of others. It is listns(2), Linux 6.19. [OpenNamespace] opens them by the ID alone.
 //
-// The caller's own namespaces are listed to anyone. For the others it takes what it takes to open
-// them: CAP_SYS_ADMIN in the initial user namespace and a process in the initial pid namespace
-// (Linux 6.19 before its updates: CAP_SYS_ADMIN in the user namespace that owns them). There is no
-// error if some are left out. In a container a program so sees the 8 namespaces that it is in.
+// Every process gets its own namespaces. Others require what it takes to open them: CAP_SYS_ADMIN
+// in the initial user namespace and a process in the initial pid namespace (Linux 6.19 before its
+// updates: CAP_SYS_ADMIN in the user namespace that owns them). It is not an error if some are left
+// out. In a container a program thus sees the 8 namespaces that it is in.
 //
-// Errors: EINVAL if there is no such kind. EOVERFLOW if there are more than a million. One that
-// matches [errors.ErrUnsupported] where the kernel is too old.
+// Errors:
+//   - EINVAL if there is no such kind;
+//   - EOVERFLOW if there are more than a million namespaces;
+//   - an error that matches [errors.ErrUnsupported] if the kernel is too old.
 func Namespaces(kind NamespaceKind) ([]NamespaceID, error) {
 	if kind != 0 && kind.String() == "" {
 		return nil, refused(syscall.EINVAL, strconv.FormatUint(uint64(kind), 10)+" is not a kind of namespace")
 	}
-	// All at once: to go on behind an ID fails if the next namespace is about to end
+	// All in one call: to continue after an ID fails if the next namespace is about to end
 	// (kernel/nstree.c, lookup_ns_id_at).
 	const most = 1_000_000
 	for room := 256; ; room = min(8*room, most) {
@@ -492,7 +505,7 @@ func Namespaces(kind NamespaceKind) ([]NamespaceID, error) {
 		case errno != 0:
 			return nil, failed("listns", kind.String(), errno)
 		case n == 0 && (kind == 0 || kind == MntNamespace), n < 0, n > room:
-			return nil, refused(syscall.EOPNOTSUPP, "listns is accepted here, and has no effect").as(errors.ErrUnsupported)
+			return nil, refused(syscall.EOPNOTSUPP, "listns succeeds here, but has no effect").as(errors.ErrUnsupported)
 		case n < room:
 			return ids[:n:n], nil
 		case room == most:

@@ -386,7 +386,7 @@ func TestCgroup(t *testing.T) {
 	if is := said("-mount", part, said(inside)); is != part {
 		t.Errorf("%s", is)
 	}
-	fails("is there, but outside of what the mount shows", "-mount", part, said(beside))
+	fails("exists, but outside what the mount shows", "-mount", part, said(beside))
 
 	// Version 1, where the hierarchy is told and IDs are its own.
 	name := fmt.Sprintf("name=sysfd-command-%d", os.Getpid())
