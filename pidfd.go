@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A PidFDID names a process for as long as the machine runs: the 64-bit inode number of its pidfds.
-// Unlike a PID it is not used again. It says nothing about order: a larger one is not a younger
-// process. After a reboot IDs start anew.
+// A PidFDID names a process until the machine reboots: it is the 64-bit inode number of the pidfds
+// of the process. Unlike a PID it is not used again. IDs are not ordered: a larger one need not
+// belong to a younger process. After a reboot IDs start anew.
 //
 // The zero PidFDID names no process. A thread has an ID of its own.
 type PidFDID uint64
@@ -25,20 +25,22 @@ type PidFDID uint64
 // String returns the ID in decimal, as in $LISTEN_PIDFDID.
 func (id PidFDID) String() string { return strconv.FormatUint(uint64(id), 10) }
 
-// ErrNotPidFD is matched by errors that tell that a descriptor is open but is not a pidfd.
+// ErrNotPidFD is matched by errors which say that a descriptor is open but is not a pidfd.
 var ErrNotPidFD = errors.New("not a pidfd")
 
 // PidFDIDOf returns the ID of the process that the pidfd fd refers to. The process may have ended
-// and been reaped. It is one system call and no allocation; fd stays the caller's. It does not
-// wait, whatever fd is.
+// and been reaped. PidFDIDOf makes one system call and no allocation, and does not close fd. It
+// does not wait, whatever fd is.
 //
-// A 64-bit program reads the inode number with statx(2), and makes sure that the file system it
-// belongs to is pidfs, which exists since Linux 6.9. A 32-bit program cannot: if its kernel is a
-// 32-bit one too, the inode number of statx is the low half of the ID. It takes the ID from the
-// file handle, with name_to_handle_at(2), which needs Linux 6.14 (fs/pidfs.c, pidfs_encode_fh).
+// A 64-bit program reads the inode number with statx(2), and verifies that it is on pidfs, which
+// exists since Linux 6.9. A 32-bit program cannot: if its kernel is a 32-bit one too, the inode
+// number of statx is the low half of the ID. It takes the ID from the file handle, with
+// name_to_handle_at(2), which requires Linux 6.14 (fs/pidfs.c, pidfs_encode_fh).
 //
-// Errors: one that matches [ErrNotPidFD] and EBADF if fd is something else; one that matches
-// [errors.ErrUnsupported] where the kernel is too old; EBADF if fd is not open.
+// Errors:
+//   - an error that matches [ErrNotPidFD] and EBADF if fd is not a pidfd;
+//   - an error that matches [errors.ErrUnsupported] if the kernel is too old;
+//   - EBADF if fd is not open.
 func PidFDIDOf(fd int) (PidFDID, error) {
 	if is64bit {
 		return pidfdIDByInode(fd)
@@ -46,13 +48,13 @@ func PidFDIDOf(fd int) (PidFDID, error) {
 	return pidfdIDByHandle(fd)
 }
 
-// What tells whether a descriptor is on pidfs in the very call that gives its ID: the device of
-// statx, the mount ID of name_to_handle_at. There is one pidfs, it is never unmounted. Both are
-// kept plus one; 0 = not known yet.
+// pidfsDev and pidfsMount show whether a descriptor is on pidfs, in the very call that returns its
+// ID: the device of statx, or the mount ID of name_to_handle_at. There is one pidfs, and it is
+// never unmounted. Both are stored plus one; 0 = not known yet.
 var pidfsDev, pidfsMount atomic.Uint64
 
-// learnPidfs learns the mark of pidfs, by a function that reads that of a descriptor, from a pidfd
-// that no one else has a hand on. Where there is no pidfs, or no descriptor left, nothing is kept.
+// learnPidfs reads the device or mount ID of pidfs from a pidfd that nobody else knows. Where there
+// is no pidfs, or no descriptor left, it stores nothing.
 func learnPidfs(known *atomic.Uint64, read func(fd int) (mark uint64, errno syscall.Errno)) uint64 {
 	if mark := known.Load(); mark != 0 {
 		return mark
@@ -96,7 +98,7 @@ func pidfdIDByHandle(fd int) (PidFDID, error) {
 		}
 		errno = syscall.EOPNOTSUPP
 	} else if errno == syscall.EOPNOTSUPP {
-		// Before Linux 6.14, and from much that is not a pidfd.
+		// Before Linux 6.14, and for many descriptors that are not pidfds.
 		if _, err := provePidfs(fd); err != nil {
 			return 0, err
 		}
@@ -104,7 +106,7 @@ func pidfdIDByHandle(fd int) (PidFDID, error) {
 	return 0, failed("name_to_handle_at", fdSubject(fd), errno)
 }
 
-// provePidfs tells why a descriptor is not one on pidfs, or returns no error.
+// provePidfs returns no error for a descriptor on pidfs.
 func provePidfs(fd int) (inode, error) {
 	file, errno := statFD(fd)
 	if errno != 0 {
@@ -120,8 +122,8 @@ func provePidfs(fd int) (inode, error) {
 	case known != 0:
 		return inode{}, notAPidFD(fd)
 	}
-	// Before Linux 6.9, or where this process cannot open a pidfd to compare with. What is no
-	// pidfd is not asked for its file system, whose server may not answer.
+	// Before Linux 6.9, or where this process cannot open a pidfd to compare with. If fd is not
+	// a pidfd, its file system is not asked, because its server may not answer.
 	is, sure := isPidFD(fd)
 	if sure && !is {
 		return inode{}, notAPidFD(fd)
@@ -131,26 +133,26 @@ func provePidfs(fd int) (inode, error) {
 		return inode{}, failed("fstatfs", fdSubject(fd), errno)
 	case magic == unix.PID_FS_MAGIC:
 		return file, nil
-	case magic == unix.ANON_INODE_FS_MAGIC && is: // one inode for all pidfds and much else
+	case magic == unix.ANON_INODE_FS_MAGIC && is: // all pidfds and much else share one inode
 		return inode{}, failed("fstatfs", fdSubject(fd), syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
 	}
 	return inode{}, notAPidFD(fd)
 }
 
-// isPidFD reports whether fd is a pidfd of any kernel, and whether that is sure: where a filter
-// forbids pidfd_send_signal(2) and there is no /proc, it is not.
+// isPidFD reports whether fd is a pidfd of any kernel, and whether that is certain. It is not if a
+// filter forbids pidfd_send_signal(2) and there is no /proc.
 func isPidFD(fd int) (is, sure bool) {
 	switch reaped(fd) {
 	case 0, syscall.ESRCH, syscall.EREMOTE:
 		return true, true
 	}
-	// EBADF is also the answer of a pidfd that is open for O_PATH alone.
+	// EBADF is also the answer for a pidfd that is open for O_PATH only.
 	name, errno := readlink("/proc/thread-self/fd/" + strconv.Itoa(fd))
 	return name == "anon_inode:[pidfd]", errno == 0
 }
 
-// isAnon reports whether provePidfs has found a pidfd from before Linux 6.9, one without an ID.
-// What a seccomp filter answers can match errors.ErrUnsupported too.
+// isAnon reports whether provePidfs has found a pidfd from before Linux 6.9, which has no ID. What
+// a seccomp filter answers can match errors.ErrUnsupported too.
 func isAnon(err error) bool {
 	e, ok := err.(*callError)
 	return ok && e.means == errors.ErrUnsupported
@@ -160,21 +162,21 @@ func notAPidFD(fd int) error {
 	return refused(syscall.EBADF, "descriptor "+strconv.Itoa(fd)+" is not a pidfd").as(ErrNotPidFD)
 }
 
-// A PidFD owns a pidfd: a descriptor that refers to one process and never to another, even when its
-// PID has been given to one. Its methods can be called from several goroutines at once, also
-// together with Close, after which they return [os.ErrClosed]. The descriptor of a PidFD that is
-// forgotten is closed when the garbage collector finds it.
+// A PidFD owns a pidfd: a descriptor that refers to one process and never to another, even after
+// the PID of the process has been reused. Its methods, Close among them, can be called from several
+// goroutines at once. After Close they return [os.ErrClosed]. If a PidFD becomes unreachable, the
+// garbage collector closes its descriptor.
 type PidFD struct {
 	fd       int
-	by       string // with number, what it was opened by
+	by       string // what it was opened by, together with number
 	number   uint64
 	observes bool         // someone else in this program reaps the process
-	uses     atomic.Int32 // 1 for the owner and 1 for each call under way; plus closing once the owner is gone
+	uses     atomic.Int32 // 1 for the owner and 1 for each call in progress; plus closing after Close
 
-	parking atomic.Pointer[parking] // where Wait parks, once it had to
-	file    *os.File                // owns the descriptor once Wait had to park on it
-	mu      sync.Mutex              // from a look at the process until what it told is in ended
-	ended   *WaitResult             // once the status is known; Reaped if no one can reap it any more
+	parking atomic.Pointer[parking] // where Wait parks, once it has had to
+	file    *os.File                // owns the descriptor, once Wait has parked on it
+	mu      sync.Mutex              // held from a look at the process until ended has the result
+	ended   *WaitResult             // set once the status is known; Reaped if the process cannot be reaped any more
 }
 
 const (
@@ -185,11 +187,11 @@ const (
 func newPidFD(fd int, by string, number uint64) *PidFD {
 	p := &PidFD{fd: fd, by: by, number: number}
 	p.uses.Store(1)
-	runtime.SetFinalizer(p, (*PidFD).closeFD) // which costs less than runtime.AddCleanup
+	runtime.SetFinalizer(p, (*PidFD).closeFD) // cheaper than runtime.AddCleanup
 	return p
 }
 
-// acquire makes sure that the descriptor stays open until release.
+// acquire keeps the descriptor open until release.
 func (p *PidFD) acquire() error {
 	if p == nil {
 		return os.ErrInvalid
@@ -213,7 +215,7 @@ func (p *PidFD) release() error {
 	return nil
 }
 
-// closeFD waits for who is parked. It is not for a function that a parking calls.
+// closeFD waits for whoever is parked. A function that a parking calls must not call it.
 func (p *PidFD) closeFD() error {
 	runtime.SetFinalizer(p, nil)
 	if w := p.parking.Load(); w != nil && w.file != p.file {
@@ -225,9 +227,9 @@ func (p *PidFD) closeFD() error {
 	return os.NewSyscallError("close", syscall.Close(p.fd))
 }
 
-// Close closes the pidfd. [PidFD.Wait] returns [os.ErrClosed] then. Close does not wait for other
-// calls that are under way, nor for a [WaitSet] that p is in: the descriptor itself is closed when
-// the last of them is done with it. A second Close returns [os.ErrClosed].
+// Close closes the pidfd. A [PidFD.Wait] in progress returns [os.ErrClosed]. Close waits neither
+// for other calls in progress nor for a [WaitSet] that contains p: the last of them to finish
+// closes the descriptor. A second Close returns [os.ErrClosed].
 func (p *PidFD) Close() error {
 	if p == nil {
 		return os.ErrInvalid
@@ -257,8 +259,9 @@ func (p *PidFD) String() string {
 	return "pidfd:" + p.by + strconv.FormatUint(p.number, 10)
 }
 
-// File returns a duplicate of the descriptor, close-on-exec: for what takes files, such as
-// [os/exec.Cmd.ExtraFiles]. It shares the blocking mode with p. It is fcntl(2), F_DUPFD_CLOEXEC.
+// File returns a duplicate of the descriptor, close-on-exec, for functions that need files, such as
+// [os/exec.Cmd.ExtraFiles]. The duplicate shares the blocking mode with p. It is fcntl(2),
+// F_DUPFD_CLOEXEC.
 //
 // Errors: EMFILE.
 func (p *PidFD) File() (*os.File, error) {
@@ -273,11 +276,11 @@ func (p *PidFD) File() (*os.File, error) {
 	return os.NewFile(uintptr(fd), p.String()), nil
 }
 
-// SyscallConn gives access to the descriptor itself: for what this package has no method for, and
-// for the functions that borrow descriptors. It implements [syscall.Conn]. Use Control. Read calls
-// its function at first and after each change of the process, as [PidFD.Wait] does; the function
-// must not call Read or Wait of the same PidFD, which would wait for their turn for ever. Nothing
-// is written to a pidfd, so Write calls its function once.
+// SyscallConn gives access to the descriptor itself, for operations that this package lacks and for
+// functions that borrow descriptors. It implements [syscall.Conn]. Use Control. Read calls its
+// function first and after each change of the process, as [PidFD.Wait] does; the function must not
+// call Read or Wait of the same PidFD, which would wait forever. A pidfd is never written to, so
+// Write calls its function once.
 func (p *PidFD) SyscallConn() (syscall.RawConn, error) {
 	if err := p.acquire(); err != nil {
 		return nil, err
@@ -309,16 +312,17 @@ func (c pidfdConn) Write(f func(fd uintptr) (done bool)) error {
 	done := false
 	err := c.Control(func(fd uintptr) { done = f(fd) })
 	if err == nil && !done {
-		return refused(syscall.EOPNOTSUPP, c.p.String()+" cannot be waited for to be written to").as(errors.ErrUnsupported)
+		return refused(syscall.EOPNOTSUPP, c.p.String()+" can never be written to").as(errors.ErrUnsupported)
 	}
 	return err
 }
 
-// NewPidFD makes a PidFD of the descriptor fd, which from then on is the PidFD's to close, and
-// makes it close-on-exec. Whether it is in blocking mode is left as it is: duplicates share that.
+// NewPidFD returns a PidFD that owns the descriptor fd, and makes fd close-on-exec. It does not
+// change the blocking mode, which duplicates share. It works with the pidfds of any kernel, with or
+// without IDs.
 //
-// Errors, with which fd stays the caller's: one that matches [ErrNotPidFD] and EBADF if fd is
-// something else. EBADF if it is not open. No IDs are needed: it works with pidfds of any kernel.
+// Errors, after which fd still belongs to the caller: one that matches [ErrNotPidFD] and EBADF if
+// fd is not a pidfd; EBADF if fd is not open.
 func NewPidFD(fd int) (*PidFD, error) {
 	if _, err := provePidfs(fd); err != nil && !isAnon(err) {
 		return nil, err
@@ -337,19 +341,21 @@ func NewPidFD(fd int) (*PidFD, error) {
 }
 
 // TakePidFD takes the pidfd of the process that was started with attr: the descriptor that
-// [os.StartProcess] or [syscall.StartProcess] left in *attr.PidFD, where it then puts -1. An
-// [os.Process] of that process has a duplicate, which shares the blocking mode; PidFDOf (Go 1.26)
-// returns one that does not.
+// [os.StartProcess] or [syscall.StartProcess] stored in *attr.PidFD. TakePidFD then stores -1
+// there. An [os.Process] of that process has a duplicate, which shares the blocking mode; PidFDOf
+// (Go 1.26) returns a pidfd that does not.
 //
-// Errors: EINVAL if attr.PidFD is nil. One that matches [errors.ErrUnsupported] if *attr.PidFD is
-// -1, because the kernel is older than 5.2, or the pidfd was taken before. Those of [NewPidFD],
-// with which *attr.PidFD is left as it is.
+// Errors, after which *attr.PidFD is unchanged:
+//   - EINVAL if attr.PidFD is nil;
+//   - an error that matches [errors.ErrUnsupported] if *attr.PidFD is -1, because the kernel is
+//     older than 5.2, or because the pidfd has been taken before;
+//   - those of [NewPidFD].
 func TakePidFD(attr *syscall.SysProcAttr) (*PidFD, error) {
 	if attr == nil || attr.PidFD == nil {
-		return nil, refused(syscall.EINVAL, "SysProcAttr.PidFD is nil: no pidfd was asked for")
+		return nil, refused(syscall.EINVAL, "SysProcAttr.PidFD is nil: no pidfd was requested")
 	}
 	if *attr.PidFD == -1 {
-		return nil, refused(syscall.EOPNOTSUPP, "SysProcAttr.PidFD is -1: the kernel gave no pidfd, or it was taken").as(errors.ErrUnsupported)
+		return nil, refused(syscall.EOPNOTSUPP, "SysProcAttr.PidFD is -1: the kernel returned no pidfd, or it has been taken").as(errors.ErrUnsupported)
 	}
 	p, err := NewPidFD(*attr.PidFD)
 	if err == nil {
@@ -358,17 +364,19 @@ func TakePidFD(attr *syscall.SysProcAttr) (*PidFD, error) {
 	return p, err
 }
 
-// OpenPidFD returns a pidfd of the process with this PID. It is pidfd_open(2), Linux 5.3. Whether
-// that process is still the one whose PID it was when the caller learnt it is not known: compare
-// [PidFD.ID] where that matters. A zombie can be opened.
+// OpenPidFD returns a pidfd of the process with this PID. It is pidfd_open(2), Linux 5.3. The
+// process may be another one than the caller means, if the PID was reused: where that matters,
+// compare [PidFD.ID]. OpenPidFD opens zombies as well.
 //
-// The flags are [PIDFD_NONBLOCK] (Linux 5.10), which spares [PidFD.Wait] a second descriptor, and
-// [PIDFD_THREAD] (Linux 6.9, pid is then that of any thread).
+// The flags are [PIDFD_NONBLOCK] (Linux 5.10), with which [PidFD.Wait] needs no second descriptor,
+// and [PIDFD_THREAD] (Linux 6.9), with which pid is that of any thread.
 //
-// Errors: ESRCH if there is no such process, which matches [os.ErrProcessDone]. One that matches
-// [errors.ErrUnsupported] where the kernel lacks the call or a flag. EINVAL if pid is not positive
-// or flags are unknown, and EINVAL or ENOENT (depending on the kernel) if pid is that of a thread
-// and PIDFD_THREAD is not set.
+// Errors:
+//   - ESRCH, which matches [os.ErrProcessDone], if there is no such process;
+//   - an error that matches [errors.ErrUnsupported] if the kernel lacks the call or a flag;
+//   - EINVAL if pid is not positive or flags are unknown;
+//   - EINVAL or ENOENT, depending on the kernel, if pid is that of a thread and PIDFD_THREAD is not
+//     set.
 func OpenPidFD(pid, flags int) (*PidFD, error) {
 	fd, err := openPidFDBare(pid, flags)
 	if err != nil {
@@ -377,7 +385,7 @@ func OpenPidFD(pid, flags int) (*PidFD, error) {
 	return newPidFD(fd, "", uint64(pid)), nil
 }
 
-// openPidFDBare is OpenPidFD for a descriptor that needs no owner.
+// openPidFDBare is OpenPidFD for a descriptor without an owner.
 func openPidFDBare(pid, flags int) (int, error) {
 	fd, errno := pidfdOpen(pid, flags)
 	if errno == 0 {
@@ -388,7 +396,7 @@ func openPidFDBare(pid, flags int) (int, error) {
 	case errno == syscall.ESRCH:
 		err.means = os.ErrProcessDone
 	case errno == syscall.EINVAL && pid > 0 && flags != 0 && flags&^(PIDFD_NONBLOCK|PIDFD_THREAD) == 0:
-		// The kernel does not know a flag if it refuses it for this process too.
+		// If the kernel refuses the flag for this process too, it does not know the flag.
 		fd, errno := pidfdOpen(syscall.Getpid(), flags)
 		if errno == syscall.EINVAL {
 			err.means = errors.ErrUnsupported
@@ -399,26 +407,28 @@ func openPidFDBare(pid, flags int) (int, error) {
 	return -1, err
 }
 
-// OpenPidFDByID returns a pidfd of the process with this ID, or an error: never one of another
-// process. It is open_by_handle_at(2) on pidfs, Linux 6.14, and needs no privilege. The ID of a
-// thread opens a pidfd of that thread.
+// OpenPidFDByID returns a pidfd of the process with this ID, and never one of another process. It
+// is open_by_handle_at(2) on pidfs, Linux 6.14, and requires no privilege. The ID of a thread opens
+// a pidfd of that thread.
 //
-// Errors: ESTALE if no process has the ID, because it was reaped or never was, or because it is in
-// a pid namespace that the caller does not see. From the initial pid namespace, which sees all, it
-// matches [os.ErrProcessDone]; elsewhere it proves nothing, and [ProcessRef.Open] knows more. One
-// that matches [errors.ErrUnsupported] where the kernel is too old.
+// Errors:
+//   - ESTALE if no process has the ID: the process was reaped, or never existed, or is in a pid
+//     namespace that the caller does not see. In the initial pid namespace, which sees all
+//     processes, the error matches [os.ErrProcessDone]. In another one it proves nothing;
+//     [ProcessRef.Open] can prove more;
+//   - an error that matches [errors.ErrUnsupported] if the kernel is too old.
 func OpenPidFDByID(id PidFDID) (*PidFD, error) {
 	h := PidFDHandle(id)
 	fd, errno := openByHandleAt(FD_PIDFS_ROOT, &h.h, 0)
 	if errno == syscall.EBADF || errno == syscall.EPERM {
-		// Before Linux 6.17 a pidfd has to stand in for the root of pidfs. Before Linux
-		// 6.11 EPERM comes ahead of EBADF.
+		// Before Linux 6.17 a pidfd must stand in for the root of pidfs. Before Linux 6.11
+		// the kernel checks for EPERM before EBADF.
 		self, err := openPidFDBare(syscall.Getpid(), 0)
 		if err != nil {
 			return nil, err
 		}
 		defer syscall.Close(self)
-		// Before Linux 6.14 there are no handles on pidfs, and ESTALE would be no news
+		// Before Linux 6.14 there are no handles on pidfs, and ESTALE would say nothing
 		// about a process.
 		if _, err := pidfdIDByHandle(self); err != nil {
 			return nil, err
@@ -449,8 +459,8 @@ func selfID() (PidFDID, error) {
 	return PidFDIDOf(fd)
 }
 
-// ID returns the ID of the process. It works for one that was reaped, too. See [PidFDIDOf] for what
-// it takes and for the errors.
+// ID returns the ID of the process, even after the process was reaped. See [PidFDIDOf] for what it
+// requires and for the errors.
 func (p *PidFD) ID() (PidFDID, error) {
 	if err := p.acquire(); err != nil {
 		return 0, err
@@ -459,13 +469,15 @@ func (p *PidFD) ID() (PidFDID, error) {
 	return PidFDIDOf(p.fd)
 }
 
-// PID returns the PID of the process (of the thread, for one opened with [PIDFD_THREAD]) in the pid
-// namespace of the caller. It is the ioctl PIDFD_GET_INFO (Linux 6.13), or else what
-// /proc/self/fdinfo tells.
+// PID returns the PID of the process in the pid namespace of the caller. For a pidfd opened with
+// [PIDFD_THREAD] that is the ID of the thread. PID uses the ioctl PIDFD_GET_INFO (Linux 6.13), or
+// else /proc/self/fdinfo.
 //
-// Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped, and so has no PID.
-// EREMOTE if it has none in the caller's pid namespace. One that matches [errors.ErrUnsupported]
-// where the kernel lacks the ioctl and the /proc of the caller's pid namespace is not mounted.
+// Errors:
+//   - ESRCH, which matches [os.ErrProcessDone], if the process was reaped, and so has no PID;
+//   - EREMOTE if the process has no PID in the caller's pid namespace;
+//   - an error that matches [errors.ErrUnsupported] if the kernel lacks the ioctl and the /proc of
+//     the caller's pid namespace is not mounted.
 func (p *PidFD) PID() (int, error) {
 	if err := p.acquire(); err != nil {
 		return 0, err
@@ -474,7 +486,7 @@ func (p *PidFD) PID() (int, error) {
 	return p.pid()
 }
 
-// pid is PID for a caller who has acquired p.
+// pid is PID after acquire.
 func (p *PidFD) pid() (int, error) {
 	info := pidfdInfo{Mask: PIDFD_INFO_PID}
 	err := p.getInfo(&info)
@@ -489,8 +501,8 @@ func (p *PidFD) pid() (int, error) {
 	return 0, err
 }
 
-// getInfo asks for the fields in info.Mask. After an error info means nothing: the kernel leaves
-// the request in its mask.
+// getInfo asks for the fields in info.Mask. After an error info is meaningless, because the kernel
+// leaves the request in its mask.
 func (p *PidFD) getInfo(info *pidfdInfo) error {
 	errno := pidfdGetInfo(p.fd, info)
 	if errno == 0 && info.Mask&(PIDFD_INFO_PID|PIDFD_INFO_EXIT) != 0 {
@@ -499,8 +511,8 @@ func (p *PidFD) getInfo(info *pidfdInfo) error {
 	err := failed("ioctl", "PIDFD_GET_INFO "+fdSubject(p.fd), errno)
 	switch {
 	case errno == syscall.ESRCH:
-		// Before Linux 6.18 also for a process that has no PID here, and for one whose
-		// parent has none here.
+		// Before Linux 6.18 also for a process that has no PID here, or whose parent has
+		// none.
 		switch reaped(p.fd) {
 		case 0:
 		case syscall.EREMOTE:
@@ -516,15 +528,16 @@ func (p *PidFD) getInfo(info *pidfdInfo) error {
 	return err
 }
 
-// reaped tells whether a process was reaped: ESRCH if so, 0 if not. EREMOTE is one that has no PID
-// in the pid namespace of the caller; of it, and with any other errno, that is not known.
+// reaped returns ESRCH if the process was reaped, and 0 if it was not. EREMOTE means that the
+// process has no PID in the pid namespace of the caller. With EREMOTE and any other errno it is not
+// known whether the process was reaped.
 func reaped(fd int) syscall.Errno {
 	switch errno := pidfdProbe(fd); errno {
 	case syscall.EINVAL:
 		return syscall.EREMOTE
 	case syscall.EPERM, syscall.EACCES, syscall.ENOENT:
-		// A process that may not be signalled, be it that a security module has the last
-		// two for that. Or a seccomp filter says so, which then does not look at fd.
+		// A process that may not be signalled; some security modules use the last two
+		// errnos for that. Or a seccomp filter, which then does not look at fd.
 		if pidfdProbe(-1) == syscall.EBADF {
 			return 0
 		}
@@ -546,9 +559,9 @@ func (p *PidFD) fdinfoPID(unsupported error) (int, error) {
 	return 0, err
 }
 
-// PidFDID returns the pidfd ID in the handle of a pidfd, and false if h does not have the shape of
-// one: type [FILEID_KERNFS], 8 bytes. The shape proves nothing: handles of files on cgroup2 and
-// kernfs look the same. To identify a descriptor of which it is not sure that it is a pidfd, use
+// PidFDID returns the pidfd ID in the handle of a pidfd, and false unless h has type
+// [FILEID_KERNFS] and 8 bytes. That does not prove that h is of a pidfd: handles of files on
+// cgroup2 and kernfs look the same. To identify a descriptor that may not be a pidfd, use
 // [PidFDIDOf].
 //
 // The kernel makes these handles since Linux 6.14 (fs/pidfs.c, pidfs_encode_fh).
@@ -557,7 +570,7 @@ func (h FileHandle) PidFDID() (PidFDID, bool) {
 	return PidFDID(id), ok
 }
 
-// PidFDHandle returns the handle of the pidfds of the process with this ID: the reverse of
+// PidFDHandle returns the handle of the pidfds of the process with this ID. It is the reverse of
 // [FileHandle.PidFDID]. With [OpenByHandleAt] and [FD_PIDFS_ROOT] it opens a pidfd, as
 // [OpenPidFDByID] does.
 func PidFDHandle(id PidFDID) FileHandle { return KernfsHandle(uint64(id)) }

@@ -10,48 +10,52 @@ import (
 	"syscall"
 )
 
-// A FanotifyEvent is an event that was read from a fanotify(7) group, and owns the descriptors that
+// A FanotifyEvent is an event that was read from a fanotify(7) group. It owns the descriptors that
 // came with it until they are taken; see [TakeFanotifyEvents].
 type FanotifyEvent struct {
-	// Mask is a combination of FAN_*, such as FAN_CREATE|FAN_ONDIR. The kernel merges events of
-	// one process that wait to be read and tell of the same file in the same directory, which
-	// have the same name and the same answer to FAN_ONDIR. Then Mask has what all of them have,
-	// and not in which order and how often. FAN_RENAME merges with nothing else.
+	// Mask is a combination of FAN_*, such as FAN_CREATE|FAN_ONDIR. The kernel merges events
+	// that wait to be read if they come from one process, are about the same file, directory
+	// and name, and agree on FAN_ONDIR. Mask then has the bits of all of them, and does not
+	// show in which order they came and how often. FAN_RENAME merges with nothing else.
 	Mask uint64
 
-	// PID is that of the process that did it, or of its thread with FAN_REPORT_TID, in the pid
-	// namespace of whoever reads. It is 0 if it has none there, and if no process did it.
+	// PID is the PID of the process that caused the event, or with FAN_REPORT_TID of its
+	// thread, in the pid namespace of the reader. It is 0 if the process has no PID there, and
+	// if no process caused the event.
 	PID int
 
-	fd, pidfd int32 // a negative number says why there is none
-	hasPidFD  bool  // there is a record of it
+	fd, pidfd int32 // a negative number says why there is no descriptor
+	hasPidFD  bool  // there is a record of pidfd
 	records   []byte
 }
 
-// gone is what fd and pidfd are once they were taken or closed. The kernel writes no such number.
+// gone is what fd and pidfd are once they were taken or closed. The kernel never writes this
+// number.
 const gone = -1 << 31
 
-// A FanotifyFile is what a record of an event has about a file.
+// A FanotifyFile is what a record of an event says about a file.
 type FanotifyFile struct {
-	// FSID is that of the file system; see there for what it is of btrfs.
+	// FSID is that of the file system; see [FSID] for btrfs.
 	FSID FSID
 
-	// Handle is that of the file or of the directory. It is as [NameToHandleAt] makes it, for
-	// the FileRef of the file for example; with [AT_HANDLE_FID] where the file system has none
-	// to be opened. It is of type FILEID_INVALID if the kernel could make none.
+	// Handle is that of the file or of the directory. It is what [NameToHandleAt] returns, so
+	// it can go into a FileRef; on a file system without handles to open, it is what
+	// NameToHandleAt returns with [AT_HANDLE_FID]. It is of type FILEID_INVALID if the kernel
+	// could make none.
 	Handle FileHandle
 
-	// Name is the name in the directory, "." for the directory itself, nil if Handle is that of
-	// the file. It is a part of the buffer that the events were read into.
+	// Name is the name in the directory, "." for the directory itself, and nil if Handle is
+	// that of the file. It is a part of the buffer that the events were read into.
 	Name []byte
 }
 
 // TakeFanotifyEvents returns the events in b, which is what one read(2) from a fanotify(7) group
-// has returned. It takes the descriptors that came with them: when the loop goes on to the next
-// event, those that were not taken by [FanotifyEvent.File] and [FanotifyEvent.PidFD] are closed,
-// and when it ends early those of the other events, too. So it must be run, once; a second run has
-// no events. An event is good for its turn of the loop, as b is until the next read. Bytes from
-// elsewhere, or for a second time, can have the numbers of descriptors that are someone else's.
+// returned. It takes ownership of the descriptors in them. When the loop goes on to the next event,
+// it closes those that [FanotifyEvent.File] and [FanotifyEvent.PidFD] have not taken. When the loop
+// ends early, it closes those of the remaining events too. So the loop must run, once; a second run
+// has no events. An event is valid during its turn of the loop, and b until the next read. Do not
+// pass bytes from elsewhere, or the same bytes twice: the descriptors in them can belong to someone
+// else.
 //
 //	events, err := sysfd.TakeFanotifyEvents(b[:n])
 //	if err != nil {
@@ -66,15 +70,15 @@ type FanotifyFile struct {
 //		…
 //	}
 //
-// The group is to be made and marked with fanotify_init(2) and fanotify_mark(2), for which there
-// are functions in golang.org/x/sys/unix. Made with FAN_NONBLOCK, its descriptor is one for
-// [os.NewFile], whose Read waits without a thread. Each event in b can hold two descriptors: a
+// Make and mark the group with fanotify_init(2) and fanotify_mark(2), for which
+// golang.org/x/sys/unix has functions. If it was made with FAN_NONBLOCK, pass its descriptor to
+// [os.NewFile]: Read then waits without a thread. Each event in b can hold two descriptors: a
 // buffer of 4096 bytes has up to 170 events.
 //
-// It makes two allocations and the loop two more, however many events there are.
+// TakeFanotifyEvents makes two allocations and the loop two more, however many events there are.
 //
-// Errors: EINVAL if b is not as the kernel writes it, or in a version of the format that is not the
-// known one (3). Then nothing is taken.
+// Errors: EINVAL if b is not what the kernel writes, or has another version of the format than the
+// known one (3). TakeFanotifyEvents then takes nothing.
 func TakeFanotifyEvents(b []byte) (iter.Seq[*FanotifyEvent], error) {
 	events := &fanotifyEvents{b: b}
 	for rest := b; len(rest) > 0; {
@@ -87,7 +91,7 @@ func TakeFanotifyEvents(b []byte) (iter.Seq[*FanotifyEvent], error) {
 	return events.each, nil
 }
 
-// fanotifyEvents are those that are still to come, and the one whose turn it is.
+// fanotifyEvents has the events that are still to come, and the one whose turn it is.
 type fanotifyEvents struct {
 	b []byte
 	e FanotifyEvent
@@ -103,7 +107,7 @@ func (s *fanotifyEvents) next() bool {
 }
 
 func (s *fanotifyEvents) each(yield func(*FanotifyEvent) bool) {
-	defer func() { // also if yield panics
+	defer func() { // even if yield panics
 		for s.next() {
 		}
 	}()
@@ -111,7 +115,7 @@ func (s *fanotifyEvents) each(yield func(*FanotifyEvent) bool) {
 	}
 }
 
-// decode fills e with the first event in b, and returns what is behind it.
+// decode fills e with the first event in b, and returns the bytes after it.
 func (e *FanotifyEvent) decode(b []byte) (rest []byte, err error) {
 	const minimum = 24
 	if len(b) < minimum {
@@ -140,9 +144,9 @@ func (e *FanotifyEvent) decode(b []byte) (rest []byte, err error) {
 	return b[m.EventLen:], nil
 }
 
-func notAnEvent(why string) error { return refused(syscall.EINVAL, "not an event of fanotify: "+why) }
+func notAnEvent(why string) error { return refused(syscall.EINVAL, "not a fanotify event: "+why) }
 
-// cutRecord returns the first record with its head.
+// cutRecord returns the first record, including its head.
 func cutRecord(b []byte) (typ uint8, record, rest []byte, ok bool) {
 	const head = 4
 	if len(b) < head {
@@ -155,7 +159,7 @@ func cutRecord(b []byte) (typ uint8, record, rest []byte, ok bool) {
 	return h.Type, b[:h.Len], b[h.Len:], true
 }
 
-// check reports whether a record is as long as its type says, so that methods need not.
+// check reports whether a record is as long as its type requires, so that methods need not check.
 func (e *FanotifyEvent) check(typ uint8, record []byte) bool {
 	switch typ {
 	case _FAN_EVENT_INFO_TYPE_FID, _FAN_EVENT_INFO_TYPE_DFID,
@@ -194,7 +198,7 @@ func decodeFanotifyFile(typ uint8, record []byte) (f FanotifyFile, ok bool) {
 	return f, true
 }
 
-// close closes what was not taken.
+// close closes the descriptors that were not taken.
 func (e *FanotifyEvent) close() {
 	for _, fd := range []*int32{&e.fd, &e.pidfd} {
 		if *fd >= 0 {
@@ -204,9 +208,9 @@ func (e *FanotifyEvent) close() {
 	}
 }
 
-// Record returns what is behind the head of the first record of a type (FAN_EVENT_INFO_TYPE_* of
-// linux/fanotify.h), and false if the event has none. It is for types of which this package does
-// not know, and is a part of the buffer that the events were read into.
+// Record returns the bytes after the head of the first record of a type (FAN_EVENT_INFO_TYPE_* of
+// linux/fanotify.h), and false if the event has none. It is for types that this package does not
+// know. The bytes are a part of the buffer that the events were read into.
 func (e *FanotifyEvent) Record(typ uint8) ([]byte, bool) {
 	record, ok := e.record(typ)
 	if !ok {
@@ -237,13 +241,13 @@ func (e *FanotifyEvent) file(typ uint8) (FanotifyFile, bool) {
 	return decodeFanotifyFile(typ, record)
 }
 
-// Object returns the file that the event is about. With FAN_CREATE, FAN_DELETE, FAN_MOVED_* and
-// FAN_RENAME it is there if the group was made with FAN_REPORT_TARGET_FID (Linux 5.17), and with
-// other events if it was made with FAN_REPORT_FID (Linux 5.1).
+// Object returns the file that the event is about. For FAN_CREATE, FAN_DELETE, FAN_MOVED_* and
+// FAN_RENAME the group must have been made with FAN_REPORT_TARGET_FID (Linux 5.17), and for other
+// events with FAN_REPORT_FID (Linux 5.1).
 func (e *FanotifyEvent) Object() (FanotifyFile, bool) { return e.file(_FAN_EVENT_INFO_TYPE_FID) }
 
-// Dir returns the directory that the event happened in, and with FAN_REPORT_NAME the name in it. It
-// is there if the group was made with FAN_REPORT_DIR_FID (Linux 5.9). An event with FAN_RENAME has
+// Dir returns the directory in which the event happened, and with FAN_REPORT_NAME the name in it.
+// The group must have been made with FAN_REPORT_DIR_FID (Linux 5.9). An event with FAN_RENAME has
 // OldDir and NewDir instead.
 func (e *FanotifyEvent) Dir() (FanotifyFile, bool) {
 	if f, ok := e.file(_FAN_EVENT_INFO_TYPE_DFID_NAME); ok {
@@ -252,41 +256,42 @@ func (e *FanotifyEvent) Dir() (FanotifyFile, bool) {
 	return e.file(_FAN_EVENT_INFO_TYPE_DFID)
 }
 
-// OldDir returns from which directory and name FAN_RENAME (Linux 5.17) went, if that directory is
-// one that has a mark for it.
+// OldDir returns the former directory and name in an event with FAN_RENAME (Linux 5.17), if that
+// directory has a mark for FAN_RENAME.
 func (e *FanotifyEvent) OldDir() (FanotifyFile, bool) {
 	return e.file(_FAN_EVENT_INFO_TYPE_OLD_DFID_NAME)
 }
 
-// NewDir returns to which directory and name FAN_RENAME went, as OldDir does.
+// NewDir returns the new directory and name in an event with FAN_RENAME, as OldDir does the former.
 func (e *FanotifyEvent) NewDir() (FanotifyFile, bool) {
 	return e.file(_FAN_EVENT_INFO_TYPE_NEW_DFID_NAME)
 }
 
-// Mount returns the unique ID of the mount that FAN_MNT_ATTACH and FAN_MNT_DETACH (Linux 6.15) are
+// Mount returns the unique ID of the mount that FAN_MNT_ATTACH or FAN_MNT_DETACH (Linux 6.15) is
 // about.
 func (e *FanotifyEvent) Mount() (MountID, bool) {
 	record, ok := e.record(_FAN_EVENT_INFO_TYPE_MNT)
 	if !ok {
 		return 0, false
 	}
-	// In a struct fanotify_event_info_mnt of a 386 kernel there is no padding, in that of an
-	// amd64 kernel there is, whatever program reads it.
+	// A struct fanotify_event_info_mnt has no padding on a 386 kernel, and has padding on an
+	// amd64 kernel, for 32-bit programs too.
 	if len(record) >= 16 {
 		return MountID(native64(record[8:16])), true
 	}
 	return MountID(native64(record[4:12])), true
 }
 
-// FileSystemError returns the error that FAN_FS_ERROR (Linux 5.16) is about, as the file system has
-// named it, and how many there have been since the last such event, which tells of the first.
+// FileSystemError returns the error that FAN_FS_ERROR (Linux 5.16) is about, as the file system
+// reported it, and how many errors there have been since the last such event. errno is that of the
+// first of them.
 func (e *FanotifyEvent) FileSystemError() (errno syscall.Errno, count uint32, ok bool) {
 	record, ok := e.record(_FAN_EVENT_INFO_TYPE_ERROR)
 	if !ok {
 		return 0, 0, false
 	}
 	f := fanotify[fanotifyError](record)
-	return syscall.Errno(max(f.Error, -f.Error)), f.Count, true // some file systems have it negative
+	return syscall.Errno(max(f.Error, -f.Error)), f.Count, true // some file systems report it negative
 }
 
 // Range returns the part of the file that FAN_PRE_ACCESS (Linux 6.14) is about.
@@ -299,9 +304,9 @@ func (e *FanotifyEvent) Range() (offset, count uint64, ok bool) {
 	return r.Offset, r.Count, true
 }
 
-// FD returns the number of the descriptor of the file, which remains the event's: it is by this
-// that a struct fanotify_response tells which event it answers. It returns false if there is none,
-// and after File.
+// FD returns the number of the descriptor of the file, which the event still owns. A struct
+// fanotify_response uses the number to say which event it answers. FD returns false if there is no
+// descriptor, and after File.
 func (e *FanotifyEvent) FD() (int, bool) {
 	if e.fd < 0 {
 		return -1, false
@@ -309,18 +314,20 @@ func (e *FanotifyEvent) FD() (int, bool) {
 	return int(e.fd), true
 }
 
-// File takes the descriptor of the file, and makes it close-on-exec. A group that reports handles
-// has none.
+// File takes the descriptor of the file, and makes it close-on-exec. Events of a group that reports
+// handles have no descriptor.
 //
-// Errors: ENODATA if there is none. The one that opening the file has ended with, if the group was
-// made with FAN_REPORT_FD_ERROR (Linux 6.13). [os.ErrClosed] if it was taken, and after the event's
-// turn.
+// Errors:
+//   - ENODATA if there is no descriptor;
+//   - the error with which the kernel failed to open the file, if the group was made with
+//     FAN_REPORT_FD_ERROR (Linux 6.13);
+//   - [os.ErrClosed] if the descriptor has been taken, and after the event's turn.
 func (e *FanotifyEvent) File() (*os.File, error) {
 	switch {
 	case e.fd == gone:
 		return nil, os.ErrClosed
 	case e.fd == _FAN_NOFD:
-		return nil, refused(syscall.ENODATA, "the event has no file")
+		return nil, refused(syscall.ENODATA, "the event has no file descriptor")
 	case e.fd < 0:
 		return nil, failed("read", "of the file of a fanotify event", syscall.Errno(-e.fd))
 	}
@@ -332,17 +339,22 @@ func (e *FanotifyEvent) File() (*os.File, error) {
 	return f, nil
 }
 
-// PidFD takes the pidfd of the process that did it. It is there if the group was made with
-// FAN_REPORT_PIDFD (Linux 5.15). The process may have ended since, and may be another program
-// since; it is not its rights, which were those of the moment.
+// PidFD takes the pidfd of the process that caused the event. The group must have been made with
+// FAN_REPORT_PIDFD (Linux 5.15). The process may have ended since, or have executed another
+// program. The pidfd does not show which rights the process had at the time of the event.
 //
-// Errors: ESRCH, which matches [os.ErrProcessDone], if the process was reaped before the event was
-// read: PID is that of a process that is gone. Since Linux 7.2 there is a pidfd of it nevertheless,
-// which has its ID and tells how it ended. EREMOTE if it has no PID in the pid namespace of whoever
-// has read it, so that there is no telling. The one that making the pidfd has ended with, such as
-// EMFILE, if the group was made with FAN_REPORT_FD_ERROR (Linux 6.13), and otherwise EIO, as the
-// kernel does not say. ENODATA if the event has no pidfd, such as FAN_Q_OVERFLOW, which no process
-// did. [os.ErrClosed] if it was taken, and after the event's turn. Those of [NewPidFD].
+// Errors:
+//   - ESRCH, which matches [os.ErrProcessDone], if the process was reaped before the event was
+//     read: PID is that of a process that is gone. Since Linux 7.2 the event has a pidfd even then,
+//     which has the ID of the process and shows how it ended;
+//   - EREMOTE if the process has no PID in the pid namespace of the reader, so it is not known
+//     whether the process was reaped;
+//   - the error with which the kernel failed to make the pidfd, such as EMFILE, if the group was
+//     made with FAN_REPORT_FD_ERROR (Linux 6.13). Otherwise EIO, because the kernel does not report
+//     the error;
+//   - ENODATA if the event has no pidfd, such as FAN_Q_OVERFLOW, which no process caused;
+//   - [os.ErrClosed] if the pidfd has been taken, and after the event's turn;
+//   - those of [NewPidFD].
 func (e *FanotifyEvent) PidFD() (*PidFD, error) {
 	switch errno := syscall.Errno(-e.pidfd); {
 	case e.pidfd == gone:
@@ -356,7 +368,7 @@ func (e *FanotifyEvent) PidFD() (*PidFD, error) {
 		}
 		return p, err
 	case e.PID == 0 && (e.pidfd == _FAN_NOPIDFD || errno == syscall.ESRCH):
-		return nil, refused(syscall.EREMOTE, "the process of the event is not in the pid namespace of this one")
+		return nil, refused(syscall.EREMOTE, "the process of the event is not in this pid namespace")
 	case e.pidfd == _FAN_NOPIDFD:
 		return nil, failed("read", "of the pidfd of a fanotify event", syscall.ESRCH).as(os.ErrProcessDone)
 	case e.pidfd == _FAN_EPIDFD:

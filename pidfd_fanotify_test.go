@@ -234,7 +234,7 @@ func TestTakeFanotifyEventsRefuses(t *testing.T) {
 		for _, b := range [][]byte{b, slices.Concat(good.bytes(), b)} {
 			seq, err := TakeFanotifyEvents(b)
 			matches(t, err, syscall.EINVAL)
-			if seq != nil || err == nil || !strings.Contains(err.Error(), "not an event of fanotify") {
+			if seq != nil || err == nil || !strings.Contains(err.Error(), "not a fanotify event") {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
