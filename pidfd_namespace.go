@@ -8,16 +8,19 @@ import (
 	"syscall"
 )
 
-// Namespace opens a namespace that the process is in: a file to compare with [os.SameFile], to take
-// the handle of (see [FileHandle.Namespace]), and to give to setns(2). It keeps the namespace from
-// going away. It is an ioctl on the pidfd, Linux 6.11. From older kernels it is the file in
-// /proc/PID/ns, opened as [PidFD.Verify] says.
+// Namespace opens a namespace that the process is in. The file can be compared with [os.SameFile],
+// passed to setns(2), and asked for its handle; see [FileHandle.Namespace]. While it is open, the
+// namespace continues to exist. Namespace is an ioctl on the pidfd, Linux 6.11. On older kernels it
+// opens the file in /proc/PID/ns, within [PidFD.Verify].
 //
-// Errors: ESRCH, as with [PidFD.GetFD]. EACCES if the caller may not look at the process
-// (PTRACE_MODE_READ_FSCREDS; see ptrace(2)). One that matches [errors.ErrUnsupported] if the kernel
-// was built without this kind, or is older and the /proc of the caller's pid namespace is not
-// mounted; with /proc it is ENOENT for a zombie or a kind that the kernel was built without. EINVAL
-// if there is no such kind.
+// Errors:
+//   - ESRCH, as with [PidFD.GetFD];
+//   - EACCES if the caller may not look at the process (PTRACE_MODE_READ_FSCREDS; see ptrace(2));
+//   - an error that matches [errors.ErrUnsupported] if the kernel was built without this kind, or
+//     if it is older than 6.11 and the /proc of the caller's pid namespace is not mounted;
+//   - ENOENT on such an older kernel, from /proc, for a zombie and for a kind that the kernel was
+//     built without;
+//   - EINVAL if there is no such kind.
 func (p *PidFD) Namespace(kind NamespaceKind) (*os.File, error) {
 	if err := p.acquire(); err != nil {
 		return nil, err
@@ -43,7 +46,7 @@ func (p *PidFD) Namespace(kind NamespaceKind) (*os.File, error) {
 	return os.NewFile(uintptr(fd), p.String()+"/ns/"+kind.String()), nil
 }
 
-// procNamespace is for kernels without the ioctl. pid is the process's.
+// procNamespace is for kernels without the ioctl. pid is the PID of the process.
 func (p *PidFD) procNamespace(pid int, kind NamespaceKind) (int, error) {
 	fd := -1
 	err := p.verify(func() (err error) {
@@ -57,21 +60,23 @@ func (p *PidFD) procNamespace(pid int, kind NamespaceKind) (int, error) {
 }
 
 // Setns moves the calling thread into namespaces of the process, all of them or none. flags says
-// which: [syscall.CLONE_NEWNET] and the like. It is setns(2), with a pidfd since Linux 5.8.
+// into which: [syscall.CLONE_NEWNET] and the like. It is setns(2), with a pidfd since Linux 5.8.
 //
-// It is the thread that moves, not the goroutine: call [runtime.LockOSThread] before, and do not
-// unlock after, so that the runtime ends the thread with the goroutine and nothing else comes to
-// run in there. With CLONE_NEWPID the thread stays where it is, but the processes that it starts
-// are moved.
+// The thread moves, not the goroutine: call [runtime.LockOSThread] before, and do not unlock
+// afterwards, so that the runtime ends the thread with the goroutine and nothing else ever runs on
+// it. With CLONE_NEWPID the thread stays where it is, and the processes that it starts are moved.
 //
-// What a Go program cannot enter, because it has several threads: a user namespace, and a time
-// namespace. A mount namespace takes a working directory of the thread's own:
+// A Go program cannot enter a user namespace or a time namespace, because it has several threads. A
+// mount namespace requires that the thread has a working directory of its own: call
 // syscall.Unshare(syscall.CLONE_FS) before.
 //
-// Errors: EPERM without the capability CAP_SYS_ADMIN in the namespaces, or if the caller may not
-// look at the process (PTRACE_MODE_READ_REALCREDS). ESRCH, as with [PidFD.GetFD]. EINVAL if flags
-// are 0 or unknown, for a user namespace, for a mount namespace with a working directory that is
-// shared, and from kernels before Linux 5.8. EUSERS for a time namespace.
+// Errors:
+//   - EPERM without the capability CAP_SYS_ADMIN in the namespaces, or if the caller may not look
+//     at the process (PTRACE_MODE_READ_REALCREDS);
+//   - ESRCH, as with [PidFD.GetFD];
+//   - EINVAL if flags are 0 or unknown, for a user namespace, for a mount namespace if the working
+//     directory is shared, and on kernels before Linux 5.8;
+//   - EUSERS for a time namespace.
 func (p *PidFD) Setns(flags int) error {
 	if err := p.acquire(); err != nil {
 		return err

@@ -15,20 +15,23 @@ import (
 // PeerPidFD returns a pidfd of the process at the other end of a connected Unix socket, such as a
 // *net.UnixConn. It is the socket option SO_PEERPIDFD of unix(7), Linux 6.5.
 //
-// That is the process that called connect(2), or for the side that did, the one that called
-// listen(2), or for both sides the one that called socketpair(2). Who has got the socket since does
-// not matter. A listening socket gives the process that called listen itself.
+// For an accepted connection that is the process that called connect(2), and for the connecting
+// side the process that called listen(2). For both ends of a socketpair(2) it is the process that
+// called socketpair. It does not matter which process has the socket now. For a listening socket it
+// is the process that called listen.
 //
-// The pidfd refers to that process for good, even after the process has executed another program,
-// taken other user and group IDs or been moved to another cgroup. Its present rights, which
-// [PidFDInfo.Credentials] returns, are therefore not those of whoever opened the connection: any
-// user can connect, leave the socket to a child and execute a setuid program, and from then on the
-// process is root's. Decide by [PeerCredentials].
+// The pidfd refers to that process permanently, even after the process has executed another
+// program, changed its user and group IDs or been moved to another cgroup. Its present rights,
+// which [PidFDInfo.Credentials] returns, are therefore not those of whoever opened the connection:
+// any user can connect, leave the socket to a child and execute a setuid program, and from then on
+// the process is root's. Decide by [PeerCredentials].
 //
-// Errors: one that matches [errors.ErrUnsupported] where the kernel lacks the option. ENODATA if
-// the socket is not connected, or not a Unix socket. EINVAL or ESRCH, which matches
-// [os.ErrProcessDone], if the process was reaped; since Linux 6.16 there is a pidfd of it
-// nevertheless. Those of conn.
+// Errors:
+//   - an error that matches [errors.ErrUnsupported] if the kernel lacks the option;
+//   - ENODATA if the socket is not connected, or not a Unix socket;
+//   - EINVAL or ESRCH, which matches [os.ErrProcessDone], if the process was reaped. Since Linux
+//     6.16 PeerPidFD returns a pidfd even then;
+//   - those of conn.
 func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 	var fd int
 	var errno syscall.Errno
@@ -44,31 +47,36 @@ func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 // PeerCredentials returns the effective user ID, the effective group ID and the PID of the process
 // at the other end of a connected Unix socket, as the kernel recorded them at connect(2), listen(2)
 // or socketpair(2); see [PeerPidFD] for which process that is. It is the socket option SO_PEERCRED
-// of unix(7), which any kernel has that Go runs on (in a program for 386 or s390x Linux 4.3).
+// of unix(7), which every kernel has that Go supports (in a program for 386 or s390x since Linux
+// 4.3).
 //
-// Decide by these IDs what a peer may do. They stay as they are when the process executes a setuid
+// Decide by these IDs what a peer may do. They do not change when the process executes a setuid
 // program, changes its IDs or ends. They are those of whoever opened the connection, not of whoever
-// uses it now: a process vouches for those to whom it hands its socket.
+// uses it now: a process vouches for those to whom it passes its socket.
 //
-// The IDs are those of the caller's user namespace; one that has none there reads as 65534
-// (/proc/sys/kernel/overflowuid), which is no user to give rights to. The PID is that of the
-// caller's pid namespace, 0 if the process is out of sight. It may be that of another process by
-// now: for the process itself there is PeerPidFD. A Bluetooth socket records the process on this
+// The IDs are numbered as in the caller's user namespace. An ID without a number there is returned
+// as 65534 (/proc/sys/kernel/overflowuid): give no rights to that user. The PID is that of the
+// caller's pid namespace, 0 if the process is out of sight. Another process may have the PID by
+// now: to refer to the process itself use PeerPidFD. A Bluetooth socket records the process on this
 // machine that made it, which says nothing about the other end.
 //
-// Errors: ENODATA if the socket has no peer: it is not connected, or a datagram socket that is not
-// of a socketpair, or not a Unix socket. ENOTSOCK if it is none. One that matches
-// [errors.ErrUnsupported] in a sandbox that answers with the IDs of the caller, whoever the peer
-// is: gVisor of 2022. EMFILE: the first call asks for that with a socket of its own. Those of conn.
+// Errors:
+//   - ENODATA if the socket has no peer: it is not connected, or a datagram socket that is not from
+//     socketpair, or not a Unix socket;
+//   - ENOTSOCK if conn is not a socket;
+//   - an error that matches [errors.ErrUnsupported] in a sandbox that returns the IDs of the
+//     caller, whoever the peer is: gVisor of 2022;
+//   - EMFILE, from the first call, which makes a socket of its own to detect that;
+//   - those of conn.
 func PeerCredentials(conn syscall.Conn) (syscall.Ucred, error) {
 	if err := peersAreRecorded(); err != nil {
 		return syscall.Ucred{}, err
 	}
-	var peer struct { // what the function below writes to is one allocation
+	var peer struct { // one allocation for what the function below writes
 		syscall.Ucred
 		errno syscall.Errno
 	}
-	peer.Uid = nobodyAtAll // and not root, should a seccomp filter have the call do nothing
+	peer.Uid = nobodyAtAll // and not root, in case a seccomp filter makes the call do nothing
 	if err := control(conn, func(fd uintptr) { peer.errno = peerCred(int(fd), &peer.Ucred) }); err != nil {
 		return syscall.Ucred{}, err
 	}
@@ -81,13 +89,13 @@ func PeerCredentials(conn syscall.Conn) (syscall.Ucred, error) {
 	return peer.Ucred, nil
 }
 
-// What peersAreRecorded has found out.
+// peersRecorded is what peersAreRecorded has found out.
 var peersRecorded atomic.Int32
 
 const yes, no = 1, 2
 
 // peersAreRecorded returns an error where SO_PEERCRED is about the caller, whoever the peer is, as
-// in gVisor of 2022: it then has an answer for a socket that has no peer. It asks once.
+// in gVisor of 2022. There the option has an answer for a socket without a peer. It asks once.
 func peersAreRecorded() error {
 	if peersRecorded.Load() == 0 {
 		fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -95,7 +103,7 @@ func peersAreRecorded() error {
 			return os.NewSyscallError("socket", err)
 		}
 		state := int32(yes)
-		if err == nil { // or else a filter lets this process have no sockets but those it was passed
+		if err == nil { // otherwise a filter forbids sockets other than those that were passed
 			defer syscall.Close(fd)
 			c := syscall.Ucred{Uid: nobodyAtAll}
 			if errno := peerCred(fd, &c); errno == 0 && c.Uid != nobodyAtAll {
@@ -114,20 +122,20 @@ func peersAreRecorded() error {
 const nobodyAtAll = 1<<32 - 1
 
 func noPeer() error {
-	return refused(syscall.ENODATA, "the socket has no peer of which the kernel has recorded anything")
+	return refused(syscall.ENODATA, "the kernel has recorded no peer of the socket")
 }
 
 // PeerGroups returns the supplementary group IDs of the process at the other end of a connected
-// Unix socket, as the kernel recorded them together with what [PeerCredentials] returns. The
-// effective group ID need not be among them. It is the socket option SO_PEERGROUPS, Linux 4.13.
+// Unix socket, as the kernel recorded them together with the IDs of [PeerCredentials]. They need
+// not include the effective group ID. It is the socket option SO_PEERGROUPS, Linux 4.13.
 //
-// Errors: those of PeerCredentials, and one that matches [errors.ErrUnsupported] where the kernel
+// Errors: those of PeerCredentials, and one that matches [errors.ErrUnsupported] if the kernel
 // lacks the option.
 func PeerGroups(conn syscall.Conn) ([]uint32, error) {
 	groups, n := make([]uint32, 64), 0
 	for {
 		var errno syscall.Errno
-		groups[0] = nobodyAtAll // as above
+		groups[0] = nobodyAtAll // as in PeerCredentials
 		if err := control(conn, func(fd uintptr) { n, errno = peerGroups(int(fd), groups) }); err != nil {
 			return nil, err
 		}
@@ -144,12 +152,12 @@ func PeerGroups(conn syscall.Conn) ([]uint32, error) {
 	}
 }
 
-// SetPassPidFD sets whether a pidfd of the sender comes with each message that is received from a
-// Unix socket; see [TakePeerPidFD]. It is the socket option SO_PASSPIDFD, Linux 6.5.
+// SetPassPidFD sets whether each message that is received from a Unix socket comes with a pidfd of
+// the sender; see [TakePeerPidFD]. It is the socket option SO_PASSPIDFD, Linux 6.5.
 //
-// Errors: one that matches [errors.ErrUnsupported] where the kernel lacks the option, or if the
-// socket is of a family that has no use for it (some take it before Linux 6.16, and MPTCP does
-// after). Those of conn.
+// Errors: those of conn, and one that matches [errors.ErrUnsupported] if the kernel lacks the
+// option, or if the socket is of a family that has no use for it. Before Linux 6.16 some of these
+// families accept it, and later MPTCP does.
 func SetPassPidFD(conn syscall.Conn, on bool) error {
 	value := 0
 	if on {
@@ -184,9 +192,8 @@ func optionFailed(call, option string, errno syscall.Errno) *callError {
 	return e
 }
 
-// orReaped says of an error of a call that makes a pidfd that the process was reaped, where that is
-// the only thing that can have been wrong with it: EINVAL before Linux 6.15, ESRCH since
-// (kernel/fork.c, pidfd_prepare).
+// orReaped reports of an error of a call that makes a pidfd that the process was reaped, if nothing
+// else can have been wrong: EINVAL before Linux 6.15, ESRCH since (kernel/fork.c, pidfd_prepare).
 func orReaped(e *callError) error {
 	if e.errno == syscall.EINVAL || e.errno == syscall.ESRCH {
 		e.means = os.ErrProcessDone
@@ -194,42 +201,47 @@ func orReaped(e *callError) error {
 	return e
 }
 
-// PidFDControlSize is the room that the pidfd of a sender takes in a buffer for control messages:
-// CMSG_SPACE(sizeof(int)). A buffer for more is larger by what [syscall.CmsgSpace] tells: of 4*n
-// for n descriptors, of [syscall.SizeofUcred] for credentials.
+// PidFDControlSize is the size that the pidfd of a sender needs in a buffer for control messages:
+// CMSG_SPACE(sizeof(int)). For more control messages add [syscall.CmsgSpace] of 4*n for n
+// descriptors, and of [syscall.SizeofUcred] for credentials.
 const PidFDControlSize = int(^uint(0)>>63)*8 + 16
 
 // TakePeerPidFD returns the pidfd of the sender from the control messages of a received message,
-// such as those of [net.UnixConn.ReadMsgUnix], and makes it close-on-exec. It takes the socket
-// option of [SetPassPidFD]. Call it once each time a message was received, and be it with MSG_PEEK:
-// the descriptor is there, and is the PidFD's from then on.
+// such as those of [net.UnixConn.ReadMsgUnix], and makes it close-on-exec. It requires the socket
+// option of [SetPassPidFD]. Call it once after each receive, even with MSG_PEEK: each receive makes
+// a descriptor, which the PidFD then owns.
 //
-// The sender is the process that called sendmsg(2), or, if that has CAP_SYS_ADMIN, the process
-// whose PID it has put in SCM_CREDENTIALS. What rights it had then is not to be learnt from the
-// pidfd, for the reasons that [PeerPidFD] gives, but from SCM_CREDENTIALS, which the kernel adds to
-// each message with the socket option SO_PASSCRED: the real user and group IDs of the sender,
-// unless it names others that it may use.
+// The sender is the process that called sendmsg(2) or, if that has CAP_SYS_ADMIN, the process whose
+// PID it put into SCM_CREDENTIALS. The pidfd does not show which rights the sender had then, for
+// the reasons that [PeerPidFD] gives. SCM_CREDENTIALS shows them, which the kernel adds to each
+// message with the socket option SO_PASSCRED: the real user and group IDs of the sender, unless the
+// sender names others that it may use.
 //
-// Of other control messages nothing is taken. Descriptors in SCM_RIGHTS stay the caller's, who gets
-// them from [syscall.ParseSocketControlMessage] and [syscall.ParseUnixRights] and closes them. Any
-// peer can send some, up to 253, asked for or not. The kernel puts them ahead of the pidfd: if they
-// leave no room for that, there is none, and MSG_CTRUNC is set in the flags of the received
-// message.
+// TakePeerPidFD takes nothing from other control messages. Descriptors in SCM_RIGHTS still belong
+// to the caller, who gets them from [syscall.ParseSocketControlMessage] and
+// [syscall.ParseUnixRights] and must close them. Any peer can send some, up to 253, wanted or not.
+// The kernel puts them before the pidfd: if they leave no room for the pidfd there is none, and
+// MSG_CTRUNC is set in the flags of the received message.
 //
-// Errors: ENODATA if there is no pidfd in it, as with a message that was sent before the socket
-// option was set. One that matches [os.ErrProcessDone] if the sender was reaped before the message
-// was received (before Linux 6.17). EMFILE and the like if the kernel could make none; the message
-// itself is not lost. EINVAL if control is not a list of control messages or has two pidfds: then
-// it is not as the kernel wrote it, and nothing is taken. One that matches [ErrNotPidFD] and EBADF
-// if the descriptor is not a pidfd; it stays the caller's. EPERM or ENOSYS if a seccomp filter
-// forbids to look at it; then it is closed.
+// Errors:
+//   - ENODATA if control has no pidfd, as with a message that was sent before the socket option was
+//     set;
+//   - an error that matches [os.ErrProcessDone] if the sender was reaped before the message was
+//     received (before Linux 6.17);
+//   - EMFILE and the like if the kernel could not make a pidfd; the message itself is not lost;
+//   - EINVAL if control is not a list of control messages or has two pidfds: the kernel has not
+//     written it, and nothing is taken;
+//   - an error that matches [ErrNotPidFD] and EBADF if the descriptor is not a pidfd; it still
+//     belongs to the caller;
+//   - EPERM or ENOSYS if a seccomp filter forbids the calls that verify the descriptor, which is
+//     then closed.
 func TakePeerPidFD(control []byte) (*PidFD, error) {
 	fd, err := findPidFD(control)
 	if err != nil {
 		return nil, err
 	}
 	if fd < 0 {
-		// The kernel's answer to its own question (net/core/scm.c, scm_pidfd_recv).
+		// The kernel's own error in place of a descriptor (net/core/scm.c, scm_pidfd_recv).
 		return nil, orReaped(failed("recvmsg", "SCM_PIDFD", syscall.Errno(-fd)))
 	}
 	p, err := NewPidFD(fd)
@@ -243,7 +255,7 @@ func TakePeerPidFD(control []byte) (*PidFD, error) {
 func findPidFD(control []byte) (fd int, err error) {
 	messages, err := syscall.ParseSocketControlMessage(control)
 	if err != nil {
-		return 0, refused(syscall.EINVAL, "not a list of control messages")
+		return 0, refused(syscall.EINVAL, "the bytes are not a list of control messages")
 	}
 	found := false
 	for _, m := range messages {
@@ -251,15 +263,15 @@ func findPidFD(control []byte) (fd int, err error) {
 			continue
 		}
 		if found || len(m.Data) != 4 {
-			return 0, refused(syscall.EINVAL, "not one pidfd in the control messages")
+			return 0, refused(syscall.EINVAL, "the control messages must have one pidfd, of 4 bytes")
 		}
 		found = true
 		if fd = int(int32(native32(m.Data))); fd < -4095 { // neither a descriptor nor an errno
-			return 0, refused(syscall.EINVAL, "no pidfd in the control messages, but "+strconv.Itoa(fd))
+			return 0, refused(syscall.EINVAL, "the control messages have no pidfd, but the number "+strconv.Itoa(fd))
 		}
 	}
 	if !found {
-		return 0, refused(syscall.ENODATA, "no pidfd in the control messages")
+		return 0, refused(syscall.ENODATA, "the control messages have no pidfd")
 	}
 	return fd, nil
 }

@@ -10,17 +10,18 @@ import (
 )
 
 // PidFDOf returns a pidfd of p that is independent of p: it stays open when p is waited for or
-// released, and nothing done to it, such as making it non-blocking, has an effect on p. It
-// observes: its Wait, and that of a [WaitSet], leave it to p, or the [os/exec.Cmd] that p is from,
-// to reap the process, as if [WaitNoReap] were given. It needs Go 1.26, which has
-// [os.Process.WithHandle].
+// released, and changes to it, such as making it non-blocking, do not affect p. Its Wait, and that
+// of a [WaitSet], leave it to p, or to the [os/exec.Cmd] that p is from, to reap the process, as
+// with [WaitNoReap]. PidFDOf requires Go 1.26, which has [os.Process.WithHandle].
 //
-// If someone else has reaped the process, or the kernel has because SIGCHLD is ignored, the PidFD
-// is of a process that is done, whose status Wait returns since Linux 6.15.
+// If someone else has reaped the process, or the kernel has because SIGCHLD is ignored, PidFDOf
+// returns a pidfd of a process that is done. Wait returns its status since Linux 6.15.
 //
-// Errors: one that matches [os.ErrProcessDone] if p was waited for. EINVAL if p was released. One
-// that matches [errors.ErrUnsupported] if p has no handle, without which it is not certain that the
-// process with its PID is p.
+// Errors:
+//   - an error that matches [os.ErrProcessDone] if p was waited for;
+//   - EINVAL if p was released;
+//   - an error that matches [errors.ErrUnsupported] if p has no handle, because then the process
+//     with its PID may be another one.
 func PidFDOf(p *os.Process) (*PidFD, error) {
 	if p == nil {
 		return nil, os.ErrInvalid
@@ -30,7 +31,7 @@ func PidFDOf(p *os.Process) (*PidFD, error) {
 	pid := p.Pid
 	errHandle := p.WithHandle(func(handle uintptr) { q, err = reopen(int(handle), pid) })
 	if errHandle == os.ErrNoHandle {
-		// Also the answer of a Process that os.FindProcess did not find.
+		// That is also the answer if os.FindProcess did not find the process.
 		errHandle = p.Signal(syscall.Signal(0))
 		if errHandle != os.ErrProcessDone {
 			return nil, refused(syscall.ENOSYS, "process "+strconv.Itoa(pid)+" has no handle").as(errors.ErrUnsupported)
@@ -45,8 +46,8 @@ func PidFDOf(p *os.Process) (*PidFD, error) {
 	return nil, refused(syscall.EINVAL, errHandle.Error())
 }
 
-// reopen opens the process of the pidfd fd once more; a duplicate would share the blocking mode,
-// and so is for a process that cannot be opened any more.
+// reopen opens the process of the pidfd fd once more. A duplicate would share the blocking mode, so
+// it is only for a process that cannot be opened any more.
 func reopen(fd, pid int) (*PidFD, error) {
 	p, err := reopenLiving(fd, pid)
 	if errors.Is(err, os.ErrProcessDone) {
@@ -73,8 +74,8 @@ func reopenLiving(fd, pid int) (*PidFD, error) {
 	return reopenByPID(fd, pid)
 }
 
-// reopenByPID is for kernels before 6.9, or before 6.14 with 32 bits. The PID was that of the
-// process when it was opened if the process is not reaped afterwards.
+// reopenByPID is for kernels before 6.9, or before 6.14 with 32 bits. If the process is not reaped
+// afterwards, the PID was still its own when it was opened.
 func reopenByPID(fd, pid int) (*PidFD, error) {
 	p, err := OpenPidFD(pid, 0)
 	switch errno := reaped(fd); {

@@ -10,16 +10,19 @@ import (
 	"time"
 )
 
-// StartProcess starts a program in a new process and returns the owner of its pidfd, with which the
-// process is signalled and waited for. Its arguments are those of [os.StartProcess], which it
-// calls; attr may be nil. It leaves no [os.Process] behind. The caller, whose child the process is,
-// has to wait for it: see [PidFD.Wait] and [PidFD.Stop].
+// StartProcess starts a program in a new process and returns the owner of its pidfd, to signal the
+// process and to wait for it. It calls [os.StartProcess] with the same arguments; attr may be nil.
+// It leaves no [os.Process] behind. The process is a child of the caller, who must wait for it: see
+// [PidFD.Wait] and [PidFD.Stop].
 //
-// With an [os/exec.Cmd], which also copies what the program reads and writes, ask for the pidfd in
-// SysProcAttr.PidFD, take it with [TakePidFD], and wait for it with [WaitNoReap] before Cmd.Wait.
+// To use an [os/exec.Cmd], which also copies what the program reads and writes, request the pidfd
+// in SysProcAttr.PidFD, take it with [TakePidFD], and wait for it with [WaitNoReap] before
+// Cmd.Wait.
 //
-// Errors: those of os.StartProcess. EINVAL if attr.Sys.PidFD is set. One that matches
-// [errors.ErrUnsupported] where the kernel lacks pidfds; with any error no process is left.
+// Errors, after which no process is left:
+//   - those of os.StartProcess;
+//   - EINVAL if attr.Sys.PidFD is set;
+//   - an error that matches [errors.ErrUnsupported] if the kernel lacks pidfds.
 func StartProcess(name string, argv []string, attr *os.ProcAttr) (*PidFD, error) {
 	var with os.ProcAttr
 	if attr != nil {
@@ -30,13 +33,13 @@ func StartProcess(name string, argv []string, attr *os.ProcAttr) (*PidFD, error)
 		sys = *with.Sys
 	}
 	if sys.PidFD != nil {
-		return nil, refused(syscall.EINVAL, "SysProcAttr.PidFD is not for StartProcess, which returns a PidFD")
+		return nil, refused(syscall.EINVAL, "SysProcAttr.PidFD must be nil: StartProcess returns the PidFD")
 	}
 	fd := -1
 	sys.PidFD, with.Sys = &fd, &sys
 	process, err := os.StartProcess(name, argv, &with)
 	if errors.Is(err, syscall.EINVAL) {
-		sys.PidFD = nil // qemu-user lets no clone(2) give one
+		sys.PidFD = nil // under qemu-user clone(2) returns no pidfd
 		process, err = os.StartProcess(name, argv, &with)
 	}
 	if err != nil {
@@ -56,11 +59,11 @@ func StartProcess(name string, argv []string, attr *os.ProcAttr) (*PidFD, error)
 
 // Stop ends the process and returns how it ended, as [PidFD.Wait] does. It sends SIGTERM, and
 // SIGCONT in case the process is stopped, waits for up to grace, then sends SIGKILL and waits
-// again. For a process that is not a child, Stop does not insist on the status if its parent does
-// not reap it: see Wait.
+// again. For a process that is not a child, and that its parent does not reap, Stop returns without
+// the status: see Wait.
 //
-// Errors: those of [PidFD.SendSignal] but [os.ErrProcessDone], and those of Wait. If ctx is done
-// the process may go on: it has got SIGTERM, and SIGKILL once grace was over.
+// Errors: those of [PidFD.SendSignal] except [os.ErrProcessDone], and those of Wait. If ctx is done
+// the process may still run: it has got SIGTERM, and SIGKILL if grace was over.
 func (p *PidFD) Stop(ctx context.Context, grace time.Duration) (WaitResult, error) {
 	if err := p.SendSignal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return WaitResult{}, err
@@ -78,8 +81,8 @@ func (p *PidFD) Stop(ctx context.Context, grace time.Duration) (WaitResult, erro
 	return p.waitOrZombie(ctx)
 }
 
-// waitOrZombie waits for the end, and then a moment for the status: a parent that reaps at once
-// does so within that, and one that never reaps is not waited for.
+// waitOrZombie waits for the end, and then a moment for the status. A parent that reaps at once
+// does so within that moment; a parent that never reaps is not waited for.
 func (p *PidFD) waitOrZombie(ctx context.Context) (WaitResult, error) {
 	r, err := p.Wait(ctx, WaitExited)
 	if err != nil || !errors.Is(r.Unknown, syscall.EAGAIN) {
