@@ -672,7 +672,7 @@ func TestSecondBest(t *testing.T) {
 	fails(func(r *ProcessRef) { r.PID = 1<<31 - 1 }, "no process has its PID", os.ErrProcessDone, syscall.ESRCH)
 	fails(func(r *ProcessRef) { r.BootID[3] ^= 1 }, "this is boot", os.ErrProcessDone, syscall.ESRCH)
 	fails(func(r *ProcessRef) { r.BootID[3] ^= 1; r.PIDNamespace ^= 1 }, "this is boot", os.ErrProcessDone, syscall.ESRCH)
-	fails(func(r *ProcessRef) { r.PIDNamespace ^= 1 }, "not in sight", syscall.EREMOTE)
+	fails(func(r *ProcessRef) { r.PIDNamespace ^= 1 }, "not visible", syscall.EREMOTE)
 	fails(func(r *ProcessRef) { r.BootID = BootID{} }, "is not a process reference", syscall.EINVAL)
 	fails(func(r *ProcessRef) { r.ID = 1 }, "is not a process reference", syscall.EINVAL)
 	fails(func(r *ProcessRef) { r.PID = 0 }, "is not a process reference", syscall.EINVAL)

@@ -13,52 +13,53 @@ import (
 )
 
 // A WaitOption changes what [PidFD.Wait], [PidFD.TryWait] and a [WaitSet] do. Options are combined
-// with |, and 0 is none.
+// with |, and the value 0 means no option.
 type WaitOption int
 
 const (
-	// WaitNoReap leaves a child that has ended a zombie: WNOWAIT of waitid(2). It keeps its PID
-	// until someone waits for it again without this option.
+	// WaitNoReap leaves a child that has ended a zombie: WNOWAIT of waitid(2). The zombie keeps
+	// its PID until someone waits for it without this option.
 	WaitNoReap WaitOption = 1 << iota
 
 	// WaitExited does not wait for the status: it is enough that the process has ended, even if
-	// its parent has not reaped it yet. The status of a child is told nevertheless, unless
+	// its parent has not reaped it yet. For a child the status is returned nevertheless, unless
 	// someone else is about to reap it, or traces it and has not let it go.
 	WaitExited
 )
 
-// check returns an error for bits that are no option.
+// check returns an error for bits that are not options.
 func (o WaitOption) check() error {
 	if o&^(WaitNoReap|WaitExited) != 0 {
-		return refused(syscall.EINVAL, "0x"+strconv.FormatUint(uint64(uint(o)), 16)+" is not a combination of wait options")
+		return refused(syscall.EINVAL, "0x"+strconv.FormatUint(uint64(uint(o)), 16)+" is not a WaitOption: want WaitNoReap, WaitExited, both or 0")
 	}
 	return nil
 }
 
-// A WaitResult tells how a process ended.
+// A WaitResult says how a process ended.
 type WaitResult struct {
-	// Ended tells that the process has ended: its last thread is gone. If it is false, the rest
-	// says nothing.
+	// Ended reports whether the process has ended: its last thread is gone. If it is false, the
+	// other fields have no meaning.
 	Ended bool
 
-	// Status tells how it ended, if Unknown is nil. Otherwise it is a value for which neither
-	// its Exited nor its Signaled is true, and its ExitStatus is -1.
+	// Status is how the process ended, if Unknown is nil. Otherwise neither Exited nor Signaled
+	// of Status is true, and its ExitStatus is -1.
 	Status syscall.WaitStatus
 
-	// Unknown tells why Status is not known, or is nil. It matches
-	//   - [errors.ErrUnsupported] where the kernel tells the status of a process to its parent
+	// Unknown is nil, or says why Status is not known. It matches
+	//   - [errors.ErrUnsupported] if the kernel reports the status of a process to its parent
 	//     alone: before Linux 6.15;
 	//   - EAGAIN for a zombie that its parent has not reaped, only with [WaitExited];
 	//   - EREMOTE for a process that is not in the caller's pid namespace.
 	Unknown error
 
-	// Reaped tells that this very call has reaped the process, a child. It is false for a
-	// process that is traced here and is another's child, which is left to its parent.
+	// Reaped reports whether this very call has reaped the process, a child. It is false for a
+	// process that is traced here and is a child of another process, which is left to its
+	// parent.
 	Reaped bool
 
-	// Rusage is what a child and those of its children that it has waited for have used. It is
-	// nil for another process, and for a child that someone else has reaped. All who wait for
-	// one PidFD get the same one.
+	// Rusage is what a child, and the children that it has waited for, have used. It is nil for
+	// another process, and for a child that someone else has reaped. Everyone who waits for one
+	// PidFD gets the same Rusage.
 	Rusage *syscall.Rusage
 }
 
@@ -85,20 +86,22 @@ func (r WaitResult) String() string {
 
 var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not reaped")
 
-// Wait waits until the process has ended, and tells how. It holds no thread while it waits, and no
-// timer. If the process has ended already, that is told even if ctx is done.
+// Wait waits until the process has ended, and returns how it ended. It holds no thread and no timer
+// while it waits. If the process has ended already, Wait returns that even if ctx is done.
 //
-// A child (of any thread of this program, whatever signal it was to send) is waited for with
-// waitid(2), Linux 5.4, and reaped, unless [WaitNoReap] says otherwise or the PidFD is from
-// PidFDOf. That it was stopped or continued does not count, nor does a stop for a tracer, which is
-// left to that. Another process, and a child that someone else reaps or that is reaped without
-// anybody waiting because SIGCHLD is ignored, has ended for Wait when it was reaped: only then the
-// kernel tells its status, with [PIDFD_INFO_EXIT] (Linux 6.15). On Linux 6.9 to 6.14 the status is
-// then unknown. Before Linux 6.9, and in gVisor, a pidfd does not tell when the process was reaped,
-// and Wait returns when it is a zombie. With [WaitExited] it does so everywhere.
+// Wait waits for a child with waitid(2), Linux 5.4, and reaps it, unless options contain
+// [WaitNoReap] or the PidFD is from PidFDOf. The child may be one of any thread of this program,
+// and may send any signal when it ends. Wait ignores that the child was stopped or continued, and
+// leaves a stop for a tracer to the tracer.
 //
-// A parent that never reaps, such as a program that was not made to be process 1 of a container,
-// lets Wait wait for ever. Whoever can do without the status waits for the end, then a moment
+// Any other process has ended for Wait when it was reaped, because only then does the kernel report
+// its status, with [PIDFD_INFO_EXIT] (Linux 6.15). The same holds for a child that someone else
+// reaps, or that is reaped without a wait because SIGCHLD is ignored. On Linux 6.9 to 6.14 the
+// status is then unknown. Before Linux 6.9, and in gVisor, a pidfd does not show when the process
+// was reaped, and Wait returns when it is a zombie. With [WaitExited] Wait does so everywhere.
+//
+// If the parent never reaps, such as a program that was not made to be process 1 of a container,
+// Wait waits forever. A caller that can do without the status waits for the end, and then a moment
 // longer:
 //
 //	r, err := p.Wait(ctx, sysfd.WaitExited)
@@ -113,27 +116,31 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 // All callers of Wait and [PidFD.TryWait] on one PidFD get the same status, one of them with Reaped
 // set.
 //
-// On Linux 6.15 the status from PIDFD_INFO_EXIT can be that of the main thread, if it has ended
+// On Linux 6.15 the status from PIDFD_INFO_EXIT can be that of the main thread, if that ended
 // before the process (kernel/exit.c, release_task, commit 9133607de37a).
 //
-// A pidfd of a thread ([PIDFD_THREAD]) waits for that thread, as for a process that is not a child.
-// The main thread stands for its process if that is a child.
+// With a pidfd of a thread ([PIDFD_THREAD]) Wait waits for that thread, as for a process that is
+// not a child. The main thread stands for its process if that is a child.
 //
-// A goroutine in Wait takes about 5 KiB of memory, most of it its stack. For thousands of processes
-// there is [WaitSet].
+// A goroutine in Wait needs about 5 KiB of memory, most of it for its stack. For thousands of
+// processes use a [WaitSet].
 //
-// Wait parks on the pidfd itself if it was opened with [PIDFD_NONBLOCK]. If not, the first Wait
-// that has to park makes a second descriptor (an epoll instance), which stays open until Close; the
-// flags of the pidfd, which others may share, remain as they are.
+// Wait parks on the pidfd itself if that was opened with [PIDFD_NONBLOCK]. If not, the first Wait
+// that must park makes a second descriptor (an epoll instance), which stays open until Close. The
+// flags of the pidfd, which others may share, do not change.
 //
-// A goroutine that is woken still has to get a turn: where more goroutines compute than there are
-// processors ([runtime.GOMAXPROCS]) that takes milliseconds.
+// A goroutine that is woken must still be scheduled. If more goroutines compute than there are
+// processors ([runtime.GOMAXPROCS]), that takes milliseconds.
 //
-// Errors: EINVAL for options that do not exist; that of ctx ([context.Cause]), and then nothing was
-// reaped; [os.ErrClosed] when p is closed; one that matches [errors.ErrUnsupported] before Linux
-// 5.4, and in gVisor for a pidfd of a thread; EMFILE and ENFILE if there is no descriptor left to
-// park on, ENOSPC beyond /proc/sys/fs/epoll/max_user_watches, and EINVAL if p is in 500 sets (see
-// [WaitSet.Add]).
+// Errors:
+//   - EINVAL for unknown options;
+//   - that of ctx ([context.Cause]), and then nothing was reaped;
+//   - [os.ErrClosed] when p is closed;
+//   - an error that matches [errors.ErrUnsupported] before Linux 5.4, and in gVisor for a pidfd of
+//     a thread;
+//   - EMFILE and ENFILE if there is no descriptor left to park on;
+//   - ENOSPC beyond /proc/sys/fs/epoll/max_user_watches;
+//   - EINVAL if p is in 500 sets (see [WaitSet.Add]).
 func (p *PidFD) Wait(ctx context.Context, options WaitOption) (r WaitResult, err error) {
 	if r, err = p.TryWait(options); err != nil || r.Ended {
 		return r, err
@@ -159,7 +166,7 @@ func (p *PidFD) Wait(ctx context.Context, options WaitOption) (r WaitResult, err
 	return r, errPark
 }
 
-// await parks in w until look returns true, which is called with p acquired. While it is parked it
+// await parks in w until look returns true, which is called after acquire. While it is parked it
 // does not keep Close from closing. look may panic or end its goroutine.
 func (p *PidFD) await(ctx context.Context, w *parking, also <-chan struct{}, look func() bool) error {
 	var errClosed error
@@ -189,10 +196,10 @@ func (p *PidFD) await(ctx context.Context, w *parking, also <-chan struct{}, loo
 	return err
 }
 
-// TryWait tells what [PidFD.Wait] would without waiting. Ended is false if Wait would block: while
-// the process runs and, for one that is not a child, until its parent has reaped it; see
-// [WaitExited]. For a process that runs it is one system call, or two if it is not a child, with
-// WaitExited, or once a Wait has parked; and no allocation.
+// TryWait returns what [PidFD.Wait] would, without waiting. Ended is false if Wait would block:
+// while the process runs and, for a process that is not a child, until its parent has reaped it;
+// see [WaitExited]. For a running process TryWait makes no allocation and one system call, or two
+// if the process is not a child, with WaitExited, or once a Wait has parked.
 //
 // Errors: those of Wait that are not about waiting.
 func (p *PidFD) TryWait(options WaitOption) (WaitResult, error) {
@@ -206,7 +213,7 @@ func (p *PidFD) TryWait(options WaitOption) (WaitResult, error) {
 	return p.look(options)
 }
 
-// look is for who has acquired p. It tells what has become of the process.
+// look returns what has become of the process. The caller has acquired p.
 func (p *PidFD) look(options WaitOption) (r WaitResult, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -225,7 +232,7 @@ func (p *PidFD) look(options WaitOption) (r WaitResult, err error) {
 	var rusage syscall.Rusage
 	switch errno := waitPidFD(p.fd, how|syscall.WNOWAIT, &info, &rusage); {
 	case errno == syscall.ECHILD && p.ended != nil:
-		r = *p.ended // someone else has reaped it since
+		r = *p.ended // another wait has reaped it since
 		return r, nil
 	case errno == syscall.ECHILD:
 		return p.lookAtOther(options)
@@ -242,13 +249,13 @@ func (p *PidFD) look(options WaitOption) (r WaitResult, err error) {
 	if p.ended != nil {
 		r.Rusage = p.ended.Rusage // a zombie uses nothing
 	} else {
-		used := rusage // on the heap, now that it is worth it
+		used := rusage // on the heap only now that it is needed
 		r.Rusage = &used
 	}
 	if options&WaitNoReap == 0 {
 		info = siginfo{}
 		errno := waitPidFD(p.fd, how, &info, nil)
-		if errno != 0 && errno != syscall.ECHILD { // if someone else was faster, the status is known
+		if errno != 0 && errno != syscall.ECHILD { // if another wait was faster, the status is known
 			return WaitResult{}, failed("waitid", fdSubject(p.fd), errno)
 		}
 		r.Reaped = errno == 0 && info.isEnd() && !p.isLeft()
@@ -257,8 +264,8 @@ func (p *PidFD) look(options WaitOption) (r WaitResult, err error) {
 	return r, nil
 }
 
-// isLeft reports whether a process that was waited for is still a zombie: that of a tracer, which
-// its parent has not reaped. Before Linux 6.9 that is not known.
+// isLeft reports whether a process that was waited for is still a zombie, because the caller is its
+// tracer and its parent has not reaped it. Before Linux 6.9 that is not known.
 func (p *PidFD) isLeft() bool {
 	revents, errno := pollNow(p.fd)
 	if errno != 0 || revents&unix.POLLHUP != 0 {
@@ -268,7 +275,7 @@ func (p *PidFD) isLeft() bool {
 	return errno == 0 && magic == unix.PID_FS_MAGIC
 }
 
-// lookAtHeld is for a child that waitid(2) does not call ended. It can be a zombie all the same,
+// lookAtHeld is for a child that waitid(2) does not report as ended. It can still be a zombie,
 // which another tracer has not let go yet.
 func (p *PidFD) lookAtHeld(options WaitOption) (r WaitResult, err error) {
 	if options&WaitExited == 0 && p.parking.Load() == nil {
@@ -283,19 +290,19 @@ func (p *PidFD) lookAtHeld(options WaitOption) (r WaitResult, err error) {
 	return p.zombie(options), nil
 }
 
-// zombie is for a process that has ended and is not to be reaped here, or not yet.
+// zombie is for a process that has ended, and must not be reaped here, or not yet.
 func (p *PidFD) zombie(options WaitOption) WaitResult {
 	if options&WaitExited != 0 {
 		return WaitResult{Ended: true, Status: statusUnknown, Unknown: errNotReaped}
 	}
-	// Whoever is parked has got the event, but others may be content with a zombie.
+	// Whoever is parked has got the event, but for others a zombie may be enough.
 	if w := p.parking.Load(); w != nil {
 		w.sawZombie.Do(func() { close(w.zombie) })
 	}
 	return WaitResult{}
 }
 
-// isEnd reports whether waitid(2) has told the end of a process, and not a stop, or nothing.
+// isEnd reports whether waitid(2) has reported the end of a process, and not a stop, or nothing.
 func (info *siginfo) isEnd() bool {
 	switch info.Code {
 	case _CLD_EXITED, _CLD_KILLED, _CLD_DUMPED:
@@ -363,8 +370,8 @@ func noExitInfo(fd int, errno syscall.Errno) error {
 	err := failed("ioctl", "PIDFD_INFO_EXIT "+fdSubject(fd), errno)
 	switch {
 	case errno == 0, errno == syscall.ESRCH, errno == syscall.EOPNOTSUPP, lacksIoctl(errno):
-		// Linux 6.13 and 6.14 know the ioctl and say ESRCH; EOPNOTSUPP is what lookAtOther
-		// says.
+		// Linux 6.13 and 6.14 know the ioctl and answer ESRCH; lookAtOther passes
+		// EOPNOTSUPP.
 		err.errno, err.means = syscall.EOPNOTSUPP, errors.ErrUnsupported
 	}
 	return err

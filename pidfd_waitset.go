@@ -9,17 +9,17 @@ import (
 	"syscall"
 )
 
-// A WaitSet waits for many processes at once. K is the type of the keys that its user knows them
-// by. It has one descriptor of its own, an epoll instance, and no goroutine. A member takes 110 to
-// 150 bytes of memory, beside the 130 of its PidFD (with an int for the key, on amd64) and what the
-// kernel takes. Its methods can be called from several goroutines at once.
+// A WaitSet waits for many processes at once. K is the type of the keys by which the caller knows
+// them. The set has one descriptor of its own, an epoll instance, and no goroutine. A member needs
+// 110 to 150 bytes of memory, besides the 130 of its PidFD (with an int for the key, on amd64) and
+// what the kernel needs. The methods can be called from several goroutines at once.
 type WaitSet[K any] struct {
 	options WaitOption
-	epoll   int // that of parking.file
+	epoll   int // the descriptor of parking.file
 	parking *parking
 
 	mu      sync.Mutex
-	token   uint64               // of the last Add; a number that is not used again, as that of a descriptor is
+	token   uint64               // of the last Add; unlike a descriptor it is not used again
 	members map[uint64]member[K] // nil once closed
 	tokens  map[*PidFD]uint64
 }
@@ -29,10 +29,12 @@ type member[K any] struct {
 	key K
 }
 
-// NewWaitSet returns an empty set. The options are those for each of its members.
+// NewWaitSet returns an empty set. The options apply to each of its members.
 //
-// Errors: EINVAL for options that do not exist. EMFILE and ENFILE if there is no descriptor left,
-// ENOSPC beyond /proc/sys/fs/epoll/max_user_watches.
+// Errors:
+//   - EINVAL for unknown options;
+//   - EMFILE and ENFILE if there is no descriptor left;
+//   - ENOSPC beyond /proc/sys/fs/epoll/max_user_watches.
 func NewWaitSet[K any](options WaitOption) (*WaitSet[K], error) {
 	if err := options.check(); err != nil {
 		return nil, err
@@ -65,12 +67,14 @@ func (s *WaitSet[K]) lock() error {
 	return nil
 }
 
-// Add adds a process, which may have ended already. Until it leaves the set its descriptor stays
+// Add adds a process, which may have ended already. Until p leaves the set its descriptor stays
 // open, even if p is closed.
 //
-// Errors: EEXIST if p is in the set; [os.ErrClosed] if p or the set is closed; ENOSPC beyond
-// /proc/sys/fs/epoll/max_user_watches; EINVAL if p is in 500 other sets (fs/eventpoll.c,
-// path_limits).
+// Errors:
+//   - EEXIST if p is in the set;
+//   - [os.ErrClosed] if p or the set is closed;
+//   - ENOSPC beyond /proc/sys/fs/epoll/max_user_watches;
+//   - EINVAL if p is in 500 other sets (fs/eventpoll.c, path_limits).
 func (s *WaitSet[K]) Add(p *PidFD, key K) error {
 	if err := p.acquire(); err != nil {
 		return err
@@ -96,7 +100,7 @@ func (s *WaitSet[K]) add(p *PidFD, key K) error {
 	return nil
 }
 
-// Remove takes p out of the set, and tells whether it was in there. If so, Next has not returned it
+// Remove takes p out of the set, and reports whether p was in it. If so, Next has not returned p
 // and will not.
 func (s *WaitSet[K]) Remove(p *PidFD) bool {
 	if s.lock() != nil {
@@ -118,12 +122,14 @@ func (s *WaitSet[K]) remove(p *PidFD) {
 }
 
 // Next waits for a member that has ended, as [PidFD.Wait] waits for one process, takes it out of
-// the set, and returns its key and how it ended. Each is returned once. With no member in the set,
-// Next waits until one is added.
+// the set, and returns its key and how it ended. It returns each member once. If the set is empty,
+// Next waits until a member is added.
 //
-// Errors: that of ctx, if no member has ended; [os.ErrClosed] when the set is closed. If waiting
-// for a member fails, as where a seccomp filter forbids waitid(2), the error comes with its key and
-// it has left the set too.
+// Errors:
+//   - that of ctx, if no member has ended;
+//   - [os.ErrClosed] when the set is closed;
+//   - the error of waiting for a member, for example if a seccomp filter forbids waitid(2). It
+//     comes with the key of the member, which then has left the set too.
 func (s *WaitSet[K]) Next(ctx context.Context) (key K, r WaitResult, err error) {
 	take := func() (done bool) {
 		key, r, done, err = s.take()
@@ -141,7 +147,7 @@ func (s *WaitSet[K]) Next(ctx context.Context) (key K, r WaitResult, err error) 
 	return key, r, err
 }
 
-// take returns a member that has ended, or an error. If there is neither, it is not done.
+// take returns a member that has ended, or an error. If there is neither, done is false.
 func (s *WaitSet[K]) take() (key K, r WaitResult, done bool, err error) {
 	if err := s.lock(); err != nil {
 		return key, r, true, err
@@ -164,7 +170,7 @@ func (s *WaitSet[K]) take() (key K, r WaitResult, done bool, err error) {
 	}
 }
 
-// Close closes the set. Calls of [WaitSet.Next] return [os.ErrClosed] then. The members leave it;
+// Close closes the set. Calls of [WaitSet.Next] return [os.ErrClosed]. The members leave the set;
 // their PidFDs are not closed. A second Close returns [os.ErrClosed].
 func (s *WaitSet[K]) Close() error {
 	if err := s.lock(); err != nil {
@@ -173,7 +179,7 @@ func (s *WaitSet[K]) Close() error {
 	tokens := s.tokens
 	s.members, s.tokens = nil, nil
 	s.mu.Unlock()
-	// It waits for who is parked, who may wait for the lock.
+	// It waits for whoever is parked, and they may wait for the lock.
 	err := s.parking.file.Close()
 	for p := range tokens {
 		p.release()
