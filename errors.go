@@ -12,10 +12,10 @@ import (
 // A callError is a system call that failed.
 type callError struct {
 	call    string        // as strace prints it
-	subject string        // what it was asked about, "" = nothing worth naming
-	errno   syscall.Errno // what it answered
-	means   error         // what that means here beyond what errno says itself, or nil
-	note    string        // what a person should know besides, "" = nothing
+	subject string        // what the call was about, "" = nothing worth naming
+	errno   syscall.Errno // what the kernel answered
+	means   error         // what errno means here in addition, such as os.ErrProcessDone, or nil
+	note    string        // more for people, "" = nothing
 }
 
 // failed returns the error of a system call.
@@ -23,20 +23,20 @@ func failed(call, subject string, errno syscall.Errno) *callError {
 	return &callError{call: call, subject: subject, errno: errno}
 }
 
-// as says what e means here.
+// as sets what e means here.
 func (e *callError) as(means error) *callError {
 	e.means = means
 	return e
 }
 
-// but adds what a person should know who reads e.
+// but adds what a person who reads e should know.
 func (e *callError) but(note string) *callError {
 	e.note = note
 	return e
 }
 
-// notHere does not blame the kernel alone. A new one may have it all the same, and not be asked:
-// gVisor and qemu-user answer in its place, and so does a seccomp filter.
+// notHere does not blame the kernel alone. A new kernel may support the call without being asked:
+// gVisor, qemu-user and seccomp filters answer in its place.
 const notHere = " (not supported by this kernel, or hidden by a sandbox, emulator or filter)"
 
 func (e *callError) Error() string {
@@ -58,7 +58,7 @@ func (e *callError) Unwrap() error { return os.NewSyscallError(e.call, e.errno) 
 
 func (e *callError) Is(target error) bool { return e.means != nil && target == e.means }
 
-// An inputError says what is wrong with what the caller gave.
+// An inputError says what is wrong with the caller's input.
 type inputError struct {
 	text  string
 	errno syscall.Errno
@@ -70,7 +70,7 @@ func refused(errno syscall.Errno, text string) *inputError {
 	return &inputError{text: text, errno: errno}
 }
 
-// as says what e means here.
+// as sets what e means here.
 func (e *inputError) as(means error) *inputError {
 	e.means = means
 	return e
@@ -85,14 +85,14 @@ func (e *inputError) Is(target error) bool { return e.means != nil && target == 
 // fdSubject is how errors name a descriptor.
 func fdSubject(fd int) string { return "of descriptor " + strconv.Itoa(fd) }
 
-// lacksIoctl reports whether a kernel answers so to an ioctl that it does not know: with ENOTTY in
-// most cases, with EINVAL for a pidfd on Linux 6.9 to 6.12, with ENOSYS in emulators and sandboxes.
+// lacksIoctl reports whether errno is what a kernel answers to an ioctl that it does not know:
+// ENOTTY in most cases, EINVAL for a pidfd on Linux 6.9 to 6.12, ENOSYS in emulators and sandboxes.
 // EOPNOTSUPP is an answer of the ioctl itself.
 func lacksIoctl(errno syscall.Errno) bool {
 	return errno == syscall.ENOTTY || errno == syscall.EINVAL || errno == syscall.ENOSYS
 }
 
-// outOfResources reports whether err says nothing about a file.
+// outOfResources reports whether err is about the resources of the caller, and not about a file.
 func outOfResources(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }

@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A mount is what a line of mountinfo tells; see proc_pid_mountinfo(5).
+// A mount is what a line of mountinfo says; see proc_pid_mountinfo(5).
 type mount struct {
-	id, parent     uint64 // of the reusable kind, unless a search has it from statmount
+	id, parent     uint64 // of the reusable kind, unless they are from statmount
 	device         uint64
-	root           string // the directory of the file system that is to be seen
+	root           string // the directory of the file system that the mount shows
 	point          string
 	readOnly       bool // the mount, or all of its file system
 	fsType, source string
@@ -28,7 +28,7 @@ type mount struct {
 type mountinfo struct {
 	fd       int
 	room     []byte
-	from, to int // what is in room and was not given out
+	from, to int // the bytes in room that were not returned yet
 }
 
 const mountinfoName = "/proc/thread-self/mountinfo" // Linux 3.17; a thread can have a mount namespace of its own
@@ -48,7 +48,7 @@ func openMountinfo() (*mountinfo, error) {
 		}
 	}
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		// Not to be taken for news about a mount.
+		// That says nothing about a mount.
 		return nil, refused(syscall.ENOSYS, "the mounts are not known: there is no "+mountinfoName).as(errors.ErrUnsupported)
 	}
 	if err != nil {
@@ -63,8 +63,9 @@ func (f *mountinfo) close() {
 	}
 }
 
-// changed reports whether anything was mounted, moved or unmounted since it was opened, or since it
-// was asked for the last time (fs/proc_namespace.c, mounts_poll). It cannot tell if f is nil.
+// changed reports whether anything was mounted, moved or unmounted since f was opened, or since
+// changed was called last (fs/proc_namespace.c, mounts_poll). If f is nil it does not know, and
+// returns false.
 func (f *mountinfo) changed() bool {
 	if f == nil {
 		return false
@@ -73,7 +74,7 @@ func (f *mountinfo) changed() bool {
 	return errno != 0 || revents&unix.POLLERR != 0
 }
 
-// each calls use for all mounts, from the first one on, until that returns false. It leaves out
+// each calls use for all mounts, from the first one on, until use returns false. It leaves out
 // lines that it does not understand.
 func (f *mountinfo) each(use func(mount) bool) error {
 	if _, err := syscall.Seek(f.fd, 0, 0); err != nil {
@@ -91,7 +92,7 @@ func (f *mountinfo) each(use func(mount) bool) error {
 	}
 }
 
-// line returns the next line, and false behind the last one.
+// line returns the next line, and false after the last one.
 func (f *mountinfo) line() (string, bool, error) {
 	const longest = 1 << 20
 	for {
@@ -151,7 +152,7 @@ func isReadOnly(options string) bool {
 	return first == "ro"
 }
 
-// unescapeMountinfo undoes what the kernel does to space, tab, newline and backslash: a backslash
+// unescapeMountinfo undoes how the kernel writes space, tab, newline and backslash: as a backslash
 // and three octal digits (fs/seq_file.c, mangle_path).
 func unescapeMountinfo(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
@@ -176,7 +177,7 @@ func unescapeMountinfo(s string) string {
 const initialPIDNamespace = 0xeffffffc
 
 // ownPIDNamespace returns the inode number of the pid namespace of this process, 0 if that is not
-// known. No process changes its own.
+// known. A process never changes its own pid namespace.
 func ownPIDNamespace() uint32 {
 	ns, errno := stat("/proc/self/ns/pid")
 	if errno != 0 {
@@ -192,7 +193,7 @@ func ownPIDNamespace() uint32 {
 // (PROC_USER_INIT_INO of the kernel's include/linux/proc_ns.h).
 const initialUserNamespace = 0xeffffffd
 
-// inInitialUserNamespace is false also if it cannot be known.
+// inInitialUserNamespace returns false if it does not know.
 func inInitialUserNamespace() bool {
 	ns, errno := stat("/proc/self/ns/user")
 	if errno != 0 {
@@ -211,7 +212,7 @@ func ownNamespace(request uint32) (ns inode, errno syscall.Errno) {
 	return statFD(fd)
 }
 
-// ownNamespaceByPidFD returns a descriptor of a namespace of the calling thread. It needs Linux
+// ownNamespaceByPidFD returns a descriptor of a namespace of the calling thread. It requires Linux
 // 6.11, and no /proc. request is one of PIDFD_GET_*_NAMESPACE.
 func ownNamespaceByPidFD(request uint32) (int, syscall.Errno) {
 	runtime.LockOSThread()
@@ -226,26 +227,26 @@ func ownNamespaceByPidFD(request uint32) (int, syscall.Errno) {
 		return -1, errno
 	}
 	if magic, errno := fsMagic(fd); errno != 0 || magic != unix.NSFS_MAGIC {
-		return -1, syscall.EOPNOTSUPP // what a filter returns is not to be closed
+		return -1, syscall.EOPNOTSUPP // what a filter returns must not be closed
 	}
 	return fd, 0
 }
 
-// startTimeOfPID returns when the process started that /proc has under this PID, in clock ticks
-// since the boot, as in the initial time namespace. It is for [PidFD.Verify], since it does not see
-// whether that process is the one that was meant.
+// startTimeOfPID returns when the process that /proc has under this PID started, in clock ticks
+// since the boot, as in the initial time namespace. Call it within [PidFD.Verify], because it does
+// not know whether that process is the right one.
 func startTimeOfPID(pid int) (uint64, error) {
 	name := "/proc/" + strconv.Itoa(pid) + "/stat"
-	var room [1024]byte // the start time is in the first half of that
+	var room [1024]byte // the start time is in the first half
 	n, errno := readSmall(name, room[:])
 	switch {
 	case errno == syscall.ESRCH:
 		return 0, failed("read", name, errno).as(os.ErrProcessDone)
 	case errno == syscall.ENOENT && procIsMounted():
-		return 0, refused(syscall.EACCES, "when process "+strconv.Itoa(pid)+" started is not known: /proc hides it")
+		return 0, refused(syscall.EACCES, "the start time of process "+strconv.Itoa(pid)+" is not known: /proc hides the process")
 	case errno == syscall.ENOENT, errno == syscall.ENOTDIR:
-		// Not to be taken for news about a process.
-		return 0, refused(syscall.ENOSYS, "when process "+strconv.Itoa(pid)+" started is not known: there is no "+name).as(errors.ErrUnsupported)
+		// That says nothing about a process.
+		return 0, refused(syscall.ENOSYS, "the start time of process "+strconv.Itoa(pid)+" is not known: there is no "+name).as(errors.ErrUnsupported)
 	case errno != 0:
 		return 0, failed("read", name, errno)
 	}
@@ -255,14 +256,14 @@ func startTimeOfPID(pid int) (uint64, error) {
 	}
 	start, ok := parseStartTime(string(room[:n]), shift)
 	if !ok {
-		return 0, refused(syscall.EOPNOTSUPP, name+" does not tell a start time that could be stored").as(errors.ErrUnsupported)
+		return 0, refused(syscall.EOPNOTSUPP, name+" has no start time that could be stored").as(errors.ErrUnsupported)
 	}
 	return start, nil
 }
 
-// parseStartTime finds the start time, the 22nd field of proc_pid_stat(5), and takes shift away.
-// The second field is the name of the program in parentheses, which can hold anything. 0 is not
-// one: it would look like none at all.
+// parseStartTime finds the start time, the 22nd field of proc_pid_stat(5), and subtracts shift. The
+// second field is the name of the program in parentheses, which can hold anything. A start time of
+// 0 is refused, because it would look like none.
 func parseStartTime(stat string, shift int64) (uint64, bool) {
 	i := strings.LastIndexByte(stat, ')')
 	fields := strings.Fields(stat[i+1:])
@@ -271,7 +272,7 @@ func parseStartTime(stat string, shift int64) (uint64, bool) {
 		return 0, false
 	}
 	start, err := strconv.ParseUint(fields[startTime], 10, 64)
-	// Of a time below zero the kernel makes a very large one, which has lost its last digits.
+	// The kernel turns a time below zero into a very large one, which has lost its last digits.
 	const negative = 1 << 63 / nanosecondsPerTick
 	if err != nil || start >= negative {
 		return 0, false
@@ -281,7 +282,7 @@ func parseStartTime(stat string, shift int64) (uint64, bool) {
 }
 
 const (
-	ticksPerSecond     = 100 // the kernel's USER_HZ, which is that on all ports of Go
+	ticksPerSecond     = 100 // the kernel's USER_HZ, the same on all ports of Go
 	nanosecondsPerTick = 1_000_000_000 / ticksPerSecond
 )
 
@@ -289,8 +290,8 @@ const (
 // (PROC_TIME_INIT_INO of the kernel's include/linux/proc_ns.h).
 const initialTimeNamespace = 0xeffffffa
 
-// timeNamespaceShift returns by how many clock ticks the start times are shifted that /proc tells
-// this process, in whatever time namespace the other processes are (fs/proc/array.c,
+// timeNamespaceShift returns by how many clock ticks /proc shifts the start times that this process
+// reads, in whatever time namespace the other processes are (fs/proc/array.c,
 // timens_add_boottime_ns).
 func timeNamespaceShift() (ticks int64, err error) {
 	const dir = "/proc/self/"
@@ -303,7 +304,7 @@ func timeNamespaceShift() (ticks int64, err error) {
 	case own.ino == initialTimeNamespace:
 		return 0, nil
 	}
-	// It tells the offsets of the namespace for children, which can be another one.
+	// The file has the offsets of the namespace for children, which can be another one.
 	offsets, err := os.ReadFile(dir + "timens_offsets")
 	if err != nil {
 		return 0, err
@@ -314,13 +315,13 @@ func timeNamespaceShift() (ticks int64, err error) {
 	}
 	ticks, ok := parseTimeOffset(string(offsets))
 	if !ok || children.ino != own.ino {
-		return 0, refused(syscall.EOPNOTSUPP, "start times are shifted by this time namespace, nobody knows how far").as(errors.ErrUnsupported)
+		return 0, refused(syscall.EOPNOTSUPP, "this time namespace shifts start times, and it is not known how far").as(errors.ErrUnsupported)
 	}
 	return ticks, nil
 }
 
-// parseTimeOffset finds the offset of the clock since the boot in timens_offsets. One of a part of
-// a tick would make the start time ambiguous.
+// parseTimeOffset finds the offset of the clock since the boot in timens_offsets. An offset that is
+// not a whole number of ticks is refused, because it makes the start time ambiguous.
 func parseTimeOffset(text string) (ticks int64, ok bool) {
 	fields := procFields(text, "boottime")
 	if len(fields) != 2 {
@@ -331,7 +332,7 @@ func parseTimeOffset(text string) (ticks int64, ok bool) {
 	return seconds*ticksPerSecond + nanoseconds/nanosecondsPerTick, err1 == nil && err2 == nil && nanoseconds%nanosecondsPerTick == 0
 }
 
-// readFdinfo returns what /proc tells of a descriptor. That may be one of a thread with a table of
+// readFdinfo returns what /proc says about a descriptor. A thread can have a descriptor table of
 // its own, so it asks for the thread, Linux 3.17.
 func readFdinfo(fd int) (name, text string, err error) {
 	name = "/proc/thread-self/fdinfo/" + strconv.Itoa(fd)
@@ -358,7 +359,7 @@ func fdinfoMountID(fd int) (uint64, error) {
 			return id, nil
 		}
 	}
-	return 0, refused(syscall.EOPNOTSUPP, name+" does not name the mount").as(errors.ErrUnsupported)
+	return 0, refused(syscall.EOPNOTSUPP, name+" has no mount ID").as(errors.ErrUnsupported)
 }
 
 // fdinfoPIDs returns the PIDs in a line of fdinfo of a pidfd, or unsupported if there are none.
@@ -382,16 +383,16 @@ func fdinfoPIDs(fd int, key string, unsupported error) ([]int, error) {
 	return pids, nil
 }
 
-// procIsOurs reports whether /proc is that of the caller's pid namespace. It may be that of an
-// outer one, and then it tells the PIDs that processes have there. The line NSpid has those of this
-// process from there inwards.
+// procIsOurs reports whether /proc is that of the caller's pid namespace. If it is that of an outer
+// one, it has the PIDs that processes have there. The line NSpid has the PIDs of this process from
+// there inwards.
 func procIsOurs() bool { return readableProcIsOurs() == nil }
 
-// errNoProc is the answer where there are no PIDs in /proc that could be mistaken for others.
+// errNoProc is the answer if /proc has no PIDs that could be mistaken for others.
 var errNoProc = errors.New("/proc cannot be read")
 
-// readableProcIsOurs returns errNoProc, or another error if it is not certain that /proc is that of
-// the caller's pid namespace.
+// readableProcIsOurs returns nil or errNoProc, or another error if it is not certain that /proc is
+// that of the caller's pid namespace.
 func readableProcIsOurs() error {
 	status, err := os.ReadFile("/proc/self/status")
 	switch {
@@ -400,7 +401,7 @@ func readableProcIsOurs() error {
 	case outOfResources(err):
 		return err
 	case err == nil, errors.Is(err, os.ErrNotExist) && procIsMounted():
-		// The second is for a process that is not to be seen there.
+		// The second is for a process that /proc does not show.
 		return refused(syscall.EOPNOTSUPP, "/proc is that of another pid namespace, in which PIDs are those of other processes").as(errors.ErrUnsupported)
 	}
 	return errNoProc
@@ -418,8 +419,8 @@ func procIsMounted() bool {
 }
 
 // parseFdinfoPIDs finds the line "Pid:" or "NSpid:" in fdinfo of a pidfd. The first PID is 0 for a
-// process that has none in the reader's namespace, -1 for one that was reaped (fs/pidfs.c,
-// pidfd_show_fdinfo), and then it is the only one. Of anything else it makes nothing.
+// process that has none in the reader's namespace, and -1 for one that was reaped (fs/pidfs.c,
+// pidfd_show_fdinfo); it is then the only one. For anything else parseFdinfoPIDs returns nil.
 func parseFdinfoPIDs(text, key string) []int {
 	fields := procFields(text, key)
 	pids := make([]int, len(fields))
@@ -433,7 +434,7 @@ func parseFdinfoPIDs(text, key string) []int {
 	return pids
 }
 
-// procFields returns what stands behind key in a file of lines "key: fields".
+// procFields returns the fields after key in a file of lines "key: fields".
 func procFields(text, key string) []string {
 	for line := range strings.SplitSeq(text, "\n") {
 		if value, ok := strings.CutPrefix(line, key); ok {
@@ -450,8 +451,8 @@ type BootID [16]byte
 // ThisBootID returns the boot ID of this machine, from /proc/sys/kernel/random/boot_id. Container
 // managers can put another file there, so that a container has a boot ID of its own.
 //
-// Errors: one that matches [errors.ErrUnsupported] if there is no such file, as where /proc is not
-// mounted, or if it does not hold a boot ID.
+// Errors: one that matches [errors.ErrUnsupported] if there is no such file, for example because
+// /proc is not mounted, or if the file does not hold a boot ID.
 func ThisBootID() (BootID, error) { return readBootID("/proc/sys/kernel/random/boot_id") }
 
 func readBootID(name string) (BootID, error) {
@@ -480,7 +481,7 @@ func (b BootID) String() string {
 }
 
 // ParseBootID reads what [BootID.String] returns, and the form that systemd writes: the same 32
-// digits with no hyphens. What is neither is an error that matches EINVAL.
+// digits without hyphens. For any other text the error matches EINVAL.
 func ParseBootID(text string) (b BootID, err error) {
 	if text == "" {
 		return b, nil
@@ -494,10 +495,11 @@ func ParseBootID(text string) (b BootID, err error) {
 	if len(digits) == cap(digits) {
 		parseHex(b[:], string(digits))
 	}
-	// What went wrong comes out otherwise, or as zeros, which name nothing.
+	// What went wrong does not come out as it went in, or comes out as zeros, which name
+	// nothing.
 	is := appendUUID(make([]byte, 0, 36), b[:])
 	if b == (BootID{}) || string(is) != text && (string(digits) != text || string(appendHex(is[:0], b[:]...)) != text) {
-		return BootID{}, refused(syscall.EINVAL, strconv.Quote(text)+" is not a boot ID, which looks like e4852dac-db69-430a-8f3f-f227f27ae0a2")
+		return BootID{}, refused(syscall.EINVAL, strconv.Quote(text)+" is not a boot ID: want 32 hexadecimal digits, such as e4852dac-db69-430a-8f3f-f227f27ae0a2")
 	}
 	return b, nil
 }
@@ -529,12 +531,12 @@ func (b BootID) AppendBinary(data []byte) ([]byte, error) {
 // MarshalBinary implements [encoding.BinaryMarshaler]; see [BootID.AppendBinary].
 func (b BootID) MarshalBinary() ([]byte, error) { return b.AppendBinary(nil) }
 
-// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. What AppendBinary does not write is an
-// error that matches EINVAL, and leaves b as it is.
+// UnmarshalBinary implements [encoding.BinaryUnmarshaler]. For data that AppendBinary does not
+// write the error matches EINVAL, and b stays as it is.
 func (b *BootID) UnmarshalBinary(data []byte) error {
 	var is BootID
 	if n := copy(is[:], data); n != len(data) || n > 0 && (n < len(is) || is == BootID{}) {
-		return refused(syscall.EINVAL, strconv.Itoa(len(data))+" bytes that are not a boot ID")
+		return refused(syscall.EINVAL, strconv.Itoa(len(data))+" bytes are not a boot ID")
 	}
 	*b = is
 	return nil

@@ -2,9 +2,9 @@
 
 package sysfd
 
-// What golang.org/x/sys/unix has and gets right comes from there, unless a call is on a hot path.
-// It is called in sys*.go alone; what it lacks, gets wrong or makes slower is a call by number
-// here. The scheduler is told of each: a filter can keep any of them waiting
+// Calls that golang.org/x/sys/unix has and gets right go there, unless they are on a hot path; only
+// sys*.go calls it. What it lacks, gets wrong or makes slower is a call by number here. The
+// scheduler is told of each call, because a filter can keep any of them waiting
 // (SECCOMP_RET_USER_NOTIF).
 
 import (
@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// withFD calls use with the descriptor of conn, which stays open meanwhile and in the blocking mode
-// that it has.
+// withFD calls use with the descriptor of conn. Meanwhile the descriptor stays open, and keeps its
+// blocking mode.
 func withFD(conn syscall.Conn, use func(fd int)) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -26,18 +26,19 @@ func withFD(conn syscall.Conn, use func(fd int)) error {
 	}
 	err = raw.Control(func(fd uintptr) { use(int(fd)) })
 	if f, ok := conn.(*os.File); ok && err != nil {
-		// It fails for nothing else, and with an error that does not match this one.
+		// Control fails only if the file is closed, and with an error that does not match
+		// os.ErrClosed.
 		return &os.PathError{Op: "use", Path: f.Name(), Err: os.ErrClosed}
 	}
 	return err
 }
 
-// fits32 reports whether the kernel reads n whole: of a descriptor, a PID, a signal and flags it
-// reads 32 bits and drops the rest.
+// fits32 reports whether the kernel sees all of n. The kernel reads 32 bits of a descriptor, a PID,
+// a signal and flags, and drops the rest.
 func fits32(n int) bool { return int(int32(n)) == n }
 
-// check32 is for the integers that a system call is given: a descriptor and others. Each function
-// below that takes an int begins with it.
+// check32 is for the integers that are passed to a system call: a descriptor and others. Each
+// function below with an int argument begins with it.
 func check32(fd int, others ...int) syscall.Errno {
 	if !fits32(fd) {
 		return syscall.EBADF
@@ -67,7 +68,7 @@ func errnoOf(err error) syscall.Errno {
 	return err.(syscall.Errno)
 }
 
-// is64bit tells the word size of this program; where it is true, that of the kernel is the same.
+// is64bit reports the word size of this program. If it is true, the kernel has the same word size.
 const is64bit = ^uint(0)>>32 != 0
 
 // native64 reads an integer in the byte order of this machine.
@@ -76,13 +77,13 @@ func native64(b []byte) (n uint64) {
 	return n
 }
 
-// native32 is the same with 32 bits.
+// native32 is native64 for 32 bits.
 func native32(b []byte) (n uint32) {
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&n)), 4), b)
 	return n
 }
 
-// nsfs reads the inside of a handle of a namespace.
+// nsfs reads the bytes of a namespace handle.
 func nsfs(b []byte) (n nsfsFileHandle) {
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&n)), unsafe.Sizeof(n)), b)
 	return n
@@ -93,7 +94,7 @@ func putNsfs(b []byte, n nsfsFileHandle) {
 	copy(b, unsafe.Slice((*byte)(unsafe.Pointer(&n)), unsafe.Sizeof(n)))
 }
 
-// fanotify reads a struct from the beginning of an event or of a record in one, which must be long
+// fanotify reads a struct from the beginning of an event or of a record in one. b must be long
 // enough.
 func fanotify[T fanotifyMetadata | fanotifyInfo | fanotifyFID | fanotifyPidFD | fanotifyError | fanotifyRange](b []byte) (v T) {
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v)), b)
@@ -135,9 +136,9 @@ func openat2(dirfd int, path string, flags int, resolve uint64) (fd int, err err
 	return fd, nil
 }
 
-// readlink fails with ENAMETOOLONG where the kernel cuts off.
+// readlink fails with ENAMETOOLONG if the kernel truncates the path.
 func readlink(path string) (string, syscall.Errno) {
-	var room [4096]byte // of /proc/PID/fd it tells no more
+	var room [4096]byte // for /proc/PID/fd the kernel returns no more
 	var n int
 	errno := uninterrupted(func() (errno syscall.Errno) {
 		var err error
@@ -153,7 +154,7 @@ func readlink(path string) (string, syscall.Errno) {
 	return string(room[:n]), 0
 }
 
-// readSmall reads a file that fits in room; of a larger one it reads as much as fits.
+// readSmall reads a file that fits in room. Of a larger file it reads as much as fits.
 func readSmall(name string, room []byte) (n int, errno syscall.Errno) {
 	var path [64]byte
 	p, errno := cPath(path[:], name)
@@ -200,7 +201,7 @@ func nameToHandleAt(dirfd int, path string, h *fileHandle, flags int) (mount uin
 	return nameToHandle(dirfd, p, h, flags)
 }
 
-// cPath returns path with a zero byte behind it, in room if that is large enough.
+// cPath returns path with a zero byte after it, in room if that is large enough.
 func cPath(room []byte, path string) (*byte, syscall.Errno) {
 	if strings.IndexByte(path, 0) >= 0 {
 		return nil, syscall.EINVAL
@@ -212,8 +213,8 @@ func cPath(room []byte, path string) (*byte, syscall.Errno) {
 	return &room[0], 0
 }
 
-// nameToHandle takes the path as C does. Not unix.NameToHandleAt, which passes 4 bytes for the
-// mount ID: with AT_HANDLE_MNT_ID_UNIQUE the kernel writes 8.
+// nameToHandle is nameToHandleAt for a C string. It does not use unix.NameToHandleAt, which passes
+// 4 bytes for the mount ID: with AT_HANDLE_MNT_ID_UNIQUE the kernel writes 8.
 func nameToHandle(dirfd int, path *byte, h *fileHandle, flags int) (mount uint64, errno syscall.Errno) {
 	*h = fileHandle{HandleBytes: MAX_HANDLE_SZ}
 	errno = uninterrupted(func() syscall.Errno {
@@ -225,7 +226,8 @@ func nameToHandle(dirfd int, path *byte, h *fileHandle, flags int) (mount uint64
 	case errno != 0:
 		return 0, errno
 	case flags&AT_HANDLE_MNT_ID_UNIQUE == 0:
-		// An int, which on a big-endian machine is the high half of mount.
+		// The kernel has written an int, which on a big-endian machine is the high half of
+		// mount.
 		return uint64(*(*uint32)(unsafe.Pointer(&mount))), 0
 	}
 	return mount, 0
@@ -248,8 +250,8 @@ func openByHandleAt(mountFD int, h *fileHandle, flags int) (fd int, errno syscal
 	if fd, errno = open(); fd != 0 || errno != 0 {
 		return fd, errno
 	}
-	// A seccomp filter that has the call do nothing says 0, which is somebody's descriptor,
-	// each time.
+	// A seccomp filter that makes the call do nothing returns 0 each time, which is somebody's
+	// descriptor.
 	again, errno := open()
 	if errno == 0 && again == 0 {
 		return -1, syscall.EOPNOTSUPP
@@ -281,13 +283,13 @@ func pidfdSendSignal(fd int, sig syscall.Signal, info *sigqueueInfo, flags int) 
 	return errno
 }
 
-// pidfdGetInfo asks for the fields in info.Mask. It must be given a pidfd.
+// pidfdGetInfo asks for the fields in info.Mask. fd must be a pidfd.
 func pidfdGetInfo(fd int, info *pidfdInfo) syscall.Errno {
 	if errno := check32(fd); errno != 0 {
 		return errno
 	}
-	// No kernel leaves this bit there. A seccomp filter that has the call do nothing does, and
-	// what it says would be that the process is root's, and has ended with status 0.
+	// Every kernel clears this bit. A seccomp filter that makes the call do nothing leaves it,
+	// and info would then say that the process is root's, and has ended with status 0.
 	const unanswered = 1 << 63
 	info.Mask |= unanswered
 	_, _, errno := syscall.Syscall(unix.SYS_IOCTL, uintptr(fd), _PIDFD_GET_INFO, uintptr(unsafe.Pointer(info)))
@@ -311,8 +313,7 @@ func pidfdGetNamespace(fd int, request uint32) (int, syscall.Errno) {
 	return namespace, errnoOf(err)
 }
 
-// nsIoctl is for the requests that need nothing but a descriptor of a namespace. What is no
-// namespace must not be given.
+// nsIoctl is for requests that need nothing but a descriptor of a namespace. fd must be on nsfs.
 func nsIoctl(fd int, request uintptr) (int, syscall.Errno) {
 	if errno := check32(fd); errno != 0 {
 		return -1, errno
@@ -325,7 +326,7 @@ func nsIoctl(fd int, request uintptr) (int, syscall.Errno) {
 func nsGetID(fd int, request uintptr) (id uint64, errno syscall.Errno) {
 	errno = ioctl(fd, request, unsafe.Pointer(&id))
 	if errno == 0 && id == 0 {
-		errno = syscall.EOPNOTSUPP // from a filter that has the call do nothing
+		errno = syscall.EOPNOTSUPP // from a filter that makes the call do nothing
 	}
 	return id, errno
 }
@@ -341,7 +342,7 @@ func nsGetOwner(fd int) (uint32, syscall.Errno) {
 	return uid, errno
 }
 
-// listns returns how many IDs there were room for.
+// listns returns how many IDs it has stored in ids.
 func listns[ID ~uint64](typ uint32, ids []ID) (int, syscall.Errno) {
 	req := nsIDReq{Size: uint32(unsafe.Sizeof(nsIDReq{})), NSType: typ}
 	n, _, errno := syscall.Syscall6(_SYS_LISTNS, uintptr(unsafe.Pointer(&req)), uintptr(unsafe.Pointer(unsafe.SliceData(ids))), uintptr(len(ids)), 0, 0, 0)
@@ -358,8 +359,9 @@ func pidfdGetFD(fd, target int) (int, syscall.Errno) {
 	return r, errnoOf(err)
 }
 
-// hasCapability tells whether the calling thread has a capability in its user namespace; it does
-// not if that cannot be known. Not unix.Capget, which does not tell the scheduler.
+// hasCapability reports whether the calling thread has a capability in its user namespace. It
+// returns false if that is not known. It does not use unix.Capget, which does not tell the
+// scheduler.
 func hasCapability(n uint) bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -406,7 +408,7 @@ func fgetxattr(fd int, name string, buf []byte) (int, syscall.Errno) {
 	return n, errnoOf(err)
 }
 
-// flistxattr reads the names, each with a zero byte behind it, and returns their length.
+// flistxattr reads the names, each with a zero byte after it, and returns their length.
 func flistxattr(fd int, buf []byte) (int, syscall.Errno) {
 	if errno := check32(fd); errno != 0 {
 		return 0, errno
@@ -429,8 +431,8 @@ func fremovexattr(fd int, name string) syscall.Errno {
 	return errnoOf(unix.Fremovexattr(fd, name))
 }
 
-// waitPidFD is waitid(2). The options must have WNOHANG, and info.Signo remains 0 if the process
-// has not ended.
+// waitPidFD is waitid(2). options must contain WNOHANG. info.Signo remains 0 if the process has not
+// ended.
 func waitPidFD(fd, options int, info *siginfo, rusage *syscall.Rusage) syscall.Errno {
 	if errno := check32(fd, options); errno != 0 {
 		return errno
@@ -438,7 +440,8 @@ func waitPidFD(fd, options int, info *siginfo, rusage *syscall.Rusage) syscall.E
 	return waitid(unix.P_PIDFD, uintptr(fd), options, info, rusage)
 }
 
-// waitOwn is the same for children of the calling thread alone: that with a PID, or any if it is 0.
+// waitOwn is waitid(2) for children of the calling thread only: for the child with a PID, or for
+// any child if pid is 0. options are those of waitPidFD.
 func waitOwn(pid, options int, info *siginfo, rusage *syscall.Rusage) syscall.Errno {
 	if errno := check32(pid, options); errno != 0 {
 		return errno
@@ -454,7 +457,7 @@ func waitid(kind, id uintptr, options int, info *siginfo, rusage *syscall.Rusage
 	_, _, errno := syscall.Syscall6(unix.SYS_WAITID, kind, id, uintptr(unsafe.Pointer(info)),
 		uintptr(options), uintptr(unsafe.Pointer(rusage)), 0)
 	if errno == syscall.ESRCH {
-		return syscall.ECHILD // gVisor says so of a process that was reaped
+		return syscall.ECHILD // gVisor's answer for a process that was reaped
 	}
 	return errno
 }
@@ -468,10 +471,10 @@ func setChildSubreaper(on bool) syscall.Errno {
 	return errnoOf(unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, arg, 0, 0, 0))
 }
 
-// pollNow returns what poll(2) tells of a descriptor right now.
+// pollNow returns what poll(2) reports for a descriptor right now.
 func pollNow(fd int) (revents int16, errno syscall.Errno) { return pollFor(fd, 0) }
 
-// pollFor is the same, and waits if there is nothing to tell. It holds a thread.
+// pollFor is pollNow, but waits if there is nothing to report. It holds a thread.
 func pollFor(fd int, atMost time.Duration) (revents int16, errno syscall.Errno) {
 	if errno := check32(fd); errno != 0 {
 		return 0, errno
@@ -493,8 +496,8 @@ func pollFor(fd int, atMost time.Duration) (revents int16, errno syscall.Errno) 
 	return poll.Revents, errno
 }
 
-// monotonicUsec returns the time of CLOCK_MONOTONIC in microseconds. Not unix.ClockGettime, which
-// is the call with 32 bits on some machines.
+// monotonicUsec returns the time of CLOCK_MONOTONIC in microseconds. It does not use
+// unix.ClockGettime, which is the 32-bit call on some machines.
 func monotonicUsec() (uint64, syscall.Errno) {
 	var now [2]uint64 // a struct __kernel_timespec
 	_, _, errno := syscall.Syscall(_SYS_CLOCK_GETTIME64, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&now)), 0)
@@ -511,7 +514,7 @@ func fcntl(fd, cmd, arg int) (int, syscall.Errno) {
 }
 
 // dupAbove duplicates fd to the lowest free number from start up, close-on-exec. It can take
-// milliseconds, when the kernel enlarges the descriptor table.
+// milliseconds if the kernel must enlarge the descriptor table.
 func dupAbove(fd, start int) (int, syscall.Errno) {
 	n, errno := fcntl(fd, syscall.F_DUPFD_CLOEXEC, start)
 	if errno == syscall.EINVAL {
@@ -520,17 +523,17 @@ func dupAbove(fd, start int) (int, syscall.Errno) {
 	return n, errno
 }
 
-// An inode is what identifies a file on this machine, with its type.
+// An inode identifies a file on this machine, and has its type.
 type inode struct {
-	dev, ino, rdev uint64 // of ino a 32-bit kernel has just the low half
+	dev, ino, rdev uint64 // a 32-bit kernel has only the low half of ino
 	mode, links    uint32
 }
 
 func (i *inode) kind() uint32 { return i.mode & syscall.S_IFMT }
 
-// statFD does not ask a server, which may never answer: fstat(2) of a file on FUSE hangs then.
+// statFD does not ask a server, which may never answer: fstat(2) of a file on FUSE would then hang.
 func statFD(fd int) (inode, syscall.Errno) {
-	if errno := check32(fd); errno != 0 || fd < 0 { // AT_FDCWD is no descriptor
+	if errno := check32(fd); errno != 0 || fd < 0 { // AT_FDCWD is not a descriptor
 		return inode{}, syscall.EBADF
 	}
 	var buf statx
@@ -562,8 +565,8 @@ func stat(path string) (inode, syscall.Errno) {
 	return statInode(&st), errno
 }
 
-// statxMountID returns the ID of the mount that fd is on, and does not ask a server either. It is 0
-// where the kernel does not tell it in the field: before Linux 5.8, for the unique kind before 6.8.
+// statxMountID returns the ID of the mount that fd is on. It does not ask a server either. The ID
+// is 0 if the kernel does not report it: before Linux 5.8, for the unique kind before 6.8.
 func statxMountID(fd int, unique bool) (id uint64, errno syscall.Errno) {
 	if errno := check32(fd); errno != 0 {
 		return 0, errno
@@ -592,7 +595,7 @@ func callStatx(dirfd int, path *byte, flags, mask uintptr, buf *statx) syscall.E
 	})
 }
 
-// makeDevice returns a device number as stat(2) has it.
+// makeDevice returns a device number as stat(2) does.
 func makeDevice(major, minor uint32) uint64 { return unix.Mkdev(major, minor) }
 
 // takeDevice is the reverse of makeDevice.
@@ -624,7 +627,7 @@ func statInode(st *syscall.Stat_t) inode {
 	return inode{dev: uint64(st.Dev), ino: st.Ino, rdev: uint64(st.Rdev), mode: st.Mode, links: uint32(st.Nlink)}
 }
 
-// mqGetAttr returns EBADF for what is no message queue.
+// mqGetAttr returns EBADF if fd is not a message queue.
 func mqGetAttr(fd int) syscall.Errno {
 	if errno := check32(fd); errno != 0 {
 		return errno
@@ -634,8 +637,8 @@ func mqGetAttr(fd int) syscall.Errno {
 	return errno
 }
 
-// peerCred asks for the credentials that a socket has recorded. Not syscall.GetsockoptUcred, which
-// allocates.
+// peerCred asks for the credentials that a socket has recorded. It does not use
+// syscall.GetsockoptUcred, which allocates.
 func peerCred(fd int, c *syscall.Ucred) syscall.Errno {
 	_, errno := getsockopt(fd, unix.SO_PEERCRED, unsafe.Pointer(c), unsafe.Sizeof(*c))
 	return errno
@@ -657,8 +660,8 @@ func peerGroups(fd int, groups []uint32) (n int, errno syscall.Errno) {
 	return int(size / 4), errno
 }
 
-// getsockopt is for options of SOL_SOCKET. Linux 4.3 on 386 and s390x, where package syscall goes
-// through socketcall(2).
+// getsockopt is for options of SOL_SOCKET. On 386 and s390x, where package syscall goes through
+// socketcall(2), it requires Linux 4.3.
 func getsockopt(fd, option int, value unsafe.Pointer, size uintptr) (uint32, syscall.Errno) {
 	if errno := check32(fd, option); errno != 0 {
 		return 0, errno
@@ -684,17 +687,17 @@ func fstatfs(fd int) (magic uint32, fsid uint64, errno syscall.Errno) {
 	return uint32(st.Type), uint64(uint32(st.Fsid.X__val[0])) | uint64(uint32(st.Fsid.X__val[1]))<<32, errno
 }
 
-// fsUUID returns the UUID of the file system and its length; it may be all zeros. What fd refers to
-// must not be a device.
+// fsUUID returns the UUID of the file system and its length. The UUID may be all zeros. fd must not
+// be a device.
 func fsUUID(fd int) (uuid [16]byte, n int, errno syscall.Errno) {
 	magic, errno := fsMagic(fd)
 	switch {
 	case errno != 0:
 		return uuid, 0, errno
 	case magic == unix.OVERLAYFS_SUPER_MAGIC:
-		return uuid, 0, syscall.EOPNOTSUPP // OpenFileSystem does not ask what is stacked on others
+		return uuid, 0, syscall.EOPNOTSUPP // OpenFileSystem does not ask stacked file systems
 	case magic == unix.BTRFS_SUPER_MAGIC:
-		// It has no FS_IOC_GETFSUUID, as of Linux 6.18.
+		// btrfs has no FS_IOC_GETFSUUID, as of Linux 6.18.
 		_, uuid, errno := btrfsUUIDs(fd)
 		return uuid, len(uuid), errno
 	}
@@ -705,8 +708,9 @@ func fsUUID(fd int) (uuid [16]byte, n int, errno syscall.Errno) {
 	return uuid, n, errno
 }
 
-// btrfsUUIDs returns the UUID that this btrfs has as long as it is mounted, no other one having it,
-// and the one that lasts. They differ if a copy is mounted while the original is (since Linux 6.7).
+// btrfsUUIDs returns two UUIDs of a btrfs: the one that no other btrfs has as long as it is
+// mounted, and the one that lasts. They differ if a copy is mounted while the original is (since
+// Linux 6.7).
 func btrfsUUIDs(fd int) (mounted, lasting [16]byte, errno syscall.Errno) {
 	info := btrfsFSInfo{Flags: _BTRFS_FS_INFO_FLAG_METADATA_UUID}
 	errno = ioctl(fd, _BTRFS_IOC_FS_INFO, unsafe.Pointer(&info))
@@ -727,13 +731,13 @@ func ioctl(fd int, number uintptr, arg unsafe.Pointer) syscall.Errno {
 	})
 }
 
-// A mountStat is what statmount(2) tells.
+// A mountStat is what statmount(2) returns.
 type mountStat struct {
 	statmount
 	strings string
 }
 
-// str returns a string of it, by the bit that asks for it and by its place.
+// str returns a string of s. bit is the bit that requests it, and at is its place.
 func (s *mountStat) str(bit uint64, at uint32) string {
 	if s.Mask&bit == 0 || uint64(at) > uint64(len(s.strings)) {
 		return ""
@@ -742,8 +746,8 @@ func (s *mountStat) str(bit uint64, at uint32) string {
 	return text
 }
 
-// statMount asks for the mount with this unique ID, in a mount namespace or, if that is 0, in the
-// caller's. It takes room to write to, which it makes larger.
+// statMount asks for the mount with this unique ID, in a mount namespace or, if namespace is 0, in
+// the caller's. It writes to room, and enlarges it as needed.
 func statMount(id, namespace, mask uint64, room *[]uint64) (s mountStat, errno syscall.Errno) {
 	req := newMntIDReq(id, mask, namespace)
 	const most = 256 << 10 / 8
@@ -764,7 +768,7 @@ func statMount(id, namespace, mask uint64, room *[]uint64) (s mountStat, errno s
 		case errno != 0:
 			return s, errno
 		case head.Mask&_STATMOUNT_MNT_BASIC == 0 && mask&_STATMOUNT_MNT_BASIC != 0:
-			return s, syscall.ENOSYS // a seccomp filter had the call do nothing
+			return s, syscall.ENOSYS // a seccomp filter makes the call do nothing
 		}
 		size := min(uintptr(head.Size), uintptr(len(*room))*8)
 		text := unsafe.Slice((*byte)(unsafe.Pointer(head)), size)[min(size, unsafe.Sizeof(*head)):]
@@ -772,9 +776,9 @@ func statMount(id, namespace, mask uint64, room *[]uint64) (s mountStat, errno s
 	}
 }
 
-// listMounts fills ids with the unique IDs of mounts that come after one, or with the first ones if
-// that is 0, and returns how many there are. They are those below the root directory of the caller
-// or, if namespace is not 0, those of a mount namespace.
+// listMounts fills ids with the unique IDs of the mounts that come after the mount after, or with
+// the first ones if after is 0, and returns how many it has stored. They are the mounts below the
+// root directory of the caller or, if namespace is not 0, those of a mount namespace.
 func listMounts(namespace, after uint64, ids []uint64) (n int, errno syscall.Errno) {
 	req := newMntIDReq(_LSMT_ROOT, after, namespace)
 	errno = uninterrupted(func() syscall.Errno {
@@ -788,8 +792,8 @@ func listMounts(namespace, after uint64, ids []uint64) (n int, errno syscall.Err
 	return min(n, len(ids)), 0
 }
 
-// newMntIDReq returns one of the size that all kernels take, if that will do. Those before Linux
-// 6.11 answer E2BIG to a namespace.
+// newMntIDReq returns a request, of the size that all kernels accept if possible. Kernels before
+// Linux 6.11 answer E2BIG to a namespace.
 func newMntIDReq(id, param, namespace uint64) mntIDReq {
 	req := mntIDReq{Size: unix.MNT_ID_REQ_SIZE_VER0, MntID: id, Param: param, MntNSID: namespace}
 	if namespace != 0 {
@@ -798,7 +802,7 @@ func newMntIDReq(id, param, namespace uint64) mntIDReq {
 	return req
 }
 
-// The bits for "read-only" in what statmount(2) tells: of the mount, and of its file system.
+// The bits for "read-only" in what statmount(2) returns: of the mount, and of its file system.
 const (
 	mountReadOnly      = unix.MOUNT_ATTR_RDONLY
 	fileSystemReadOnly = syscall.MS_RDONLY

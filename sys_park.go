@@ -15,7 +15,7 @@ import (
 type parking struct {
 	file      *os.File
 	conn      syscall.RawConn
-	turn      chan struct{} // holds something while one of them is parked: a file has one deadline and one reader
+	turn      chan struct{} // full while a goroutine is parked: a file has one deadline and one reader
 	zombie    chan struct{} // closed once the process was seen as a zombie that is not ours
 	sawZombie sync.Once
 }
@@ -25,9 +25,9 @@ func newParking(file *os.File) (*parking, error) {
 	return &parking{file: file, conn: conn, turn: make(chan struct{}, 1), zombie: make(chan struct{})}, err
 }
 
-// wait returns nil once ready returned true, which is called at first, after each event, and when
-// also is closed. Or else it returns the error of ctx, or os.ErrClosed when the file is closed or
-// was interrupted.
+// wait returns nil once ready returned true. It calls ready first, after each event, and when also
+// is closed. Otherwise it returns the error of ctx, or os.ErrClosed when the file is closed or was
+// interrupted.
 func (w *parking) wait(ctx context.Context, also <-chan struct{}, ready func() bool) error {
 	for {
 		select {
@@ -63,10 +63,10 @@ func (w *parking) wait(ctx context.Context, also <-chan struct{}, ready func() b
 	return os.ErrClosed
 }
 
-// interrupt ends the wait of who is parked.
+// interrupt ends the wait of whoever is parked.
 func (w *parking) interrupt() { w.file.SetReadDeadline(time.Unix(1, 0)) }
 
-// newEpoll returns an epoll instance in a file that is in the runtime's poller.
+// newEpoll returns an epoll instance, in a file that is in the runtime's poller.
 func newEpoll() (fd int, file *os.File, err error) {
 	r, _, errno := syscall.Syscall(syscall.SYS_EPOLL_CREATE1, syscall.EPOLL_CLOEXEC, 0, 0)
 	if errno != 0 {
@@ -88,12 +88,12 @@ func newEpoll() (fd int, file *os.File, err error) {
 // inPoller returns an error if a file is not in the runtime's poller.
 func inPoller(file *os.File) error {
 	if file.SetReadDeadline(time.Time{}) != nil {
-		return refused(syscall.ENOSPC, "the poller of the Go runtime takes no more files")
+		return refused(syscall.ENOSPC, "the poller of the Go runtime accepts no more files")
 	}
 	return nil
 }
 
-// The bit of EPOLLET; the constant in package syscall is negative.
+// epollET is the bit of EPOLLET; the constant in package syscall is negative.
 const epollET = 1 << 31
 
 // epollAdd adds a pidfd. Each change of its state is one event, which comes with the token.

@@ -21,7 +21,7 @@ func appendHex(b []byte, bytes ...byte) []byte {
 	return b
 }
 
-// unmarshalText reads a value that has a Parse function, and leaves it as it is on an error.
+// unmarshalText reads a value that has a Parse function. On an error it leaves the value unchanged.
 func unmarshalText[T any](to *T, text []byte, parse func(string) (T, error)) error {
 	value, err := parse(string(text))
 	if err == nil {
@@ -41,7 +41,8 @@ func appendUUID(b, uuid []byte) []byte {
 	return b
 }
 
-// parseHex fills b from two digits for each byte. What is no digit comes out as one.
+// parseHex fills b from two digits for each byte. It turns what is not a digit into a digit, so
+// callers compare the result with the text.
 func parseHex(b []byte, text string) {
 	for i := range b {
 		b[i] = byte(digit(text[2*i])<<4 | digit(text[2*i+1]))
