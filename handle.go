@@ -78,8 +78,8 @@ func ParseFileHandle(text string) (FileHandle, error) {
 	h.h.HandleType = int32(n)
 	h.h.HandleBytes = uint32(len(data) / 2)
 	parseHex(h.h.FHandle[:len(data)/2], data)
-	// Upper case, leading zeros, signs, numbers that are too large and what is no digit do not
-	// come out as they went in.
+	// Upper case, leading zeros, signs, numbers that are too large and other characters than
+	// digits do not come out as they went in.
 	if h.String() != text {
 		return FileHandle{}, notAHandle(text)
 	}

@@ -52,8 +52,8 @@ const Cgroup2 CgroupHierarchy = ""
 func CgroupIDOf(fd int) (CgroupID, CgroupHierarchy, error) { return cgroupID(fd, label{fd: fd}) }
 
 // CgroupIDAt is [CgroupIDOf] for the directory at path. dirfd, path and flags are those of
-// [NameToHandleAt], with [AT_EMPTY_PATH] and [AT_SYMLINK_FOLLOW] as the only flags. The kernel
-// versions are those of CgroupIDOf.
+// [NameToHandleAt], with [AT_EMPTY_PATH] and [AT_SYMLINK_FOLLOW] as the only flags. Linux 5.5; for
+// older kernels see CgroupIDOf.
 //
 // Errors: those of CgroupIDOf and of any path. EINVAL for other flags.
 func CgroupIDAt(dirfd int, path string, flags int) (CgroupID, CgroupHierarchy, error) {
@@ -83,9 +83,9 @@ func cgroupID(fd int, what label) (CgroupID, CgroupHierarchy, error) {
 	return id, hierarchy, nil
 }
 
-// cgroupHandle returns the handle of a file on a cgroup file system, and whether that is of version
-// 1. The type of the handle is no proof, because pidfs and kernfs use it too. It excludes file
-// systems whose server may not answer fstatfs.
+// cgroupHandle returns the handle of a file on a cgroup file system, and whether that is cgroup v1.
+// The type of the handle is no proof, because pidfs and kernfs use it too. It excludes file systems
+// whose server may not answer fstatfs.
 func cgroupHandle(fd int, what label) (h FileHandle, v1 bool, err error) {
 	h, _, err = NameToHandleAt(fd, "", AT_EMPTY_PATH)
 	if err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {

@@ -163,8 +163,8 @@ func (r FileRef) Open(flags int, options OpenOption) (*os.File, error) {
 // open for more than O_PATH; OpenFrom verifies that it is there. Flags and options are those of
 // [OpenFileHandle].
 //
-// Errors: those of OpenFileHandle and [FileSystemIDOf]; EXDEV if fd is on another file system; ESTALE
-// if the file cannot be opened by its handle.
+// Errors: those of OpenFileHandle and [FileSystemIDOf]; EXDEV if fd is on another file system;
+// ESTALE if the file cannot be opened by its handle.
 //
 // ESTALE matches [os.ErrNotExist] if the handle is not connectable and the file is certainly gone:
 //   - on ext2, ext3, ext4, XFS, btrfs, tmpfs and cgroup2, if the handle opens another file, which

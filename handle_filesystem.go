@@ -260,7 +260,7 @@ func OpenFileSystem(id FileSystemID) (*os.File, error) {
 // program or an audit record may report. It finds file systems of all types, and waits for the
 // server of that file system if the server does not answer.
 //
-// Errors: those of OpenFileSystem. ENODEV also for the device number that stat(2) returns on btrfs.
+// Errors: those of OpenFileSystem. ENODEV also if device is a number that stat(2) returns on btrfs.
 func OpenFileSystemOn(device DeviceID) (*os.File, error) {
 	return openFileSystem(search{
 		name:     func() string { return "the file system on device " + device.String() },
@@ -361,7 +361,7 @@ func (s *search) look(info *mountinfo) (found *os.File, seen string, err error) 
 		default:
 			f.Close()
 			found.Close()
-			return nil, "", refused(syscall.ENOTUNIQ, "two file systems are "+strings.TrimPrefix(s.name(), "the file system ")+": those on "+found.Name()+" and "+m.point)
+			return nil, "", refused(syscall.ENOTUNIQ, "the file systems on "+found.Name()+" and "+m.point+" have the same identity, "+strings.TrimPrefix(s.name(), "the file system "))
 		}
 	}
 	switch {
@@ -421,9 +421,9 @@ type place struct {
 	point  string
 }
 
-// mountsNow asks listmount and statmount, or else mountinfo. To write paths is what takes the
-// kernel long. With the first two, mountsNow asks only for the paths of mounts that may not answer;
-// the others are asked for when it is their turn.
+// mountsNow asks listmount and statmount, or else mountinfo. The slow part in the kernel is writing
+// paths. With the first two, mountsNow asks only for the paths of mounts that may not answer; the
+// others are asked for when it is their turn.
 func mountsNow(info *mountinfo) (*mountTree, error) {
 	root, err := openat(AT_FDCWD, "/", O_PATH)
 	if err != nil {

@@ -317,8 +317,8 @@ type Mount struct {
 	ReadOnly                   bool   // no file can be written through the mount
 }
 
-// Mounts returns the mounts of a mount namespace that are below its root directory. For 0 it
-// returns the mounts of the caller's mount namespace that are below the root directory of the
+// Mounts returns the mounts of a mount namespace that are below its root directory. If namespace is
+// 0 it returns the mounts of the caller's mount namespace that are below the root directory of the
 // caller. Mounts asks listmount(2) and statmount(2), Linux 6.8. Where they are missing it reads
 // /proc/thread-self/mountinfo, for the caller's namespace only. It asks nothing that a file system
 // or its server would have to answer.

@@ -34,7 +34,7 @@ var ErrNotPidFD = errors.New("not a pidfd")
 //
 // A 64-bit program reads the inode number with statx(2), and verifies that it is on pidfs, which
 // exists since Linux 6.9. A 32-bit program cannot: if its kernel is a 32-bit one too, the inode
-// number of statx is the low half of the ID. It takes the ID from the file handle, with
+// number of statx is the low half of the ID. It reads the ID from the file handle, with
 // name_to_handle_at(2), which requires Linux 6.14 (fs/pidfs.c, pidfs_encode_fh).
 //
 // Errors:

@@ -357,7 +357,7 @@ func (r ProcessRef) appendText(b []byte) []byte {
 }
 
 // ParseProcessRef reads what [ProcessRef.String] returns, and nothing else. For any other text the
-// error matches EINVAL, and also for a PID or an ID of 0, and for a start time without a boot ID.
+// error matches EINVAL, as it does for a PID or an ID of 0, and for a start time without a boot ID.
 func ParseProcessRef(text string) (ProcessRef, error) {
 	var r ProcessRef
 	rest, namespace, _ := strings.Cut(text, "+")

@@ -41,7 +41,7 @@ func appendUUID(b, uuid []byte) []byte {
 	return b
 }
 
-// parseHex fills b from two digits for each byte. It turns what is not a digit into a digit, so
+// parseHex fills b from two digits for each byte. It turns any other character into some digit, so
 // callers compare the result with the text.
 func parseHex(b []byte, text string) {
 	for i := range b {
