@@ -38,10 +38,10 @@ const Cgroup2 CgroupHierarchy = ""
 // cgroup. A file in the directory has an ID of its own.
 //
 // The ID comes from the file handle, which since Linux 5.5 is of type [FILEID_KERNFS]
-// (fs/kernfs/mount.c). Before, since Linux 4.14, the handle is of type [FILEID_INO32_GEN], and its
-// two halves are what the kernel and BPF programs have in one number of 64 bits (union
-// kernfs_node_id); this has not been tried on such a kernel. On cgroup2 CgroupIDOf makes two system
-// calls. For cgroup v1 it reads /proc/thread-self/mountinfo and /proc/thread-self/cgroup.
+// (fs/kernfs/mount.c). From Linux 4.14 to 5.4 it is of type [FILEID_INO32_GEN], and its two halves
+// are what the kernel and BPF programs have in one number of 64 bits (union kernfs_node_id); this
+// has not been tried on such a kernel. On cgroup2 CgroupIDOf makes two system calls. For cgroup v1
+// it reads /proc/thread-self/mountinfo and /proc/thread-self/cgroup.
 //
 // Errors:
 //   - EINVAL if the file is not on a cgroup file system; sysfs and pidfs, whose handles look alike,

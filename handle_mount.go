@@ -326,9 +326,9 @@ type Mount struct {
 // The ID of a mount namespace is the one in its handle, see [FileHandle.Namespace], which the ioctl
 // NS_GET_MNTNS_ID reports too. A mount namespace other than the caller's requires Linux 6.11, and
 // CAP_SYS_ADMIN in the user namespace that owns it; Source and the second part of Type are known
-// there since Linux 6.13. The kernel uses as its root directory the first mount on the rootfs
-// (fs/namespace.c, grab_requested_root), so on a machine that has stayed on its initramfs Mounts
-// returns little.
+// there since Linux 6.13. As the root directory of such a namespace the kernel uses the first mount
+// on the rootfs (fs/namespace.c, grab_requested_root), so on a machine that has stayed on its
+// initramfs Mounts returns little.
 //
 // Mounts holds no more than a thousand mounts in memory. A mount that comes, goes or moves
 // meanwhile may be included or not, and a mount can be gone by the time that it is returned.

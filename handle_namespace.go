@@ -482,10 +482,10 @@ func proveNsfs(fd int) (inode, error) {
 // the namespaces that a process is in, those that an open file or a mount holds, and the parents
 // and owners of others. It is listns(2), Linux 6.19. [OpenNamespace] opens them by the ID alone.
 //
-// Every process gets its own namespaces. Others require the same as [OpenNamespace]: CAP_SYS_ADMIN
-// in the initial user namespace and a process in the initial pid namespace (Linux 6.19 before its
-// updates: CAP_SYS_ADMIN in the user namespace that owns them). It is not an error if some are left
-// out. In a container a program thus sees the 8 namespaces that it is in.
+// Every caller gets the IDs of its own namespaces. The others require the same as [OpenNamespace]:
+// CAP_SYS_ADMIN in the initial user namespace and a process in the initial pid namespace (Linux
+// 6.19 before its updates: CAP_SYS_ADMIN in the user namespace that owns them). It is not an error
+// if some are left out. In a container a program thus sees the 8 namespaces that it is in.
 //
 // Errors:
 //   - EINVAL if there is no such kind;

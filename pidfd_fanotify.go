@@ -53,8 +53,8 @@ type FanotifyFile struct {
 // returned. It takes ownership of the descriptors in them. When the loop goes on to the next event,
 // it closes those that [FanotifyEvent.File] and [FanotifyEvent.PidFD] have not taken. When the loop
 // ends early, it closes those of the remaining events too. So the loop must run, once; a second run
-// has no events. An event is valid during its turn of the loop, and b until the next read. Do not
-// pass bytes from elsewhere, or the same bytes twice: the descriptors in them can belong to someone
+// has no events. An event is valid only during its turn of the loop, and refers to b. Do not pass
+// bytes from elsewhere, or the same bytes twice: the descriptors in them can belong to someone
 // else.
 //
 //	events, err := sysfd.TakeFanotifyEvents(b[:n])

@@ -47,7 +47,7 @@ func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 // PeerCredentials returns the effective user ID, the effective group ID and the PID of the process
 // at the other end of a connected Unix socket, as the kernel recorded them at connect(2), listen(2)
 // or socketpair(2); see [PeerPidFD] for which process that is. It is the socket option SO_PEERCRED
-// of unix(7), which every kernel has that Go supports (in a program for 386 or s390x since Linux
+// of unix(7), which every kernel that Go supports has (in a program for 386 or s390x since Linux
 // 4.3).
 //
 // Decide by these IDs what a peer may do. They do not change when the process executes a setuid
