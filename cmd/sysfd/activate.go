@@ -3,31 +3,35 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
 	"os"
-	"os/exec"
-	"strconv"
+	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sysfd/sysfd"
 )
 
 func activate(c *call) error {
-	var addresses []socketAddress
-	var environ []string
-	c.Func("l", "listen on `ADDRESS`: host:port or port, the path of a Unix socket (with a slash in it), or @name for an abstract one", func(s string) error {
-		a, err := parseAddress(s)
-		addresses = append(addresses, a)
+	var words, environ []string // of -l, of -E
+	c.Func("l", "listen on `[KIND:]ADDRESS`: host:port or port, the path of a Unix socket (with a slash in it), or @name for an abstract one; KIND is tcp or udp for the first, and stream, datagram or seqpacket", func(s string) error {
+		words = append(words, s)
+		_, err := parseAddress(s, "stream") // or another kind, by a flag that may follow
 		return err
 	})
-	datagram := c.Bool("d", false, "datagram sockets, not stream sockets")
+	datagram := c.Bool("d", false, "datagram sockets, not stream sockets, for each ADDRESS without a KIND")
+	seqpacket := c.Bool("seqpacket", false, "seqpacket sockets, not stream sockets, for each ADDRESS without a KIND")
 	fdnames := c.String("fdname", "", "the `NAMES` of the sockets for PROGRAM, separated by colons; or one for all")
 	now := c.Bool("now", false, "do not wait for traffic")
+	accept := c.Bool("accept", false, "run PROGRAM for each connection, and pass that to it, under the name connection if --fdname has no other. REMOTE_ADDR and REMOTE_PORT are the peer's if that has an IP address")
+	most := c.Uint("max-connections", 64, "with --accept, the `NUMBER` of programs at a time; further connections wait")
+	inetd := c.Bool("inetd", false, "pass the socket, of which there is one, or the connection as stdin and stdout")
+	quiet := c.Bool("q", false, "say nothing unless something fails")
 	c.Func("E", "set `NAME=VALUE` in the environment of PROGRAM", func(s string) error {
 		name, _, ok := strings.Cut(s, "=")
 		switch {
@@ -39,55 +43,198 @@ func activate(c *call) error {
 		environ = append(environ, s)
 		return nil
 	})
+	c.ignoreSignalFlag()
 	if err := c.parse(); err != nil {
 		return err
 	}
-	if len(addresses) == 0 {
-		return usageError("-l ADDRESS is missing")
+	kind := "stream"
+	switch {
+	case *datagram && *seqpacket:
+		return usageError("-d and --seqpacket exclude each other")
+	case *datagram:
+		kind = "datagram"
+	case *seqpacket:
+		kind = "seqpacket"
 	}
-	if c.NArg() == 0 {
+	var addresses []socketAddress
+	for _, s := range words {
+		a, err := parseAddress(s, kind)
+		if err != nil {
+			return usageError(fmt.Sprintf("-l %q: %v", s, err))
+		}
+		addresses = append(addresses, a)
+	}
+	// Before anything else opens a descriptor.
+	received, err := sysfd.ListenFDs()
+	env := sysfd.InspectListenEnv()
+	switch {
+	case len(addresses) == 0 && len(received) == 0 && err == nil:
+		return usageError("-l ADDRESS is missing, and no socket was passed to this process: " + env.Reason)
+	case c.NArg() == 0:
 		return usageError("-- PROGRAM is missing")
+	case *inetd && *fdnames != "":
+		return usageError("--inetd passes no names: it goes without --fdname")
+	case *inetd && !*accept && len(addresses)+len(received) > 1:
+		return usageError(fmt.Sprintf("--inetd without --accept passes one socket, and there are %d", len(addresses)+len(received)))
+	case *accept && *now:
+		return usageError("--accept waits for connections: it goes without --now")
+	case *most == 0:
+		return usageError("--max-connections must be more than 0")
 	}
-	names, err := socketNames(*fdnames, len(addresses))
+	if *accept {
+		for _, a := range addresses {
+			if a.network == "udp" || a.network == "unixgram" {
+				return usageError(fmt.Sprintf("%q: datagram sockets have no connections to accept", a.address))
+			}
+		}
+	}
+	unnamed := "unknown"
+	if *accept {
+		unnamed = "connection"
+	}
+	names, errUsage := socketNames(*fdnames, unnamed, len(addresses))
+	if errUsage != nil {
+		return errUsage
+	}
 	if err != nil {
 		return err
 	}
-	program, err := exec.LookPath(c.Arg(0))
+	program, err := lookPath(c.Arg(0))
 	if err != nil {
 		return err
+	}
+	say := c.say
+	if *quiet {
+		say = func(string, ...any) {}
 	}
 
-	var files []*os.File
-	for i, a := range addresses {
-		f, err := bind(a, *datagram, names[i])
-		if err != nil {
-			return err
+	s := openSockets{}
+	defer s.watchSignals()()
+	err = func() error {
+		for _, v := range env.Environ {
+			if len(received) == 0 && strings.HasPrefix(v, "LISTEN_FDS=") {
+				c.say("what was passed is not passed on: %s", env.Reason)
+			}
 		}
-		files = append(files, f)
-		info, err := describe(f)
-		if err != nil {
-			return err
+		for _, f := range received {
+			info, err := describe(f)
+			if err != nil {
+				return err
+			}
+			if *accept && (info.SocketInfo == nil || !info.Listening) {
+				return fmt.Errorf("descriptor %d, which was passed as %s, does not listen: there are no connections to accept", info.FD, word(f.Name()))
+			}
+			say("was passed %s as %s", info.what(), word(f.Name()))
+			s.files = append(s.files, f)
 		}
-		fmt.Fprintf(c.err, "sysfd activate: listening on %s as %s\n", info.Address, names[i])
+		for i, a := range addresses {
+			if err := s.add(a, names[i]); err != nil {
+				return err
+			}
+			info, err := describe(s.files[len(s.files)-1])
+			if err != nil {
+				return err
+			}
+			say("listening on %s as %s", word(string(info.Address)), word(names[i]))
+		}
+		for _, e := range environ {
+			name, value, _ := strings.Cut(e, "=")
+			if err := os.Setenv(name, value); err != nil {
+				return err
+			}
+		}
+		if *accept {
+			return c.serve(&server{program: program, inetd: *inetd, most: *most, say: say}, s.files)
+		}
+		if !*now {
+			if err := waitForTraffic(s.files); err != nil {
+				return err
+			}
+		}
+		s.Lock() // who has it when a signal comes decides
+		if *inetd {
+			err := control(s.files[0], func(fd int) error {
+				for std := range 2 {
+					if err := unix.Dup3(fd, std, 0); err != nil {
+						return os.NewSyscallError("dup3", err)
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			return c.become(program, c.Args(), os.Environ())
+		}
+		c.ignored.apply()
+		return execError(sysfd.ExecListenFDs(program, c.Args(), os.Environ(), s.files))
+	}()
+	s.remove()
+	return err
+}
+
+// openSockets are those of this process. Their files are removed if it comes to nothing.
+type openSockets struct {
+	sync.Mutex // for ever, whoever takes it: the program that is executed, or a signal
+	files      []*os.File
+	paths      []string
+	adding     sync.Mutex
+}
+
+func (s *openSockets) add(a socketAddress, name string) error {
+	s.adding.Lock() // a signal waits until it is known what there is
+	defer s.adding.Unlock()
+	f, err := bind(a, name)
+	if err != nil {
+		return err
 	}
-	if !*now {
-		if err := waitForTraffic(files); err != nil {
-			return err
+	s.files = append(s.files, f)
+	if path := a.path(); path != "" {
+		s.paths = append(s.paths, path)
+	}
+	return nil
+}
+
+func (s *openSockets) remove() {
+	for _, f := range s.files {
+		f.Close()
+	}
+	for _, path := range s.paths {
+		removeStale(path) // it is now, unless another process has taken its place
+	}
+}
+
+// watchSignals removes the sockets when a signal ends this process. It returns a function that ends that.
+func (s *openSockets) watchSignals() (stop func()) {
+	signals := make(chan os.Signal, 1)
+	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM} {
+		if !signal.Ignored(sig) {
+			signal.Notify(signals, sig)
 		}
 	}
-	for _, s := range environ {
-		name, value, _ := strings.Cut(s, "=")
-		if err := os.Setenv(name, value); err != nil {
-			return err
+	go func() {
+		sig, ok := <-signals
+		if !ok {
+			return
 		}
+		s.Lock()
+		s.adding.Lock()
+		s.remove()
+		signal.Reset(sig)
+		syscall.Kill(os.Getpid(), sig.(syscall.Signal))
+		time.Sleep(time.Second)                  // for process 1, it has no effect
+		os.Exit(128 + int(sig.(syscall.Signal))) // as a shell has it
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
 	}
-	return sysfd.ExecListenFDs(program, c.Args(), os.Environ(), files)
 }
 
 // socketNames returns a name for each of n sockets.
-func socketNames(list string, n int) ([]string, error) {
+func socketNames(list, unnamed string, n int) ([]string, error) {
 	if list == "" {
-		list = "unknown"
+		list = unnamed
 	}
 	names := strings.Split(list, ":")
 	if len(names) == 1 {
@@ -95,7 +242,7 @@ func socketNames(list string, n int) ([]string, error) {
 			names = append(names, names[0])
 		}
 	}
-	if len(names) != n {
+	if len(names) != n && n > 0 {
 		return nil, usageError(fmt.Sprintf("--fdname %q has %d names for %d addresses", list, len(names), n))
 	}
 	for _, name := range names {
@@ -104,127 +251,4 @@ func socketNames(list string, n int) ([]string, error) {
 		}
 	}
 	return names, nil
-}
-
-// A socketAddress is one for package net; the network is "tcp" or "unix".
-type socketAddress struct{ network, address string }
-
-func parseAddress(s string) (socketAddress, error) {
-	if strings.Contains(s, "/") || len(s) > 1 && s[0] == '@' {
-		return socketAddress{"unix", s}, nil
-	}
-	host, port := "", s
-	if strings.Contains(s, ":") {
-		var err error
-		if host, port, err = net.SplitHostPort(s); err != nil {
-			return socketAddress{}, errors.New("not host:port")
-		}
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return socketAddress{}, errors.New("not an address: a port is a number up to 65535")
-	}
-	return socketAddress{"tcp", net.JoinHostPort(host, port)}, nil
-}
-
-// bind returns a socket in blocking mode, as systemd passes it.
-func bind(a socketAddress, datagram bool, name string) (*os.File, error) {
-	socket, err := listenOn(a, datagram)
-	if errors.Is(err, syscall.EADDRINUSE) && a.network == "unix" && removeStale(a.address, datagram) {
-		socket, err = listenOn(a, datagram)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer socket.Close()
-	conn, err := socket.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	fd := -1
-	var failed error
-	if err := conn.Control(func(old uintptr) {
-		syscall.ForkLock.RLock()
-		defer syscall.ForkLock.RUnlock()
-		if fd, failed = syscall.Dup(int(old)); failed == nil {
-			syscall.CloseOnExec(fd)
-		}
-	}); err != nil {
-		return nil, err
-	}
-	if failed != nil {
-		return nil, os.NewSyscallError("dup", failed)
-	}
-	if err := syscall.SetNonblock(fd, false); err != nil {
-		syscall.Close(fd)
-		return nil, os.NewSyscallError("fcntl", err)
-	}
-	return os.NewFile(uintptr(fd), name), nil
-}
-
-type socket interface {
-	syscall.Conn
-	Close() error
-}
-
-func listenOn(a socketAddress, datagram bool) (socket, error) {
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // what systemd passes is plain TCP
-	if datagram {
-		network := map[string]string{"tcp": "udp", "unix": "unixgram"}[a.network]
-		c, err := lc.ListenPacket(context.Background(), network, a.address)
-		if err != nil {
-			return nil, err
-		}
-		return c.(socket), nil
-	}
-	l, err := lc.Listen(context.Background(), a.network, a.address)
-	if err != nil {
-		return nil, err
-	}
-	if u, ok := l.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false)
-	}
-	return l.(socket), nil
-}
-
-// removeStale removes the file of a Unix socket that no process has any more. To
-// ask, it connects with a socket of the other type: if there is a process the
-// answer is EPROTOTYPE, even before it listens, and it does not notice.
-func removeStale(path string, datagram bool) bool {
-	info, err := os.Lstat(path)
-	if err != nil || info.Mode().Type() != fs.ModeSocket {
-		return false
-	}
-	network := "unixgram"
-	if datagram {
-		network = "unix"
-	}
-	c, err := net.Dial(network, path)
-	if err == nil {
-		c.Close()
-	}
-	return errors.Is(err, syscall.ECONNREFUSED) && os.Remove(path) == nil
-}
-
-// waitForTraffic returns when one of the sockets has a connection or a datagram.
-func waitForTraffic(files []*os.File) error {
-	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
-	if err != nil {
-		return os.NewSyscallError("epoll_create1", err)
-	}
-	defer syscall.Close(epoll)
-	for _, f := range files {
-		// Fd leaves a descriptor in blocking mode, and these are.
-		fd := int(f.Fd())
-		event := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}
-		if err := syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
-			return os.NewSyscallError("epoll_ctl", err)
-		}
-	}
-	for {
-		var events [1]syscall.EpollEvent
-		if _, err := syscall.EpollWait(epoll, events[:], -1); err != syscall.EINTR {
-			return os.NewSyscallError("epoll_wait", err)
-		}
-	}
 }

@@ -4,14 +4,13 @@ package main
 
 import (
 	"os"
-	"os/exec"
-	"syscall"
 
 	"github.com/sysfd/sysfd"
 )
 
 // execute becomes another program, to which it hands on what it was passed.
 func execute(c *call) error {
+	c.ignoreSignalFlag()
 	if err := c.parse(); err != nil {
 		return err
 	}
@@ -23,9 +22,9 @@ func execute(c *call) error {
 	if err != nil {
 		return err
 	}
-	program, err := exec.LookPath(c.Arg(0))
+	program, err := lookPath(c.Arg(0))
 	if err != nil {
 		return err
 	}
-	return &os.PathError{Op: "execve", Path: program, Err: syscall.Exec(program, c.Args(), environ)}
+	return c.become(program, c.Args(), environ)
 }

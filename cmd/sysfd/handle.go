@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,7 +17,7 @@ import (
 )
 
 type handleInfo struct {
-	Path    string           `json:"path"`
+	Path    text             `json:"path"`
 	Handle  sysfd.FileHandle `json:"handle"`
 	Type    int32            `json:"type"`
 	MountID sysfd.MountID    `json:"mountId"`
@@ -65,21 +64,21 @@ func handle(c *call) error {
 		}
 		switch {
 		case err != nil:
-			fmt.Fprintf(c.err, "sysfd handle: %v\n", err)
+			c.say("%v", err)
 			if errors.Is(err, syscall.EOPNOTSUPP) {
-				fmt.Fprintf(c.err, "sysfd handle: %s\n", whyNoHandle(path, *asRef))
+				c.say("%s", whyNoHandle(path, *asRef))
 			}
 			failed = errSaid
 		case *asRef:
-			fmt.Fprintf(c.out, "%v\t%s\n", ref, path)
+			fmt.Fprintf(c.out, "%v\t%s\n", ref, quote(path))
 		case *asJSON:
-			info := handleInfo{Path: path, Handle: h, Type: h.Type(), MountID: mount}
+			info := handleInfo{Path: text(path), Handle: h, Type: h.Type(), MountID: mount}
 			if errRef == nil && ref.Handle == h { // else it has no ref, or is another file by now
 				info.Ref = &ref
 			}
 			list = append(list, info)
 		default:
-			fmt.Fprintf(c.out, "%v\t%d\t%s\n", h, mount, path)
+			fmt.Fprintf(c.out, "%v\t%d\t%s\n", h, mount, quote(path))
 		}
 	}
 	if *asJSON {
@@ -106,6 +105,7 @@ func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)
 func open(c *call) error {
 	mountPath := c.String("mount", "", "a `PATH` on the file system of the HANDLE; normally that is the working directory")
 	dir := c.String("search", "", "if the kernel knows no path of the file, as after a mount, look for the file in and below this `DIR`, on the same file system")
+	c.ignoreSignalFlag()
 	if err := c.parse(); err != nil {
 		return err
 	}
@@ -136,12 +136,16 @@ func open(c *call) error {
 			path, err = search(c, f, *dir)
 		}
 		if err == nil {
-			fmt.Fprintln(c.out, path)
+			fmt.Fprintln(c.out, quote(path))
 		}
 		return err
 	}
 	if *dir != "" {
 		return usageError("-search is for printing the path: without a PROGRAM")
+	}
+	inherited, err := reserve3()
+	if err != nil {
+		return err
 	}
 	f, err := openName(os.O_RDONLY)
 	if err != nil {
@@ -151,22 +155,11 @@ func open(c *call) error {
 	for i, arg := range args[1:] {
 		args[1+i] = strings.ReplaceAll(arg, "{}", "/dev/fd/3")
 	}
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{f}
-	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		if status := exit.Sys().(syscall.WaitStatus); status.Signaled() {
-			return exitStatus(128 + int(status.Signal()))
-		}
-		return exitStatus(exit.ExitCode())
-	}
+	program, err := lookPath(args[0])
 	if err != nil {
-		fmt.Fprintf(c.err, "sysfd open: %v\n", err)
-		return exitStatus(127) // as a shell has it
+		return err
 	}
-	return nil
+	return c.becomeWith3(f, inherited, program, args)
 }
 
 // opener returns a function that opens the file with this name.
@@ -208,7 +201,7 @@ func cgroup(c *call) error {
 		if hierarchy == sysfd.Cgroup2 {
 			fmt.Fprintln(c.out, id)
 		} else {
-			fmt.Fprintf(c.out, "%d\t%s\n", id, hierarchy)
+			fmt.Fprintf(c.out, "%d\t%s\n", id, quote(string(hierarchy)))
 		}
 		return nil
 	}
@@ -216,7 +209,7 @@ func cgroup(c *call) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(c.out, path)
+	fmt.Fprintln(c.out, quote(path))
 	return nil
 }
 

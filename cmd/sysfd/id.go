@@ -30,7 +30,7 @@ func id(c *call) error {
 			return err
 		}
 		if name.ID == 0 {
-			fmt.Fprintf(c.err, "sysfd id: process %s: this kernel has no pidfd ID for it, so this is the second best, its start time\n", arg)
+			c.say("process %s: this kernel has no pidfd ID for it, so this is the second best, its start time", arg)
 		}
 		fmt.Fprintln(c.out, name)
 		return nil

@@ -10,23 +10,26 @@ import (
 	"strings"
 	"syscall"
 	"text/tabwriter"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sysfd/sysfd"
 )
 
 // given is what a process was given by way of socket activation.
 type given struct {
-	PID     int               `json:"pid"`
-	PidFDID *sysfd.PidFDID    `json:"pidfdId,omitempty"`
-	Env     map[string]string `json:"env"`
-	FDs     []fdInfo          `json:"fds"`
-	Error   string            `json:"error,omitempty"`
-	Reason  string            `json:"reason,omitempty"`
+	PID     int             `json:"pid"`
+	PidFDID *sysfd.PidFDID  `json:"pidfdId,omitempty"`
+	Env     map[string]text `json:"env"`
+	FDs     []fdInfo        `json:"fds"`
+	Error   text            `json:"error,omitempty"`
+	Reason  text            `json:"reason,omitempty"`
 }
 
 type fdInfo struct {
 	FD          int    `json:"fd"`
-	Name        string `json:"name"`
+	Name        text   `json:"name"`
 	Kind        string `json:"kind"`
 	*SocketInfo        // nil for what is no socket
 	CloseOnExec bool   `json:"cloexec"`
@@ -38,7 +41,7 @@ type SocketInfo struct {
 	Domain    string `json:"domain"`
 	Type      string `json:"type"`
 	Listening bool   `json:"listening"`
-	Address   string `json:"address"`
+	Address   text   `json:"address"`
 	peer      string
 	connected bool
 }
@@ -52,16 +55,16 @@ func listen(c *call) error {
 	files, err := sysfd.ListenFDs()
 	env := sysfd.InspectListenEnv()
 
-	g := given{PID: os.Getpid(), Env: map[string]string{}, FDs: []fdInfo{}, Reason: env.Reason}
+	g := given{PID: os.Getpid(), Env: map[string]text{}, FDs: []fdInfo{}, Reason: text(env.Reason)}
 	if id, err := pidfdID(g.PID); err == nil {
 		g.PidFDID = &id
 	}
 	for _, v := range env.Environ {
 		name, value, _ := strings.Cut(v, "=")
-		g.Env[name] = value
+		g.Env[name] = text(value)
 	}
 	if err != nil {
-		g.Error = err.Error()
+		g.Error = text(err.Error())
 	}
 	for _, f := range files {
 		info, err := describe(f)
@@ -91,17 +94,18 @@ func (g given) print(out io.Writer, env sysfd.ListenEnv) {
 		fmt.Fprintln(out, *g.PidFDID)
 	}
 	for _, v := range env.Environ {
-		fmt.Fprintln(out, v)
+		name, value, _ := strings.Cut(v, "=")
+		fmt.Fprintln(out, name+"="+quote(value))
 	}
 	switch {
 	case env.Err != nil:
-		fmt.Fprintln(out, "error:", env.Explain())
+		fmt.Fprintln(out, "error:", harmless(env.Explain()))
 	case len(g.FDs) == 0:
-		fmt.Fprintln(out, "nothing was passed:", env.Explain())
+		fmt.Fprintln(out, "nothing was passed:", harmless(env.Explain()))
 	}
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, fd := range g.FDs {
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\n", fd.FD, fd.Name, fd.what(), fd.flags())
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\n", fd.FD, word(string(fd.Name)), fd.what(), fd.flags())
 	}
 	t.Flush()
 }
@@ -116,13 +120,13 @@ func (i fdInfo) what() string {
 		words = append(words, "listening")
 	}
 	if s.Address != "" {
-		words = append(words, s.Address)
+		words = append(words, word(string(s.Address)))
 	}
 	if s.connected {
 		words = append(words, "connected")
 	}
 	if s.peer != "" {
-		words = append(words, "to", s.peer)
+		words = append(words, "to", word(s.peer))
 	}
 	return strings.Join(words, " ")
 }
@@ -140,17 +144,13 @@ func (i fdInfo) flags() string {
 
 // describe looks at a descriptor without changing it.
 func describe(f *os.File) (fdInfo, error) {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return fdInfo{}, err
-	}
 	var info fdInfo
-	var failed error
-	if err := conn.Control(func(fd uintptr) { info, failed = describeFD(int(fd)) }); err != nil {
-		return fdInfo{}, err
-	}
-	info.Name = f.Name()
-	return info, failed
+	err := control(f, func(fd int) (err error) {
+		info, err = describeFD(fd)
+		return err
+	})
+	info.Name = text(f.Name())
+	return info, err
 }
 
 func describeFD(fd int) (fdInfo, error) {
@@ -199,13 +199,41 @@ func describeSocket(fd int) *SocketInfo {
 	}
 	listening, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
 	s.Listening = err == nil && listening != 0
-	if name, err := syscall.Getsockname(fd); err == nil {
-		s.Address = address(name)
+	if name, err := socketName(fd, unix.SYS_GETSOCKNAME, unix.Getsockname); err == nil {
+		s.Address = text(name)
 	}
-	if peer, err := syscall.Getpeername(fd); err == nil {
-		s.connected, s.peer = true, address(peer)
+	if peer, err := socketName(fd, unix.SYS_GETPEERNAME, unix.Getpeername); err == nil {
+		s.connected, s.peer = true, peer
 	}
 	return s
+}
+
+// socketName returns what a call, which is also a function of package unix, says of a socket, "" if that has no name.
+func socketName(fd int, call uintptr, f func(fd int) (unix.Sockaddr, error)) (string, error) {
+	sa, err := f(fd)
+	if _, ok := sa.(*unix.SockaddrUnix); err != nil || !ok {
+		return address(sa), err
+	}
+	// Package unix ends an abstract name at its first NUL, where the kernel does not.
+	var raw unix.RawSockaddrUnix
+	size := uint32(unsafe.Sizeof(raw))
+	if _, _, errno := unix.Syscall(call, uintptr(fd), uintptr(unsafe.Pointer(&raw)), uintptr(unsafe.Pointer(&size))); errno != 0 {
+		return "", errno
+	}
+	// A path that fills it has no NUL at its end, which size counts all the same.
+	size = min(size, uint32(unsafe.Sizeof(raw)))
+	var name []byte
+	for i := range size - min(size, uint32(unsafe.Offsetof(raw.Path))) {
+		name = append(name, byte(raw.Path[i]))
+	}
+	if len(name) > 0 && name[0] == 0 {
+		return "@" + string(name[1:]), nil
+	}
+	path, _, _ := strings.Cut(string(name), "\x00")
+	if path != "" && !strings.Contains(path, "/") {
+		path = "./" + path // and not an abstract name
+	}
+	return path, nil
 }
 
 func socketOption(fd, option int, names map[int]string) string {
@@ -220,18 +248,18 @@ func socketOption(fd, option int, names map[int]string) string {
 }
 
 // address returns "" for an unnamed socket.
-func address(sa syscall.Sockaddr) string {
+func address(sa unix.Sockaddr) string {
 	switch sa := sa.(type) {
-	case *syscall.SockaddrUnix:
-		return sa.Name
-	case *syscall.SockaddrInet4:
+	case *unix.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
-	case *syscall.SockaddrInet6:
+	case *unix.SockaddrInet6:
 		ip := netip.AddrFrom16(sa.Addr)
 		if sa.ZoneId != 0 {
 			ip = ip.WithZone(fmt.Sprint(sa.ZoneId))
 		}
 		return netip.AddrPortFrom(ip, uint16(sa.Port)).String()
+	case *unix.SockaddrVM:
+		return fmt.Sprintf("vsock:%d:%d", sa.CID, sa.Port)
 	}
 	return ""
 }

@@ -7,13 +7,15 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"strings"
+
+	"github.com/sysfd/sysfd"
 )
 
 // A command is a verb of sysfd. Its run function declares its flags, calls parse
@@ -31,6 +33,13 @@ type call struct {
 	args []string
 	out  io.Writer
 	err  io.Writer
+
+	ignored ignoredSignals // of what the call executes
+}
+
+// say tells the user something, in one line.
+func (c *call) say(format string, args ...any) {
+	fmt.Fprintf(c.err, "sysfd %s: %s\n", c.Name(), harmless(fmt.Sprintf(format, args...)))
 }
 
 // parse parses the flags.
@@ -55,10 +64,15 @@ func (c *call) noArguments() error {
 
 // printJSON prints v for people and programs.
 func (c *call) printJSON(v any) error {
-	e := json.NewEncoder(c.out)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := c.out.Write(printableJSON(b.Bytes()))
+	return err
 }
 
 // A usageError tells what is wrong with the words of a call.
@@ -93,9 +107,12 @@ func commands() []command {
 	}
 }
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	sysfd.ListenShim() // for activate --accept
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
 
-// run returns the exit status: 0, 1 after a failure, 2 after bad usage.
+// run returns the exit status: 0, 1 after a failure, 2 after bad usage, 126 or 127 if a program cannot be executed.
 func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprintln(stderr, "sysfd: a command is missing; sysfd -h lists them")
@@ -114,7 +131,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if cmd.name != args[0] {
 			continue
 		}
-		c := &call{flag.NewFlagSet(cmd.name, flag.ContinueOnError), args[1:], stdout, stderr}
+		c := &call{FlagSet: flag.NewFlagSet(cmd.name, flag.ContinueOnError), args: args[1:], err: stderr}
 		c.SetOutput(io.Discard)
 		buffered := bufio.NewWriter(stdout)
 		c.out = buffered
@@ -124,6 +141,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 		var usage usageError
 		var status exitStatus
+		var program programError
 		switch {
 		case err == nil:
 			return 0
@@ -135,11 +153,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 		case errors.As(err, &status):
 			return int(status)
 		case errors.As(err, &usage):
-			// One line, whatever was quoted.
-			fmt.Fprintf(stderr, "sysfd %s: %s\n", cmd.name, strings.ReplaceAll(err.Error(), "\n", "\\n"))
+			c.say("%v", err)
 			return 2
+		case errors.As(err, &program):
+			c.say("%v", err)
+			return program.status()
 		case err != errSaid:
-			fmt.Fprintf(stderr, "sysfd %s: %v\n", cmd.name, err)
+			c.say("%v", err)
 		}
 		return 1
 	}

@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(commandVar) != "" {
 		main()
 	}
+	sysfd.ListenShim()
 	if os.Getenv(userVar) != "" {
 		if err := severalUsers(); err != nil {
 			panic(err)
@@ -197,7 +198,7 @@ func TestHandleOpen(t *testing.T) {
 	}
 	var list []handleInfo
 	succeeds(t, sysfdCommand("handle", "-json", "-unique", name, dir), &list)
-	if len(list) != 2 || list[0].Path != name || list[0].Handle.IsZero() || !list[0].MountID.Unique() || list[0].Handle == list[1].Handle {
+	if len(list) != 2 || list[0].Path != text(name) || list[0].Handle.IsZero() || !list[0].MountID.Unique() || list[0].Handle == list[1].Handle {
 		t.Fatalf("%+v", list)
 	}
 	h := list[0].Handle.String()
@@ -485,7 +486,7 @@ func activated(t *testing.T, args ...string) (g given) {
 	// What it must not hand on.
 	cmd.Env = append(cmd.Env, "LISTEN_PID=1", "LISTEN_PIDFDID=1", "LISTEN_FDS=9", "LISTEN_FDNAMES=stale")
 	succeeds(t, cmd, &g)
-	if g.PID != cmd.Process.Pid || g.Env["LISTEN_PID"] != strconv.Itoa(g.PID) || g.PidFDID == nil || g.Env["LISTEN_PIDFDID"] != g.PidFDID.String() {
+	if g.PID != cmd.Process.Pid || g.Env["LISTEN_PID"] != text(strconv.Itoa(g.PID)) || g.PidFDID == nil || g.Env["LISTEN_PIDFDID"] != text(g.PidFDID.String()) {
 		t.Errorf("process %d: %+v", cmd.Process.Pid, g)
 	}
 	for i, fd := range g.FDs {
@@ -502,7 +503,7 @@ func TestActivateListen(t *testing.T) {
 	g := activated(t, "-l", "127.0.0.1:0", "-l", path, "-l", abstract, "--fdname", "a:b:")
 	var got []string
 	for _, fd := range g.FDs {
-		got = append(got, fd.Name+" "+fd.what())
+		got = append(got, string(fd.Name)+" "+fd.what())
 	}
 	want := []string{"a socket inet stream listening 127.0.0.1:", "b socket unix stream listening " + path, " socket unix stream listening " + abstract}
 	if len(got) != 3 || !strings.HasPrefix(got[0], want[0]) || !slices.Equal(got[1:], want[1:]) {
@@ -608,7 +609,7 @@ func TestActivateWaits(t *testing.T) {
 
 func TestActivateNoProgram(t *testing.T) {
 	_, errs, code := status(t, sysfdCommand("activate", "--now", "-l", "127.0.0.1:0", "--", "no-such-program"))
-	if code != 1 || !strings.Contains(errs, "no-such-program") || strings.Contains(errs, "listening") {
+	if code != 127 || !strings.Contains(errs, "no-such-program") || strings.Contains(errs, "listening") {
 		t.Errorf("status %d, %q", code, errs)
 	}
 }
@@ -645,10 +646,10 @@ func TestSystemdSocketActivate(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &g); err != nil {
 		t.Fatalf("%v in %s%s", err, &out, &errs)
 	}
-	if g.PID != cmd.Process.Pid || len(g.FDs) != 2 || g.FDs[0].Name != "a" || g.FDs[0].Address != first || !g.FDs[0].Listening || g.FDs[1].Name != "b" || g.FDs[1].Address != second {
+	if g.PID != cmd.Process.Pid || len(g.FDs) != 2 || g.FDs[0].Name != "a" || g.FDs[0].Address != text(first) || !g.FDs[0].Listening || g.FDs[1].Name != "b" || g.FDs[1].Address != text(second) {
 		t.Errorf("%+v", g)
 	}
-	if id, set := g.Env["LISTEN_PIDFDID"]; set && id != g.PidFDID.String() {
+	if id, set := g.Env["LISTEN_PIDFDID"]; set && id != text(g.PidFDID.String()) {
 		t.Errorf("%+v", g)
 	}
 }
@@ -718,7 +719,7 @@ func TestExec(t *testing.T) {
 	cmd := sysfdCommand("activate", "--now", "-l", "127.0.0.1:0", "--fdname", "http", "--", "sh", "-c", `"$0" exec -- "$0" listen -json; exit $?`, os.Args[0])
 	var g given
 	succeeds(t, cmd, &g)
-	if g.PID == cmd.Process.Pid || len(g.FDs) != 1 || g.FDs[0].Name != "http" || !g.FDs[0].Listening || g.Env["LISTEN_PIDFDID"] != g.PidFDID.String() {
+	if g.PID == cmd.Process.Pid || len(g.FDs) != 1 || g.FDs[0].Name != "http" || !g.FDs[0].Listening || g.Env["LISTEN_PIDFDID"] != text(g.PidFDID.String()) {
 		t.Errorf("%+v", g)
 	}
 
@@ -733,7 +734,7 @@ func TestExec(t *testing.T) {
 	if _, errs, code := status(t, cmd); code != 1 || !strings.Contains(errs, "descriptor 3") {
 		t.Errorf("%q, status %d", errs, code)
 	}
-	if _, errs, code := status(t, sysfdCommand("exec", "/dev/null")); code != 1 || !strings.Contains(errs, "/dev/null") {
+	if _, errs, code := status(t, sysfdCommand("exec", "/dev/null")); code != 126 || !strings.Contains(errs, "/dev/null") {
 		t.Errorf("%q, status %d", errs, code)
 	}
 }

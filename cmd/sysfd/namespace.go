@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"text/tabwriter"
-	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -43,8 +42,8 @@ type namespaceInfo struct {
 	ID        sysfd.NamespaceID `json:"id,omitempty"` // 0 where the kernel has none
 	Processes *int              `json:"processes,omitempty"`
 	PID       int               `json:"pid,omitempty"` // of the first process that is in it
-	Command   string            `json:"command,omitempty"`
-	Mount     string            `json:"mount,omitempty"` // where it is mounted
+	Command   text              `json:"command,omitempty"`
+	Mount     text              `json:"mount,omitempty"` // where it is mounted
 }
 
 func (n *namespaceInfo) id() string {
@@ -205,9 +204,9 @@ func (c *call) allNamespaces(wants func(sysfd.NamespaceKind) bool, asJSON bool) 
 	})
 	switch {
 	case errProc != nil:
-		fmt.Fprintf(c.err, "sysfd ns: the processes are not known: %v\n", errProc)
+		c.say("the processes are not known: %v", errProc)
 	case s.hidden > 0:
-		fmt.Fprintf(c.err, "sysfd ns: %d of %d processes could not be looked at, for want of rights: they are not counted, and namespaces can be missing\n", s.hidden, s.hidden+s.seen)
+		c.say("%d of %d processes could not be looked at, for want of rights: they are not counted, and namespaces can be missing", s.hidden, s.hidden+s.seen)
 	}
 	if asJSON {
 		return c.printJSON(list)
@@ -220,9 +219,9 @@ func (c *call) allNamespaces(wants func(sysfd.NamespaceKind) bool, asJSON bool) 
 			processes = strconv.Itoa(*n.Processes)
 		}
 		if n.PID != 0 {
-			pid, command = strconv.Itoa(n.PID), n.Command
+			pid, command = strconv.Itoa(n.PID), quote(string(n.Command))
 		} else if n.Mount != "" {
-			command = printable(n.Mount)
+			command = quote(string(n.Mount))
 		}
 		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", n.Kind, n.Inode, n.id(), processes, pid, command)
 	}
@@ -357,7 +356,7 @@ func (s *survey) process(pid int) error {
 	for n := range in {
 		*n.Processes++
 		if n.PID == 0 {
-			n.PID, n.Command = pid, command
+			n.PID, n.Command = pid, text(command)
 		}
 	}
 	return nil
@@ -378,28 +377,19 @@ func (s *survey) lookUp(link string, kind sysfd.NamespaceKind, open func() (*os.
 	return s.add(f, kind)
 }
 
-// commandOf returns the name of a process, which it may have given itself: with nothing in it that a terminal obeys.
+// commandOf returns the name of a process, which it may have given itself.
 func commandOf(open func(name string, flags int) (*os.File, error)) string {
 	f, err := open("comm", 0)
 	if err != nil {
 		return "-"
 	}
 	defer f.Close()
-	text := make([]byte, 64)
-	n, err := f.Read(text)
+	name := make([]byte, 64)
+	n, err := f.Read(name)
 	if err != nil {
 		return "-"
 	}
-	return printable(strings.TrimSuffix(string(text[:n]), "\n"))
-}
-
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, text)
+	return strings.TrimSuffix(string(name[:n]), "\n")
 }
 
 // mounts adds the namespaces that are mounted somewhere in the mount namespace of this process, as
@@ -432,7 +422,7 @@ func (s *survey) mounts() error {
 		if err == nil {
 			var n *namespaceInfo
 			if n, err = s.add(f, kind); err == nil && n.Mount == "" {
-				n.Mount = m.Point
+				n.Mount = text(m.Point)
 			}
 		}
 		f.Close()

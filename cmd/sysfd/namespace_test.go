@@ -308,11 +308,11 @@ func TestNSMounted(t *testing.T) {
 	cmd.Wait()
 	var list []namespaceInfo
 	succeeds(t, sysfdCommand("ns", "-json"), &list)
-	if n := find(list, "net", inode); n == nil || *n.Processes != 0 || n.PID != 0 || n.Mount != point {
+	if n := find(list, "net", inode); n == nil || *n.Processes != 0 || n.PID != 0 || n.Mount != text(point) {
 		t.Errorf("%+v", n)
 	}
 	out, errs, code := status(t, sysfdCommand("ns", "-kind", "net"))
-	if code != 0 || !strings.Contains(out, dir+"/a net\\?\n") {
+	if code != 0 || !strings.Contains(out, "  $'"+dir+`/a net\\\n'`+"\n") {
 		t.Errorf("status %d, %q, %q", code, out, errs)
 	}
 }
@@ -373,7 +373,7 @@ func TestNSCommand(t *testing.T) {
 		}
 		return r, err
 	}
-	if name := commandOf(open); name != "a?[2J?ß ?" && name != "a?[2J?ß \ufffd" {
+	if name := quote(commandOf(open)); name != `$'a\033[2J\nß \377'` {
 		t.Errorf("%q", name)
 	}
 }

@@ -44,7 +44,7 @@ var demonstrations = map[sysfd.Feature]func(*probed) (seen string, err error){
 type result struct {
 	Feature string `json:"feature"`
 	Status  string `json:"status"` // yes, no, not permitted, not known
-	Value   string `json:"value"`  // what was seen if anything, or the error
+	Value   text   `json:"value"`  // what was seen if anything, or the error
 	Since   string `json:"since"`
 }
 
@@ -81,7 +81,7 @@ func probe(c *call) error {
 	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "FEATURE\tWORKS\tSINCE LINUX\tSEEN")
 	for _, r := range results {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.Feature, r.Status, r.Since, r.Value)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.Feature, r.Status, r.Since, harmless(string(r.Value)))
 	}
 	t.Flush()
 	fmt.Fprintf(c.out, "Linux %s, program for %s\n\n", release, runtime.GOARCH)
@@ -144,11 +144,11 @@ func (p *probed) try(f sysfd.Feature) (seen string, err error) {
 }
 
 func newResult(feature, since, seen string, err error) result {
-	r := result{Feature: feature, Status: "yes", Value: seen, Since: since}
+	r := result{Feature: feature, Status: "yes", Value: text(seen), Since: since}
 	if err == nil {
 		return r
 	}
-	r.Value = err.Error()
+	r.Value = text(err.Error())
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		r.Status = "not permitted"
@@ -365,12 +365,12 @@ func (p *probed) activation() (string, error) {
 		return "", err
 	}
 	switch {
-	case len(g.FDs) != 1 || g.FDs[0].Name != "probe" || g.FDs[0].SocketInfo == nil || g.FDs[0].Address != address:
+	case len(g.FDs) != 1 || g.FDs[0].Name != "probe" || g.FDs[0].SocketInfo == nil || g.FDs[0].Address != text(address):
 		return "", fmt.Errorf("what arrived is not what was sent: %s", out)
 	case g.PidFDID == nil:
 		return "", fmt.Errorf("the socket arrived, addressed by PID alone: %w", errors.ErrUnsupported)
-	case g.Env["LISTEN_PIDFDID"] != g.PidFDID.String():
+	case g.Env["LISTEN_PIDFDID"] != text(g.PidFDID.String()):
 		return "", fmt.Errorf("addressed to %s, taken by %d", g.Env["LISTEN_PIDFDID"], *g.PidFDID)
 	}
-	return "addressed to " + g.Env["LISTEN_PIDFDID"] + ", which is what the receiver has", nil
+	return "addressed to " + string(g.Env["LISTEN_PIDFDID"]) + ", which is what the receiver has", nil
 }

@@ -63,7 +63,7 @@ func (c *call) eachProcess(f func(arg string, p *sysfd.PidFD, err error) error) 
 			if !strings.HasPrefix(text, "process "+refs[i].Short()+" ") {
 				text = "process " + arg + ": " + text
 			}
-			fmt.Fprintf(c.err, "sysfd %s: %s\n", c.Name(), text)
+			c.say("%s", text)
 			failed = errSaid
 		}
 	}
@@ -289,7 +289,7 @@ func wait(c *call) error {
 	for ; running > 0 && !(*anyOne && ended > 0); running-- {
 		of, r, err := set.Next(ctx)
 		if errors.Is(err, context.DeadlineExceeded) {
-			fmt.Fprintf(c.err, "sysfd wait: after %v not all have ended, %d are left\n", timeout, running)
+			c.say("after %v not all have ended, %d are left", timeout, running)
 			return exitStatus(3) // as waitpid(1) has it
 		}
 		if err != nil {

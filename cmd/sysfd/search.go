@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/sysfd/sysfd"
@@ -146,12 +145,7 @@ func progressTo(c *call) func(string) {
 			return
 		}
 		last = time.Now()
-		text = strings.Map(func(r rune) rune {
-			if r < ' ' || r == 0x7f {
-				return '?'
-			}
-			return r
-		}, text)
+		text = harmless(text)
 		if runes := []rune(text); size.Col > 1 && len(runes) >= int(size.Col) {
 			text = string(runes[:size.Col-1])
 		}

@@ -1,0 +1,179 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd"
+)
+
+func init() {
+	// Process 1 of a container has orphans to reap, which is for the main thread.
+	if os.Getpid() == 1 {
+		runtime.LockOSThread()
+	}
+}
+
+// A server runs a program for each connection.
+type server struct {
+	program string
+	inetd   bool
+	most    uint
+	say     func(format string, args ...any)
+	slots   chan struct{} // one for each program that runs
+}
+
+// serve accepts connections until that fails.
+func (c *call) serve(s *server, listeners []*os.File) error {
+	s.slots = make(chan struct{}, s.most)
+	ended := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { ended <- c.acceptFrom(s, l) }()
+	}
+	if os.Getpid() != 1 {
+		return <-ended
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	go func() { cancel(<-ended) }()
+	sigchld := make(chan os.Signal, 1)
+	signal.Notify(sigchld, syscall.SIGCHLD)
+	defer signal.Stop(sigchld)
+	err := sysfd.ReapOrphans(ctx, sigchld, func(sysfd.Orphan) {})
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// acceptFrom accepts the connections of one socket.
+func (c *call) acceptFrom(s *server, l *os.File) error {
+	for {
+		// Within accept4 the socket would be in use, and its file could not be removed.
+		if err := waitForTraffic([]*os.File{l}); err != nil {
+			return err
+		}
+		var conn int
+		err := control(l, func(fd int) (err error) {
+			conn, _, err = unix.Accept4(fd, unix.SOCK_CLOEXEC)
+			return err
+		})
+		switch err {
+		case nil:
+		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+			c.say("accept4: %v", err)
+			time.Sleep(time.Second) // until others have ended
+			continue
+		case unix.EBADF, unix.EINVAL, unix.ENOTSOCK, unix.EOPNOTSUPP, unix.EFAULT, unix.EPERM, unix.ENOSYS:
+			return os.NewSyscallError("accept4", err)
+		default:
+			continue // what befell the connection; see accept(2)
+		}
+		s.slots <- struct{}{}
+		if err := c.startFor(s, os.NewFile(uintptr(conn), l.Name())); err != nil {
+			<-s.slots
+			c.say("%v", err)
+			var p programError
+			if errors.As(err, &p) {
+				continue
+			}
+			time.Sleep(100 * time.Millisecond) // it may be too many processes
+		}
+	}
+}
+
+// startFor starts the program for a connection, which it closes.
+func (c *call) startFor(s *server, conn *os.File) error {
+	defer conn.Close()
+	info, err := describe(conn)
+	if err != nil {
+		return err
+	}
+	peer := "an unnamed socket"
+	if info.peer != "" {
+		peer = word(info.peer)
+	}
+	environ := withoutRemote(os.Environ())
+	control(conn, func(fd int) error { environ = append(environ, remote(fd)...); return nil })
+	program, argv := s.program, c.Args()
+	if len(c.ignored) > 0 {
+		// What is ignored here is not in a process that is started from here.
+		argv = slices.Concat([]string{"sysfd", "exec"}, c.ignored.words(), []string{"--", program}, argv[1:])
+		program = thisProgram()
+	}
+	attr := &os.ProcAttr{Env: environ, Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}
+	var p *sysfd.PidFD
+	if s.inetd {
+		attr.Files[0], attr.Files[1] = conn, conn
+		p, err = sysfd.StartProcess(program, argv, attr)
+	} else {
+		p, err = sysfd.StartListenFDs(program, argv, attr, []*os.File{conn})
+	}
+	if err != nil {
+		return fmt.Errorf("connection from %s: %w", peer, execError(err))
+	}
+	name := "the process"
+	if pid, err := p.PID(); err == nil {
+		name = fmt.Sprintf("process %d", pid)
+	}
+	s.say("%s has the connection from %s to %s", name, peer, word(string(info.Address)))
+	go func() {
+		defer p.Close()
+		r, err := p.Wait(context.Background(), 0)
+		<-s.slots
+		if err != nil {
+			c.say("%s: %v", name, err)
+		} else if !(r.Ended && r.Unknown == nil && r.Status.ExitStatus() == 0) {
+			s.say("%s: %v", name, r)
+		}
+	}()
+	return nil
+}
+
+func withoutRemote(environ []string) []string {
+	return slices.DeleteFunc(environ, func(e string) bool {
+		return strings.HasPrefix(e, "REMOTE_ADDR=") || strings.HasPrefix(e, "REMOTE_PORT=")
+	})
+}
+
+// remote returns the variables by which systemd says who the peer is, if that has an address of numbers.
+func remote(fd int) []string {
+	peer, err := unix.Getpeername(fd)
+	if err != nil {
+		return nil // it has gone
+	}
+	vars := func(addr string, port any) []string {
+		return []string{"REMOTE_ADDR=" + addr, fmt.Sprint("REMOTE_PORT=", port)}
+	}
+	switch peer := peer.(type) {
+	case *unix.SockaddrInet4:
+		return vars(netip.AddrFrom4(peer.Addr).String(), peer.Port)
+	case *unix.SockaddrInet6:
+		ip := netip.AddrFrom16(peer.Addr).Unmap()
+		if peer.ZoneId != 0 {
+			zone := fmt.Sprint(peer.ZoneId)
+			if i, err := net.InterfaceByIndex(int(peer.ZoneId)); err == nil {
+				zone = i.Name
+			}
+			ip = ip.WithZone(zone)
+		}
+		return vars(ip.String(), peer.Port)
+	case *unix.SockaddrVM:
+		return vars(fmt.Sprint("vsock:", peer.CID), peer.Port)
+	}
+	return nil
+}

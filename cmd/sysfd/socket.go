@@ -1,0 +1,287 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A socketAddress is what a socket is bound to. The network is one for package net.
+type socketAddress struct{ network, address string }
+
+func (a socketAddress) isUnix() bool { return strings.HasPrefix(a.network, "unix") }
+
+// path returns the path of a Unix socket, "" for one without.
+func (a socketAddress) path() string {
+	if !a.isUnix() || a.address[0] == '@' {
+		return ""
+	}
+	return a.address
+}
+
+// networks are the kinds of sockets: what a prefix of an address says, and the network for host:port
+// and for the name of a Unix socket, "" if there is none.
+var networks = map[string]struct{ ip, unix string }{
+	"stream":    {"tcp", "unix"},
+	"datagram":  {"udp", "unixgram"},
+	"seqpacket": {"", "unixpacket"},
+	"tcp":       {"tcp", ""},
+	"udp":       {"udp", ""},
+}
+
+// parseAddress reads [KIND:]ADDRESS. A kind without a prefix is the given one.
+func parseAddress(s, kind string) (socketAddress, error) {
+	if prefix, rest, ok := strings.Cut(s, ":"); ok {
+		if _, ok := networks[prefix]; ok {
+			kind, s = prefix, rest
+		}
+	}
+	if strings.Contains(s, "/") || len(s) > 1 && s[0] == '@' {
+		a := socketAddress{networks[kind].unix, s}
+		switch {
+		case a.network == "":
+			return a, fmt.Errorf("%s is not for Unix sockets", kind)
+		case len(s) >= len(syscall.RawSockaddrUnix{}.Path) && a.path() != "", len(s) > len(syscall.RawSockaddrUnix{}.Path):
+			return a, errors.New("longer than the name of a socket can be")
+		}
+		return a, nil
+	}
+	host, port := "", s
+	if strings.Contains(s, ":") {
+		var err error
+		if host, port, err = net.SplitHostPort(s); err != nil {
+			return socketAddress{}, errors.New("not host:port")
+		}
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return socketAddress{}, errors.New("not an address: a port is a number up to 65535")
+	}
+	if networks[kind].ip == "" {
+		return socketAddress{}, fmt.Errorf("%s is for Unix sockets", kind)
+	}
+	return socketAddress{networks[kind].ip, net.JoinHostPort(host, port)}, nil
+}
+
+// bind returns a socket in blocking mode, as systemd passes it, that listens if it is one that can.
+func bind(a socketAddress, name string) (*os.File, error) {
+	if a.isUnix() {
+		return bindUnix(a, name)
+	}
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // what systemd passes is plain TCP
+	var socket interface {
+		syscall.Conn
+		Close() error
+	}
+	if a.network == "udp" {
+		c, err := lc.ListenPacket(context.Background(), a.network, a.address)
+		if err != nil {
+			return nil, err
+		}
+		socket = c.(*net.UDPConn)
+	} else {
+		l, err := lc.Listen(context.Background(), a.network, a.address)
+		if err != nil {
+			return nil, err
+		}
+		socket = l.(*net.TCPListener)
+	}
+	defer socket.Close()
+	conn, err := socket.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	var failed error
+	if err := conn.Control(func(old uintptr) {
+		if fd, failed = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0); failed != nil {
+			failed = os.NewSyscallError("fcntl", failed)
+		}
+	}); err != nil {
+		return nil, err
+	}
+	if failed != nil {
+		return nil, failed
+	}
+	f := os.NewFile(uintptr(fd), name)
+	failed = os.NewSyscallError("fcntl", unix.SetNonblock(fd, false))
+	if a.network == "udp" && failed == nil {
+		// Package net lets datagrams go to broadcast addresses; for systemd that is a setting.
+		failed = os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BROADCAST, 0))
+	}
+	if failed != nil {
+		f.Close()
+		return nil, failed
+	}
+	return f, nil
+}
+
+// bindUnix also takes the place of the file that a socket has left behind.
+func bindUnix(a socketAddress, name string) (*os.File, error) {
+	types := map[string]int{"unix": unix.SOCK_STREAM, "unixgram": unix.SOCK_DGRAM, "unixpacket": unix.SOCK_SEQPACKET}
+	fd, err := unix.Socket(unix.AF_UNIX, types[a.network]|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	address := &unix.SockaddrUnix{Name: a.address}
+	err = unix.Bind(fd, address)
+	// Others who find the same file may be at it, too.
+	for tries := 0; err == unix.EADDRINUSE && a.path() != "" && tries < 100; tries++ {
+		if stale := removeStale(a.path()); stale != nil {
+			f.Close()
+			return nil, fmt.Errorf("listen on %s: %w", a.address, stale)
+		}
+		err = unix.Bind(fd, address)
+	}
+	if err == nil && a.network != "unixgram" {
+		if err = unix.Listen(fd, unix.SOMAXCONN); err != nil && a.path() != "" {
+			f.Close()
+			removeStale(a.path())
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("listen on %s: %w", a.address, err)
+	}
+	return f, nil
+}
+
+// removeStale removes the file of a Unix socket that no process has any more, if that is what is
+// at path. It succeeds, too, if nothing is there.
+//
+// A file can only be removed by its name, and what has that name can change until it is: so it is given
+// another name first, and then, if it turns out to be another one, its own again.
+func removeStale(path string) error {
+	dir, base := filepath.Split(path)
+	dirFD, err := unix.Open(filepath.Clean(dir), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.EACCES { // it is not for reading
+		dirFD, err = unix.Open(filepath.Clean(dir), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer unix.Close(dirFD)
+	// Between calls of this function nothing can change. Whoever else holds the lock is not waited for long.
+	for range 100 {
+		if err := unix.Flock(dirFD, unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	// While it is open its inode number stays its own.
+	node, err := unix.Openat(dirFD, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(node)
+	var is, at unix.Stat_t
+	if err := unix.Fstat(node, &is); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	if is.Mode&unix.S_IFMT != unix.S_IFSOCK || !isStale(node, path) {
+		return unix.EADDRINUSE
+	}
+	cannot := func(err error) error {
+		return fmt.Errorf("%w: no process has this socket any more, but its file cannot be removed: %w", unix.EADDRINUSE, err)
+	}
+	same := func(name string) bool {
+		err := unix.Fstatat(dirFD, name, &at, unix.AT_SYMLINK_NOFOLLOW)
+		return err == nil && at.Dev == is.Dev && at.Ino == is.Ino
+	}
+	if !same(base) {
+		return nil // and who calls looks again
+	}
+	random := make([]byte, 8)
+	rand.Read(random)
+	aside := ".sysfd-" + hex.EncodeToString(random)
+	switch err := unix.Renameat(dirFD, base, dirFD, aside); {
+	case err == unix.ENOENT:
+		return nil
+	case err != nil:
+		return cannot(err)
+	case !same(aside):
+		err := unix.Renameat2(dirFD, aside, dirFD, base, unix.RENAME_NOREPLACE)
+		if err != nil && err != unix.EEXIST {
+			return fmt.Errorf("the file of a socket is now %s: %w", filepath.Join(dir, aside), err)
+		}
+		if err == nil {
+			return unix.EADDRINUSE
+		}
+	}
+	if err := unix.Unlinkat(dirFD, aside, 0); err != nil {
+		return cannot(err)
+	}
+	return nil
+}
+
+// isStale tells whether no process has the socket of a file any more. It asks by a socket for datagrams: a
+// socket of another type answers that with EPROTOTYPE, even before it listens, and one of the same
+// type not at all, for nothing is sent. Neither notices.
+func isStale(node int, path string) bool {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(node)})
+	if err == unix.ENOENT { // /proc is not mounted
+		err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	}
+	return err == unix.ECONNREFUSED
+}
+
+// waitForTraffic returns when one of the files has a connection or a datagram.
+func waitForTraffic(files []*os.File) error {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	defer unix.Close(epoll)
+	for _, f := range files {
+		err := control(f, func(fd int) error {
+			return unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+		})
+		if err == unix.EPERM {
+			return nil // a regular file, which can always be read
+		}
+		if err != nil {
+			return os.NewSyscallError("epoll_ctl", err)
+		}
+	}
+	for {
+		var events [1]unix.EpollEvent
+		if _, err := unix.EpollWait(epoll, events[:], -1); err != unix.EINTR {
+			return os.NewSyscallError("epoll_wait", err)
+		}
+	}
+}
+
+// control calls f with the descriptor of a file, whose blocking mode stays as it is.
+func control(file *os.File, f func(fd int) error) error {
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := conn.Control(func(fd uintptr) { failed = f(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
+}
