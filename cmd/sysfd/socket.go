@@ -137,15 +137,15 @@ func bindUnix(a socketAddress, name string) (*os.File, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	f := os.NewFile(uintptr(fd), name)
-	address := &unix.SockaddrUnix{Name: a.address}
-	err = unix.Bind(fd, address)
+	address := &syscall.SockaddrUnix{Name: a.address} // that of package unix has no abstract name of 107 bytes
+	err = syscall.Bind(fd, address)
 	// Others who find the same file may be at it, too.
-	for tries := 0; err == unix.EADDRINUSE && a.path() != "" && tries < 100; tries++ {
+	for tries := 0; err == syscall.EADDRINUSE && a.path() != "" && tries < 100; tries++ {
 		if stale := removeStale(a.path()); stale != nil {
 			f.Close()
 			return nil, fmt.Errorf("listen on %s: %w", a.address, stale)
 		}
-		err = unix.Bind(fd, address)
+		err = syscall.Bind(fd, address)
 	}
 	if err == nil && a.network != "unixgram" {
 		if err = unix.Listen(fd, unix.SOMAXCONN); err != nil && a.path() != "" {
