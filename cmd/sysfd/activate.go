@@ -108,8 +108,12 @@ func activate(c *call) error {
 		say = func(string, ...any) {}
 	}
 
+	if err := room(8 + 2*len(addresses)); err != nil {
+		return err
+	}
 	s := openSockets{}
 	defer s.watchSignals()()
+	decide := sync.OnceFunc(s.Lock)
 	err = func() error {
 		for _, v := range env.Environ {
 			if len(received) == 0 && strings.HasPrefix(v, "LISTEN_FDS=") {
@@ -151,31 +155,61 @@ func activate(c *call) error {
 				return err
 			}
 		}
-		s.Lock() // who has it when a signal comes decides
+		decide()
 		if *inetd {
 			err := control(s.files[0], func(fd int) error {
-				for std := range 2 {
-					if err := unix.Dup3(fd, std, 0); err != nil {
-						return os.NewSyscallError("dup3", err)
-					}
-				}
-				return nil
+				return standard(fd)
 			})
-			if err != nil {
-				return err
+			if err == nil {
+				err = c.become(program, c.Args(), os.Environ())
 			}
-			return c.become(program, c.Args(), os.Environ())
+			if null, errNull := os.Open(os.DevNull); errNull == nil {
+				standard(int(null.Fd())) // and no descriptor is left of the socket
+			}
+			return err
 		}
 		c.ignored.apply()
 		return execError(sysfd.ExecListenFDs(program, c.Args(), os.Environ(), s.files))
 	}()
+	decide()
 	s.remove()
 	return err
 }
 
+// room tells whether so many descriptors can be opened. For want of one the Go runtime would end the
+// process in the middle, when it first needs its poller; so that is opened here.
+func room(n int) error {
+	var fds []int
+	var err error
+	for err == nil && len(fds) < n {
+		var fd int
+		if fd, err = unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			fds = append(fds, fd)
+		}
+	}
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+	if err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	time.AfterFunc(time.Hour, func() {}).Stop()
+	return nil
+}
+
+// standard makes a descriptor stdin and stdout.
+func standard(fd int) error {
+	for std := range 2 {
+		if err := unix.Dup3(fd, std, 0); err != nil {
+			return os.NewSyscallError("dup3", err)
+		}
+	}
+	return nil
+}
+
 // openSockets are those of this process. Their files are removed if it comes to nothing.
 type openSockets struct {
-	sync.Mutex // for ever, whoever takes it: the program that is executed, or a signal
+	sync.Mutex // for good: whoever takes it decides, a signal or the program that is executed or cannot be
 	files      []*os.File
 	paths      []string
 	adding     sync.Mutex
@@ -220,9 +254,11 @@ func (s *openSockets) watchSignals() (stop func()) {
 		s.Lock()
 		s.adding.Lock()
 		s.remove()
-		signal.Reset(sig)
-		syscall.Kill(os.Getpid(), sig.(syscall.Signal))
-		time.Sleep(time.Second)                  // for process 1, it has no effect
+		if os.Getpid() != 1 { // which is ended by no signal that it does not handle
+			signal.Reset(sig)
+			syscall.Kill(os.Getpid(), sig.(syscall.Signal))
+			time.Sleep(time.Second)
+		}
 		os.Exit(128 + int(sig.(syscall.Signal))) // as a shell has it
 	}()
 	return func() {
