@@ -234,7 +234,11 @@ func (s *openSockets) remove() {
 		f.Close()
 	}
 	for _, path := range s.paths {
-		removeStale(path) // it is now, unless another process has taken its place
+		// Now it is stale, or will be when another goroutine ends its last call on the socket; unless another
+		// process has taken its place.
+		for tries := 0; removeStale(path) == unix.EADDRINUSE && tries < 100; tries++ {
+			time.Sleep(2 * time.Millisecond)
+		}
 	}
 }
 

@@ -24,6 +24,9 @@ import (
 	"github.com/sysfd/sysfd"
 )
 
+// In directories that are out of reach a program may be, and that is another status.
+const plainPath = "PATH=/usr/bin:/bin"
+
 // patience is how long a test waits for what should come at once.
 const patience = 20 * time.Second
 
@@ -136,7 +139,9 @@ func TestActivateFailureLeavesNothing(t *testing.T) {
 		{[]string{"--", "no-such-program"}, 127, "no-such-program"},
 	} {
 		words := append([]string{"activate", "-q", "--now", "-l", "seqpacket:" + path}, test.words...)
-		out, errs, code := status(t, sysfdCommand(words...))
+		cmd := sysfdCommand(words...)
+		cmd.Env = append(cmd.Env, plainPath)
+		out, errs, code := status(t, cmd)
 		if code != test.code || out != "" || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, test.want) {
 			t.Errorf("%q: status %d, %q, %q", words, code, out, errs)
 		}
@@ -634,7 +639,7 @@ func TestProgramStatus(t *testing.T) {
 				cmd = exec.Command("env", test.program)
 				cmd.Env = os.Environ()
 			}
-			cmd.Env = append(cmd.Env, "PATH="+dir+":"+os.Getenv("PATH"))
+			cmd.Env = append(cmd.Env, "PATH="+dir+":/usr/bin:/bin")
 			_, _, code := status(t, cmd)
 			got = append(got, code)
 		}
@@ -644,6 +649,10 @@ func TestProgramStatus(t *testing.T) {
 	}
 	// One in the working directory, if that is in $PATH.
 	cmd := sysfdCommand("exec", "here")
+	var err error
+	if cmd.Path, err = filepath.Abs(cmd.Path); err != nil {
+		t.Fatal(err)
+	}
 	cmd.Dir = dir
 	if err := os.WriteFile(filepath.Join(dir, "here"), []byte("#!/bin/sh\nexit 8\n"), 0o700); err != nil {
 		t.Fatal(err)

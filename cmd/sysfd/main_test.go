@@ -608,7 +608,9 @@ func TestActivateWaits(t *testing.T) {
 }
 
 func TestActivateNoProgram(t *testing.T) {
-	_, errs, code := status(t, sysfdCommand("activate", "--now", "-l", "127.0.0.1:0", "--", "no-such-program"))
+	cmd := sysfdCommand("activate", "--now", "-l", "127.0.0.1:0", "--", "no-such-program")
+	cmd.Env = append(cmd.Env, plainPath)
+	_, errs, code := status(t, cmd)
 	if code != 127 || !strings.Contains(errs, "no-such-program") || strings.Contains(errs, "listening") {
 		t.Errorf("status %d, %q", code, errs)
 	}

@@ -39,7 +39,7 @@ func lookPath(name string) (string, error) {
 	}
 	if errors.Is(err, exec.ErrNotFound) && name != "" {
 		for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
-			if _, there := os.Stat(filepath.Join(dir, name)); there == nil {
+			if _, there := os.Stat(filepath.Join(dir, name)); there == nil || errors.Is(there, os.ErrPermission) {
 				err = &exec.Error{Name: name, Err: syscall.EACCES}
 			}
 		}

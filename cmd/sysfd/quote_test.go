@@ -5,7 +5,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -228,7 +227,7 @@ func TestSocketNames(t *testing.T) {
 	seen := map[string]string{}
 	for _, address := range []string{
 		"@a", "@a\x00", "@a\x00b", "@\x00", "@" + long, "@" + long[1:] + "\xff", "@" + long[1:] + "\xfe", "./@a", "a", dir + "/a",
-		long, "@\x1b[2J\n", "@a connected to /run/other", fmt.Sprintf("./\xff"), "./\xfe",
+		long, "@\x1b[2J\n", "@a connected to /run/other", "./\xff", "./\xfe",
 	} {
 		a := socketAddress{"unix", address}
 		f, err := bind(a, "name")
