@@ -72,6 +72,8 @@ func activate(c *call) error {
 		return usageError("-l ADDRESS is missing, and no socket was passed to this process: " + env.Reason)
 	case c.NArg() == 0:
 		return usageError("-- PROGRAM is missing")
+	case *fdnames != "" && len(addresses) == 0:
+		return usageError("--fdname is for the sockets of -l: those that are passed on have names")
 	case *inetd && *fdnames != "":
 		return usageError("--inetd passes no names: it goes without --fdname")
 	case *inetd && !*accept && len(addresses)+len(received) > 1:
@@ -112,8 +114,7 @@ func activate(c *call) error {
 		return err
 	}
 	s := openSockets{}
-	defer s.watchSignals()()
-	decide := sync.OnceFunc(s.Lock)
+	decide := s.watchSignals()
 	err = func() error {
 		for _, v := range env.Environ {
 			if len(received) == 0 && strings.HasPrefix(v, "LISTEN_FDS=") {
@@ -209,10 +210,9 @@ func standard(fd int) error {
 
 // openSockets are those of this process. Their files are removed if it comes to nothing.
 type openSockets struct {
-	sync.Mutex // for good: whoever takes it decides, a signal or the program that is executed or cannot be
-	files      []*os.File
-	paths      []string
-	adding     sync.Mutex
+	files  []*os.File
+	paths  []string
+	adding sync.Mutex
 }
 
 func (s *openSockets) add(a socketAddress, name string) error {
@@ -242,20 +242,22 @@ func (s *openSockets) remove() {
 	}
 }
 
-// watchSignals removes the sockets when a signal ends this process. It returns a function that ends that.
-func (s *openSockets) watchSignals() (stop func()) {
+// watchSignals removes the sockets when a signal ends this process. It returns a function that ends the watch,
+// which does not return if a signal came before.
+func (s *openSockets) watchSignals() (end func()) {
 	signals := make(chan os.Signal, 1)
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM} {
 		if !signal.Ignored(sig) {
 			signal.Notify(signals, sig)
 		}
 	}
+	ended := make(chan struct{})
 	go func() {
 		sig, ok := <-signals
 		if !ok {
+			close(ended)
 			return
 		}
-		s.Lock()
 		s.adding.Lock()
 		s.remove()
 		if os.Getpid() != 1 { // which is ended by no signal that it does not handle
@@ -265,10 +267,11 @@ func (s *openSockets) watchSignals() (stop func()) {
 		}
 		os.Exit(128 + int(sig.(syscall.Signal))) // as a shell has it
 	}()
-	return func() {
+	return sync.OnceFunc(func() {
 		signal.Stop(signals)
 		close(signals)
-	}
+		<-ended
+	})
 }
 
 // socketNames returns a name for each of n sockets.
@@ -282,7 +285,7 @@ func socketNames(list, unnamed string, n int) ([]string, error) {
 			names = append(names, names[0])
 		}
 	}
-	if len(names) != n && n > 0 {
+	if len(names) != max(n, 1) {
 		return nil, usageError(fmt.Sprintf("--fdname %q has %d names for %d addresses", list, len(names), n))
 	}
 	for _, name := range names {

@@ -69,7 +69,7 @@ func (c *call) become(path string, argv, environ []string) error {
 type ignoredSignals []syscall.Signal
 
 func (c *call) ignoreSignalFlag() {
-	c.Func("ignore-signal", "let PROGRAM find these `SIGNALS` ignored, by name or number, separated by commas; systemd starts services with PIPE ignored, and this command does not keep that", func(list string) error {
+	c.Func("ignore-signal", "have PROGRAM start with these `SIGNALS` ignored, by name or number, separated by commas. systemd starts services with PIPE ignored; this command does not pass that on by itself", func(list string) error {
 		for _, name := range strings.Split(list, ",") {
 			sig, ok := signalNumber(name)
 			switch {

@@ -198,31 +198,35 @@ func removeStale(path string) error {
 	if is.Mode&unix.S_IFMT != unix.S_IFSOCK || !isStale(node, path) {
 		return unix.EADDRINUSE
 	}
+	if err := unix.Fstatat(dirFD, base, &at, unix.AT_SYMLINK_NOFOLLOW); err != nil || !sameNode(&is, &at) {
+		return nil // and who calls looks again
+	}
+	return removeNode(dirFD, base, &is)
+}
+
+func sameNode(a, b *unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
+
+// removeNode removes a file in a directory if it is this one, the socket of no process.
+func removeNode(dirFD int, base string, is *unix.Stat_t) error {
 	cannot := func(err error) error {
 		return fmt.Errorf("%w: no process has this socket any more, but its file cannot be removed: %w", unix.EADDRINUSE, err)
-	}
-	same := func(name string) bool {
-		err := unix.Fstatat(dirFD, name, &at, unix.AT_SYMLINK_NOFOLLOW)
-		return err == nil && at.Dev == is.Dev && at.Ino == is.Ino
-	}
-	if !same(base) {
-		return nil // and who calls looks again
 	}
 	random := make([]byte, 8)
 	rand.Read(random)
 	aside := ".sysfd-" + hex.EncodeToString(random)
-	switch err := unix.Renameat(dirFD, base, dirFD, aside); {
-	case err == unix.ENOENT:
-		return nil
-	case err != nil:
+	if err := unix.Renameat(dirFD, base, dirFD, aside); err != nil && err != unix.ENOENT {
 		return cannot(err)
-	case !same(aside):
-		err := unix.Renameat2(dirFD, aside, dirFD, base, unix.RENAME_NOREPLACE)
-		if err != nil && err != unix.EEXIST {
-			return fmt.Errorf("the file of a socket is now %s: %w", filepath.Join(dir, aside), err)
-		}
-		if err == nil {
+	} else if err != nil {
+		return nil
+	}
+	var at unix.Stat_t
+	if err := unix.Fstatat(dirFD, aside, &at, unix.AT_SYMLINK_NOFOLLOW); err != nil || !sameNode(is, &at) {
+		switch err := unix.Renameat2(dirFD, aside, dirFD, base, unix.RENAME_NOREPLACE); err {
+		case nil:
 			return unix.EADDRINUSE
+		case unix.EEXIST: // whoever made that would have removed what was there
+		default:
+			return fmt.Errorf("the file of a socket has the name %s now: %w", aside, err)
 		}
 	}
 	if err := unix.Unlinkat(dirFD, aside, 0); err != nil {

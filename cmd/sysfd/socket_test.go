@@ -328,6 +328,40 @@ func TestBindStaleAgainstServer(t *testing.T) {
 	t.Logf("%d of %d times the place was had for a moment", ours, rounds)
 }
 
+// What turns out to be another file has its name back.
+func TestRemoveNode(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "socket")
+	leaveStale(t, path+"2", "unix")
+	var stale unix.Stat_t
+	if err := unix.Lstat(path+"2", &stale); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dirFile, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dirFile.Close()
+	was := inode(t, path)
+	if err := removeNode(int(dirFile.Fd()), "socket", &stale); err != unix.EADDRINUSE || inode(t, path) != was {
+		t.Errorf("%v", err)
+	}
+	if err := removeNode(int(dirFile.Fd()), "socket2", &stale); err != nil || inode(t, path+"2") != 0 {
+		t.Errorf("%v", err)
+	}
+	if err := removeNode(int(dirFile.Fd()), "socket2", &stale); err != nil {
+		t.Errorf("%v", err)
+	}
+	if names := litter(t, dir, "socket"); names != nil {
+		t.Errorf("%q", names)
+	}
+}
+
 // Someone who holds the lock for good is not waited for.
 func TestBindStaleLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
