@@ -374,11 +374,15 @@ func TestBindStaleLocked(t *testing.T) {
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
+	start := time.Now()
 	f, err := bind(socketAddress{"unix", path}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.Close()
+	if took := time.Since(start); took < 500*time.Millisecond {
+		t.Errorf("the lock was waited for %v", took)
+	}
 }
 
 // Where the file cannot be removed, the error says so.
