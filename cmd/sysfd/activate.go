@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,9 +18,40 @@ import (
 	"github.com/sysfd/sysfd"
 )
 
+// An activation is what activate was asked to do.
+type activation struct {
+	*call
+	program   string
+	addresses []socketAddress
+	names     []string   // of these
+	received  []*os.File // from whoever activated this command
+	reason    string     // why none were
+	environ   []string   // of -E
+
+	now, accept, inetd, quiet bool
+	most                      uint // connections
+}
+
 func activate(c *call) error {
-	var words, environ []string // of -l, of -E
-	c.Func("l", "listen on `[KIND:]ADDRESS`: host:port or port, the path of a Unix socket (with a slash in it), or @name for an abstract one; KIND is tcp or udp for the first, and stream, datagram or seqpacket", func(s string) error {
+	a, err := parseActivation(c)
+	if err != nil {
+		return err
+	}
+	if err := room(8 + 2*len(a.addresses)); err != nil {
+		return err
+	}
+	var s openSockets
+	decide := s.watchSignals()
+	err = a.run(&s, decide)
+	decide()
+	s.remove()
+	return err
+}
+
+func parseActivation(c *call) (*activation, error) {
+	a := &activation{call: c}
+	var words []string // of -l
+	c.Func("l", "listen on `[KIND:]ADDRESS`: host:port or port, the path of a Unix socket (with a slash in it), or @name for an abstract one. KIND is stream or datagram, in other words tcp or udp for a port, or seqpacket for a path or name", func(s string) error {
 		words = append(words, s)
 		_, err := parseAddress(s, "stream") // or another kind, by a flag that may follow
 		return err
@@ -27,11 +59,11 @@ func activate(c *call) error {
 	datagram := c.Bool("d", false, "datagram sockets, not stream sockets, for each ADDRESS without a KIND")
 	seqpacket := c.Bool("seqpacket", false, "seqpacket sockets, not stream sockets, for each ADDRESS without a KIND")
 	fdnames := c.String("fdname", "", "the `NAMES` of the sockets for PROGRAM, separated by colons; or one for all")
-	now := c.Bool("now", false, "do not wait for traffic")
-	accept := c.Bool("accept", false, "run PROGRAM for each connection, and pass that to it, under the name connection if --fdname has no other. REMOTE_ADDR and REMOTE_PORT are the peer's if that has an IP address")
-	most := c.Uint("max-connections", 64, "with --accept, the `NUMBER` of programs at a time; further connections wait")
-	inetd := c.Bool("inetd", false, "pass the socket, of which there is one, or the connection as stdin and stdout")
-	quiet := c.Bool("q", false, "say nothing unless something fails")
+	c.BoolVar(&a.now, "now", false, "do not wait for traffic")
+	c.BoolVar(&a.accept, "accept", false, "run PROGRAM for each connection, and pass that to it, under the name connection if --fdname has no other. REMOTE_ADDR and REMOTE_PORT are the peer's if that has an IP address")
+	c.UintVar(&a.most, "max-connections", 64, "with --accept, the `NUMBER` of programs at a time; further connections wait")
+	c.BoolVar(&a.inetd, "inetd", false, "pass the socket, of which there is one, or the connection as stdin and stdout")
+	c.BoolVar(&a.quiet, "q", false, "say nothing unless something fails")
 	c.Func("E", "set `NAME=VALUE` in the environment of PROGRAM", func(s string) error {
 		name, _, ok := strings.Cut(s, "=")
 		switch {
@@ -40,140 +72,138 @@ func activate(c *call) error {
 		case name == "LISTEN_PID" || name == "LISTEN_PIDFDID" || name == "LISTEN_FDS" || name == "LISTEN_FDNAMES":
 			return errors.New("that one is set by activate itself")
 		}
-		environ = append(environ, s)
+		a.environ = append(a.environ, s)
 		return nil
 	})
 	c.ignoreSignalFlag()
 	if err := c.parse(); err != nil {
-		return err
+		return nil, err
 	}
 	kind := "stream"
 	switch {
 	case *datagram && *seqpacket:
-		return usageError("-d and --seqpacket exclude each other")
+		return nil, usageError("-d and --seqpacket exclude each other")
 	case *datagram:
 		kind = "datagram"
 	case *seqpacket:
 		kind = "seqpacket"
 	}
-	var addresses []socketAddress
 	for _, s := range words {
-		a, err := parseAddress(s, kind)
+		address, err := parseAddress(s, kind)
 		if err != nil {
-			return usageError(fmt.Sprintf("-l %q: %v", s, err))
+			return nil, usageError(fmt.Sprintf("-l %q: %v", s, err))
 		}
-		addresses = append(addresses, a)
+		a.addresses = append(a.addresses, address)
 	}
 	// Before anything else opens a descriptor.
 	received, err := sysfd.ListenFDs()
+	a.received = received
 	env := sysfd.InspectListenEnv()
-	switch {
-	case len(addresses) == 0 && len(received) == 0 && err == nil:
-		return usageError("-l ADDRESS is missing, and no socket was passed to this process: " + env.Reason)
-	case c.NArg() == 0:
-		return usageError("-- PROGRAM is missing")
-	case *fdnames != "" && len(addresses) == 0:
-		return usageError("--fdname is for the sockets of -l: those that are passed on have names")
-	case *inetd && *fdnames != "":
-		return usageError("--inetd passes no names: it goes without --fdname")
-	case *inetd && !*accept && len(addresses)+len(received) > 1:
-		return usageError(fmt.Sprintf("--inetd without --accept passes one socket, and there are %d", len(addresses)+len(received)))
-	case *accept && *now:
-		return usageError("--accept waits for connections: it goes without --now")
-	case *most == 0:
-		return usageError("--max-connections must be more than 0")
+	for _, v := range env.Environ {
+		if len(received) == 0 && strings.HasPrefix(v, "LISTEN_FDS=") {
+			a.reason = env.Reason
+		}
 	}
-	if *accept {
-		for _, a := range addresses {
-			if a.network == "udp" || a.network == "unixgram" {
-				return usageError(fmt.Sprintf("%q: datagram sockets have no connections to accept", a.address))
+	switch {
+	case len(a.addresses) == 0 && len(received) == 0 && err == nil:
+		return nil, usageError("-l ADDRESS is missing, and no socket was passed to this process: " + env.Reason)
+	case c.NArg() == 0:
+		return nil, usageError("-- PROGRAM is missing")
+	case *fdnames != "" && len(a.addresses) == 0:
+		return nil, usageError("--fdname is for the sockets of -l: those that are passed on have names")
+	case a.inetd && *fdnames != "":
+		return nil, usageError("--inetd passes no names: it goes without --fdname")
+	case a.inetd && !a.accept && len(a.addresses)+len(received) > 1:
+		return nil, usageError(fmt.Sprintf("--inetd without --accept passes one socket, and there are %d", len(a.addresses)+len(received)))
+	case a.accept && a.now:
+		return nil, usageError("--accept waits for connections: it goes without --now")
+	case a.most == 0:
+		return nil, usageError("--max-connections must be more than 0")
+	}
+	if a.accept {
+		for _, to := range a.addresses {
+			if to.network == "udp" || to.network == "unixgram" {
+				return nil, usageError(fmt.Sprintf("%q: datagram sockets have no connections to accept", to.address))
 			}
 		}
 	}
 	unnamed := "unknown"
-	if *accept {
+	if a.accept {
 		unnamed = "connection"
 	}
-	names, errUsage := socketNames(*fdnames, unnamed, len(addresses))
-	if errUsage != nil {
-		return errUsage
+	var errUsage error
+	if a.names, errUsage = socketNames(*fdnames, unnamed, len(a.addresses)); errUsage != nil {
+		return nil, errUsage
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	program, err := lookPath(c.Arg(0))
-	if err != nil {
-		return err
-	}
-	say := c.say
-	if *quiet {
+	a.program, err = lookPath(c.Arg(0))
+	return a, err
+}
+
+func (a *activation) run(s *openSockets, decide func()) error {
+	say := a.say
+	if a.quiet {
 		say = func(string, ...any) {}
 	}
-
-	if err := room(8 + 2*len(addresses)); err != nil {
-		return err
+	if a.reason != "" {
+		a.say("what was passed is not passed on: %s", a.reason)
 	}
-	s := openSockets{}
-	decide := s.watchSignals()
-	err = func() error {
-		for _, v := range env.Environ {
-			if len(received) == 0 && strings.HasPrefix(v, "LISTEN_FDS=") {
-				c.say("what was passed is not passed on: %s", env.Reason)
-			}
-		}
-		for _, f := range received {
-			info, err := describe(f)
-			if err != nil {
-				return err
-			}
-			if *accept && (info.SocketInfo == nil || !info.Listening) {
-				return fmt.Errorf("descriptor %d, which was passed as %s, does not listen: there are no connections to accept", info.FD, word(f.Name()))
-			}
-			say("was passed %s as %s", info.what(), word(f.Name()))
-			s.files = append(s.files, f)
-		}
-		for i, a := range addresses {
-			if err := s.add(a, names[i]); err != nil {
-				return err
-			}
-			info, err := describe(s.files[len(s.files)-1])
-			if err != nil {
-				return err
-			}
-			say("listening on %s as %s", word(string(info.Address)), word(names[i]))
-		}
-		for _, e := range environ {
-			name, value, _ := strings.Cut(e, "=")
-			if err := os.Setenv(name, value); err != nil {
-				return err
-			}
-		}
-		if *accept {
-			return c.serve(&server{program: program, inetd: *inetd, most: *most, say: say}, s.files)
-		}
-		if !*now {
-			if err := waitForTraffic(s.files); err != nil {
-				return err
-			}
-		}
-		decide()
-		if *inetd {
-			err := control(s.files[0], func(fd int) error {
-				return standard(fd)
-			})
-			if err == nil {
-				err = c.become(program, c.Args(), os.Environ())
-			}
-			if null, errNull := os.Open(os.DevNull); errNull == nil {
-				standard(int(null.Fd())) // and no descriptor is left of the socket
-			}
+	for _, f := range a.received {
+		info, err := describe(f)
+		if err != nil {
 			return err
 		}
-		c.ignored.apply()
-		return execError(sysfd.ExecListenFDs(program, c.Args(), os.Environ(), s.files))
-	}()
+		if a.accept && (info.SocketInfo == nil || !info.Listening) {
+			return fmt.Errorf("descriptor %d, which was passed as %s, does not listen: there are no connections to accept", info.FD, word(f.Name()))
+		}
+		say("was passed %s as %s", info.what(), word(f.Name()))
+	}
+	for i, address := range a.addresses {
+		f, err := s.add(address, a.names[i])
+		if err != nil {
+			return err
+		}
+		info, err := describe(f)
+		if err != nil {
+			return err
+		}
+		say("listening on %s as %s", word(string(info.Address)), word(a.names[i]))
+	}
+	for _, e := range a.environ {
+		name, value, _ := strings.Cut(e, "=")
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+	}
+	files := slices.Concat(a.received, s.files)
+	if a.accept {
+		return a.serve(&server{program: a.program, inetd: a.inetd, most: a.most, say: say}, files)
+	}
+	if !a.now {
+		if err := waitForTraffic(files); err != nil {
+			return err
+		}
+	}
 	decide()
-	s.remove()
+	if a.inetd {
+		return a.becomeInetd(files[0])
+	}
+	a.ignored.apply()
+	return execError(sysfd.ExecListenFDs(a.program, a.Args(), os.Environ(), files))
+}
+
+// becomeInetd executes the program with a socket as its stdin and stdout. If that fails, these do not keep it open.
+func (a *activation) becomeInetd(socket *os.File) error {
+	err := control(socket, standard)
+	if err == nil {
+		err = a.become(a.program, a.Args(), os.Environ())
+	}
+	if null, errNull := os.Open(os.DevNull); errNull == nil {
+		standard(int(null.Fd()))
+		null.Close()
+	}
 	return err
 }
 
@@ -208,25 +238,25 @@ func standard(fd int) error {
 	return nil
 }
 
-// openSockets are those of this process. Their files are removed if it comes to nothing.
+// openSockets are those that this process has made. Their files are removed if it comes to nothing.
 type openSockets struct {
 	files  []*os.File
 	paths  []string
 	adding sync.Mutex
 }
 
-func (s *openSockets) add(a socketAddress, name string) error {
+func (s *openSockets) add(a socketAddress, name string) (*os.File, error) {
 	s.adding.Lock() // a signal waits until it is known what there is
 	defer s.adding.Unlock()
 	f, err := bind(a, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.files = append(s.files, f)
 	if path := a.path(); path != "" {
 		s.paths = append(s.paths, path)
 	}
-	return nil
+	return f, nil
 }
 
 func (s *openSockets) remove() {
