@@ -740,3 +740,26 @@ func TestOpenExecutes(t *testing.T) {
 		t.Errorf("%q, %q", out, errs)
 	}
 }
+
+// What is said of a peer is said of this one, and of no other that was there before.
+func TestRemote(t *testing.T) {
+	if got := withoutRemote([]string{"A=1", "REMOTE_ADDR=x", "REMOTE_PORT=1", "REMOTE_ADDRESS=y"}); !slices.Equal(got, []string{"A=1", "REMOTE_ADDRESS=y"}) {
+		t.Errorf("%q", got)
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	if got := remote(pair[0]); got != nil {
+		t.Errorf("%q", got)
+	}
+	t.Setenv("REMOTE_ADDR", "stale")
+	r, address := accepting(t, "--inetd", "-l", "@sysfd-remote", "--", "sh", "-c", "echo .$REMOTE_ADDR$REMOTE_PORT.")
+	if b, err := io.ReadAll(dial(t, "unix", address)); string(b) != "..\n" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	r.Process.Signal(syscall.SIGTERM)
+	r.end(t)
+}

@@ -382,6 +382,10 @@ func TestCgroup(t *testing.T) {
 			}
 		}
 	}
+	evil := group(top, "\x1b[2J\xff")
+	if is := said("-mount", dir, said(evil)); is != "$'"+top+`/\033[2J\377'` {
+		t.Errorf("%s", is)
+	}
 	fails("no cgroup has the ID 18446744073709551615", "-mount", dir, "18446744073709551615")
 	fails(other+": ", "-mount", other, "1")
 	file, _, err := sysfd.CgroupIDAt(sysfd.AT_FDCWD, filepath.Join(top, "cgroup.procs"), 0)

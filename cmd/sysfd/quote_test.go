@@ -219,6 +219,32 @@ func TestHostileNames(t *testing.T) {
 	}
 }
 
+// The name of a descriptor has any bytes in it, and is one word of its line.
+func TestHostileFDNames(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	const evil = "a\x1b[2J\n3  b\u202e\xff"
+	for _, words := range [][]string{{"listen"}, {"listen", "-json"}, {"activate", "--now", "-l", "@sysfd-fdnames", "--", os.Args[0], "listen"}} {
+		cmd := sysfdCommand(append([]string{"exec", "--", os.Args[0]}, words...)...)
+		cmd.Env = append(cmd.Env, "LISTEN_FDS=3", "LISTEN_FDNAMES="+evil+":b  character:")
+		cmd.ExtraFiles = []*os.File{null, null, null}
+		out, errs, _ := status(t, cmd)
+		if harmful(strings.ReplaceAll(out+errs, "\n", "")) {
+			t.Errorf("%q: %q, %q", words, out, errs)
+		}
+		if len(words) == 1 {
+			for _, want := range []string{"\n3  " + quote(evil) + "  ", "\n4  $'b  character'  ", "\n5  $''  "} {
+				if !strings.Contains(out, want) {
+					t.Errorf("%q is not in %q", want, out)
+				}
+			}
+		}
+	}
+}
+
 // Each of these is the address of another socket.
 func TestSocketNames(t *testing.T) {
 	dir := t.TempDir()
