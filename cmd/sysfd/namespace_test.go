@@ -373,7 +373,20 @@ func TestNSCommand(t *testing.T) {
 		}
 		return r, err
 	}
-	if name := quote(commandOf(open)); name != `$'a\033[2J\nß \377'` {
+	if name := commandOf(open); name != "a\x1b[2J\nß \xff" {
 		t.Errorf("%q", name)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("the rest takes root")
+	}
+	cmd := strange(t, syscall.CLONE_NEWUTS, "sh", "-c", `printf 'a\033[2J\nb' >/proc/$$/comm; kill -STOP $$`)
+	named := func() bool {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid))
+		return err == nil && string(name) == "a\x1b[2J\nb\n"
+	}
+	eventually(t, "its name", named)
+	out, errs, code := status(t, sysfdCommand("ns", "-kind", "uts"))
+	if code != 0 || !strings.Contains(out, fmt.Sprintf("  %d ", cmd.Process.Pid)) || !strings.Contains(out, `  $'a\033[2J\nb'`+"\n") || harmful(strings.ReplaceAll(out, "\n", "")) {
+		t.Errorf("%q, %q, status %d", out, errs, code)
 	}
 }
