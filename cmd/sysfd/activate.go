@@ -69,7 +69,7 @@ func parseActivation(c *call) (*activation, error) {
 		switch {
 		case !ok || name == "":
 			return errors.New("not NAME=VALUE")
-		case name == "LISTEN_PID" || name == "LISTEN_PIDFDID" || name == "LISTEN_FDS" || name == "LISTEN_FDNAMES":
+		case isListenVar(name):
 			return errors.New("that one is set by activate itself")
 		}
 		a.environ = append(a.environ, s)

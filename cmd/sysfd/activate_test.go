@@ -713,6 +713,11 @@ func TestOpenExecutes(t *testing.T) {
 			t.Errorf("%q, %v", out.String(), cmd.ProcessState)
 		}
 	}
+	// The file is not taken for a socket that was passed.
+	out, errs, code := status(t, sysfdCommand("activate", "-q", "--now", "-l", "@sysfd-open", "--", os.Args[0], "open", "-mount", dir, h.String(), "--", os.Args[0], "listen"))
+	if code != 0 || !strings.Contains(out, "nothing was passed: LISTEN_PID is not set\n") {
+		t.Errorf("%q, %q, status %d", out, errs, code)
+	}
 	// A stdin in non-blocking mode makes the runtime open its poller before anything else.
 	cmd := sysfdCommand(words...)
 	stdin, w, err := os.Pipe()
@@ -735,7 +740,7 @@ func TestOpenExecutes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cmd.Stdin.(*os.File).Close()
-	out, errs, _ := status(t, cmd)
+	out, errs, _ = status(t, cmd)
 	if _, shown, ok := strings.Cut(out, "\ntext\n"+name+"\n"); !ok || leaked(shown, name) != nil {
 		t.Errorf("%q, %q", out, errs)
 	}

@@ -143,7 +143,7 @@ func open(c *call) error {
 	if *dir != "" {
 		return usageError("-search is for printing the path: without a PROGRAM")
 	}
-	inherited, err := reserve3()
+	free, err := reserve3()
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func open(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.becomeWith3(f, inherited, program, args)
+	return c.becomeWith3(f, free, program, args)
 }
 
 // opener returns a function that opens the file with this name.

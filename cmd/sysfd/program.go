@@ -57,6 +57,10 @@ func execError(err error) error {
 	return err
 }
 
+func isListenVar(name string) bool {
+	return slices.Contains([]string{"LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES"}, name)
+}
+
 // become executes a program, and returns if that fails.
 func (c *call) become(path string, argv, environ []string) error {
 	c.ignored.apply()
@@ -123,13 +127,18 @@ func reserve3() (free bool, err error) {
 	return true, os.NewSyscallError("dup3", unix.Dup3(null, 3, unix.O_CLOEXEC))
 }
 
-// becomeWith3 executes a program, with a file as its descriptor 3.
+// becomeWith3 executes a program, with a file as its descriptor 3: which is then no socket that was passed
+// to this process, as the environment may say, and as the program would believe.
 func (c *call) becomeWith3(f *os.File, free bool, path string, argv []string) (err error) {
 	become := func() error {
 		if err := unix.Dup3(int(f.Fd()), 3, 0); err != nil { // Fd sets it to blocking mode
 			return os.NewSyscallError("dup3", err)
 		}
-		return c.become(path, argv, os.Environ())
+		environ := slices.DeleteFunc(os.Environ(), func(e string) bool {
+			name, _, _ := strings.Cut(e, "=")
+			return isListenVar(name)
+		})
+		return c.become(path, argv, environ)
 	}
 	if free {
 		return become()
