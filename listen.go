@@ -5,13 +5,12 @@ package sysfd
 import (
 	"errors"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 )
-
-// listenFDsStart is the first descriptor that is passed (SD_LISTEN_FDS_START).
-const listenFDsStart = 3
 
 // The variables of socket activation.
 const (
@@ -32,34 +31,15 @@ type listenVars [listenVarCount]struct {
 
 func (v *listenVars) put(i int, value string) { v[i].value, v[i].set = value, true }
 
-// A ListenEnv tells what a process was given by way of socket activation.
-type ListenEnv struct {
-	// Environ has those of $LISTEN_PID, $LISTEN_PIDFDID, $LISTEN_FDS and
-	// $LISTEN_FDNAMES that were set, in this order, as "NAME=value".
-	Environ []string
-	// Names are the names of the descriptors from 3 up.
-	Names []string
-	// Reason says in words why there are none: the error, if there is one. It is
-	// empty if there are some.
-	Reason string
-	// Err is the error of ListenFDs.
-	Err error
-}
-
-// Explain tells a person why nothing was taken, as Reason does, or else what was.
-// It is one line. Call it on what [InspectListenEnv] returned.
-func (e ListenEnv) Explain() string {
-	if len(e.Names) == 0 {
-		return e.Reason
-	}
-	text := "taken: "
-	for i, name := range e.Names {
-		if i > 0 {
-			text += ", "
+// listenVarsOf returns those in environ. The first of several counts, as for getenv(3).
+func listenVarsOf(environ []string) (v listenVars) {
+	for _, s := range environ {
+		name, value, ok := strings.Cut(s, "=")
+		if i := slices.Index(listenVarNames[:], name); ok && i >= 0 && !v[i].set {
+			v.put(i, value)
 		}
-		text += "descriptor " + strconv.Itoa(listenFDsStart+i) + " as " + strconv.Quote(name)
 	}
-	return text
+	return v
 }
 
 var listen struct {
@@ -67,13 +47,13 @@ var listen struct {
 	taken bool
 	env   ListenEnv
 	files []*os.File
-	given []bool // of each file: TakeListenFDs returned it
+	given []bool // of each file: it was taken by who uses it
 }
 
 // ListenFDs returns the descriptors that the service manager passed to this
 // process: its sockets, in most cases. The name of each ([os.File.Name]) is the
-// one in $LISTEN_FDNAMES, or "unknown". [net.FileListener] makes a listener of
-// such a file; it takes a duplicate.
+// one in $LISTEN_FDNAMES, or "unknown". Package activation makes listeners and
+// packet connections of them.
 //
 // The first call takes them: it makes them close-on-exec and unsets $LISTEN_PID,
 // $LISTEN_PIDFDID, $LISTEN_FDS and $LISTEN_FDNAMES, whatever the outcome. All
@@ -91,14 +71,15 @@ var listen struct {
 // Errors, of which each unwraps to an errno and names the variable: EINVAL or
 // ERANGE if a variable is not a number, out of range, or, for $LISTEN_FDNAMES,
 // has another number of names than $LISTEN_FDS says. EBADF if a descriptor is not
-// open, or is close-on-exec: then it was not passed but opened by this process,
-// as the Go runtime does before main. EMFILE, ENFILE or ENOMEM if these keep the
-// process from learning its pidfd ID.
+// open, or is close-on-exec: then this process has opened it, as the Go runtime does
+// before main, or other code in it has taken it. EMFILE, ENFILE or ENOMEM if these
+// keep the process from learning its pidfd ID.
 //
-// A program that executes itself anew hands what this returned to [ExecListenFDs], in
-// the order in which it is. Then this returns the same again, each in its place and
-// with its name. For that, the files must remain open: a listener that package net made
-// of one is another descriptor. Connections that wait to be accepted are kept.
+// A program that executes itself anew passes the result to [ExecListenFDs], in the same
+// order. In the new program ListenFDs then returns the same sockets, in the same order and
+// with the same names. Connections that wait to be accepted are kept. For that, the files
+// must remain open. Package activation closes those that it makes listeners of, so that closing
+// the listener ends the listening: pass on a [DupFile] of the listener instead, with the name.
 //
 // The answers are those of sd_listen_fds_with_names(3) of systemd 262, except that
 // it takes descriptors that are close-on-exec, does without the pidfd ID for whatever
@@ -112,29 +93,58 @@ func ListenFDs() ([]*os.File, error) {
 }
 
 // TakeListenFDs returns the descriptors of one name, in their order, and these only
-// once: they are the caller's, to close as well. So parts of a program that do not
-// know of each other get what is theirs, if the names are. The name of what came
-// without $LISTEN_FDNAMES is "unknown".
+// once: they are the caller's, to close as well. So independent parts of a program can each
+// take their own descriptors, provided the names are distinct. The name of a descriptor that
+// came without $LISTEN_FDNAMES is "unknown".
 //
 // No descriptors and no error is the answer, too, if there are none of that name,
-// or if all were returned before.
+// or if all were taken before.
 //
 // The first call, of this function or of [ListenFDs], takes them all from the
 // environment, and the errors are those of ListenFDs, for each call. ListenFDs goes
-// on to return all, also what was returned here: it is for who has charge of
+// on to return all, also what was returned here: it is for code that has charge of
 // the whole, to pass it on for instance, and must not close what is not its own.
 func TakeListenFDs(name string) ([]*os.File, error) {
+	return TakeListenFDsFunc(func(left []*os.File) ([]*os.File, error) {
+		return slices.DeleteFunc(left, func(f *os.File) bool { return f.Name() != name }), nil
+	})
+}
+
+// TakeListenFDsFunc is [TakeListenFDs] with another choice than by name: choose is
+// given the descriptors that nobody has taken yet, in their order, and returns those that the
+// caller takes. If it returns an error, nothing is taken, and the error is returned.
+//
+// No other call that takes descriptors runs meanwhile. So choose can make something of
+// them, such as listeners, and take them only if that succeeds; but it must not call
+// ListenFDs or another function of $LISTEN_FDS itself. A choose that returns all it is given finds
+// what no part of the program knows; one that returns nothing just looks.
+//
+// Errors: those of [ListenFDs], and then choose is not called; that of choose.
+func TakeListenFDsFunc(choose func(left []*os.File) ([]*os.File, error)) ([]*os.File, error) {
 	listen.Lock()
 	defer listen.Unlock()
 	takeListenFDs()
-	var files []*os.File
+	if listen.env.Err != nil {
+		return nil, listen.env.Err
+	}
+	var left []*os.File
 	for i, f := range listen.files {
-		if listen.env.Names[i] == name && !listen.given[i] {
-			listen.given[i] = true
-			files = append(files, f)
+		if !listen.given[i] {
+			left = append(left, f)
 		}
 	}
-	return files, listen.env.Err
+	chosen, err := choose(left)
+	if err != nil {
+		return nil, err
+	}
+	var taken []*os.File
+	for i, f := range listen.files {
+		if !listen.given[i] && slices.Contains(chosen, f) {
+			listen.given[i] = true
+			taken = append(taken, f)
+		}
+	}
+	return taken, nil
 }
 
 // takeListenFDs is called with the lock held.
@@ -155,6 +165,12 @@ func takeListenFDs() {
 
 // InspectListenEnv tells what [ListenFDs] will return, or has returned, and why.
 // It takes nothing and changes nothing.
+//
+// If nothing was passed, Reason also tells what else is known: that this process was
+// executed with $LISTEN_PID, which other code in it has unset since then, and that descriptor
+// 0 is a socket. A service with StandardInput=socket, see systemd.exec(5), gets its socket there,
+// and so does one that is started by inetd: [net.FileListener] or [net.FileConn] of [os.Stdin] is
+// its way.
 func InspectListenEnv() ListenEnv {
 	listen.Lock()
 	defer listen.Unlock()
@@ -167,15 +183,61 @@ func InspectListenEnv() ListenEnv {
 	return env
 }
 
-func inspectListenEnv(inherited func(fd int) (why string)) (env ListenEnv) {
-	var vars listenVars
-	for i, name := range listenVarNames {
-		v := &vars[i]
-		if v.value, v.set = os.LookupEnv(name); v.set {
-			env.Environ = append(env.Environ, name+"="+v.value)
+func inspectListenEnv(inherited func(fd int) (why string)) ListenEnv {
+	vars := listenVarsOf(os.Environ())
+	env := vars.listenEnv(syscall.Getpid(), selfID, inherited)
+	if len(env.Names) > 0 || env.Err != nil {
+		return env
+	}
+	if env.Environ == nil {
+		if text, err := os.ReadFile("/proc/self/environ"); err == nil {
+			then := listenVarsOf(strings.Split(string(text), "\x00"))
+			if then[listenPID].set {
+				env.Reason += ", though it was when this process was executed: other code in it has unset it since"
+			}
 		}
 	}
-	env.Names, env.Reason, env.Err = vars.decide(syscall.Getpid(), selfID, inherited)
+	if listening, err := syscall.GetsockoptInt(0, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN); err == nil {
+		kind := "a socket that does not listen"
+		if listening != 0 {
+			kind = "a listening socket"
+		}
+		env.Reason += "; descriptor 0 is " + kind + ", as under StandardInput=socket or inetd"
+	}
+	return env
+}
+
+// ParseListenEnv tells what [ListenFDs] would make of an environment that is not
+// that of this process: in a test, or for another process, whose environment is in
+// /proc/PID/environ. The process has the PID pid, the pidfd ID id (0 = it cannot know it), and
+// open descriptors from 3 up, as many as open says. It asks the system for nothing.
+//
+// For a test of what a program does with its descriptors, no environment is needed: DupFile
+// gives a file any name, and activation.From takes files as if they were passed.
+func ParseListenEnv(environ []string, pid int, id PidFDID, open int) ListenEnv {
+	vars := listenVarsOf(environ)
+	selfID := func() (PidFDID, error) {
+		if id == 0 {
+			return 0, errors.ErrUnsupported
+		}
+		return id, nil
+	}
+	return vars.listenEnv(pid, selfID, func(fd int) (why string) {
+		if fd-listenFDsStart >= open {
+			return "is not open"
+		}
+		return ""
+	})
+}
+
+// listenEnv is what decide finds, with what it found it in.
+func (v *listenVars) listenEnv(pid int, id func() (PidFDID, error), inherited func(fd int) (why string)) (env ListenEnv) {
+	for i, name := range listenVarNames {
+		if v[i].set {
+			env.Environ = append(env.Environ, name+"="+v[i].value)
+		}
+	}
+	env.Names, env.Reason, env.Err = v.decide(pid, id, inherited)
 	if env.Err != nil {
 		env.Reason = env.Err.Error()
 	}
@@ -189,7 +251,7 @@ func inherited(fd int) (why string) {
 	case errno != 0:
 		return "is not open"
 	case flags&syscall.FD_CLOEXEC != 0:
-		return "is close-on-exec: it was opened by this process, not passed to it"
+		return "is close-on-exec: since this process was executed, code in it has opened or taken it"
 	}
 	return ""
 }
@@ -288,9 +350,16 @@ func (v *listenVars) passed(names []string, inherited func(fd int) (why string))
 			names[i] = "unknown"
 		}
 	} else if len(names) != int(n) {
-		return nil, "", v.invalid(listenFDNames, "that is "+strconv.Itoa(len(names))+" names for "+strconv.Itoa(int(n))+" descriptors", syscall.EINVAL)
+		return nil, "", v.invalid(listenFDNames, "that is "+count(len(names), "name")+" for "+count(int(n), "descriptor"), syscall.EINVAL)
 	}
 	return names, "", nil
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return strconv.Itoa(n) + " " + what
 }
 
 // invalid returns an error about the value of a variable.

@@ -231,14 +231,7 @@ func withoutListenVars(env []string) (out []string) {
 // Errors: those of [ListenFDs] about $LISTEN_FDS and $LISTEN_FDNAMES. EMFILE, ENFILE or
 // ENOMEM if these keep the process from learning its pidfd ID.
 func RenewListenEnv(environ []string) ([]string, error) {
-	var vars listenVars
-	for _, s := range environ {
-		name, value, ok := strings.Cut(s, "=")
-		// The first of several counts, as for getenv(3).
-		if i := slices.Index(listenVarNames[:], name); ok && i >= 0 && !vars[i].set {
-			vars.put(i, value)
-		}
-	}
+	vars := listenVarsOf(environ)
 	if !vars[listenFDs].set {
 		return withoutListenVars(environ), nil
 	}
@@ -253,16 +246,3 @@ func RenewListenEnv(environ []string) ([]string, error) {
 }
 
 func isListenVar(name string) bool { return slices.Contains(listenVarNames[:], name) }
-
-// ValidFDName tells whether $LISTEN_FDNAMES can carry a name: at most 255
-// characters of printable ASCII, none of them a colon or a backslash. It is the
-// rule of systemd (src/basic/fd-util.c, fdname_is_valid) but for the backslash,
-// which libsystemd takes away when it reads the variable.
-func ValidFDName(name string) bool {
-	for i := range len(name) {
-		if c := name[i]; c < ' ' || c > '~' || c == ':' || c == '\\' {
-			return false
-		}
-	}
-	return len(name) <= 255
-}

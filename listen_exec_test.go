@@ -430,7 +430,7 @@ func TestRenewListenEnv(t *testing.T) {
 		{[]string{"LISTEN_PID=x", "LISTEN_FDS=0x2", `LISTEN_FDNAMES=\::`}, "LISTEN_PID=own\n" + own + "LISTEN_FDS=0x2\n" + `LISTEN_FDNAMES=\::` + "\n"},
 		{[]string{"LISTEN_PID=1", "LISTEN_FDS=4"}, "error: LISTEN_FDS=\"4\": descriptor "},
 		{[]string{"LISTEN_FDS=x"}, "error: LISTEN_FDS=\"x\": not a number"},
-		{[]string{"LISTEN_FDS=2", "LISTEN_FDNAMES=a"}, "error: LISTEN_FDNAMES=\"a\": that is 1 names for 2"},
+		{[]string{"LISTEN_FDS=2", "LISTEN_FDNAMES=a"}, "error: LISTEN_FDNAMES=\"a\": that is 1 name for 2"},
 		{[]string{"LISTEN_FDS=1", `LISTEN_FDNAMES=\`}, `error: LISTEN_FDNAMES="\\": nothing behind`},
 	} {
 		cmd := child("renew")

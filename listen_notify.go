@@ -15,32 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Assignments for [Notify] that have just one value.
-const (
-	NotifyReady           = "READY=1"          // the service has started, or reloaded
-	NotifyStopping        = "STOPPING=1"       // the service is about to end
-	NotifyWatchdog        = "WATCHDOG=1"       // it is alive; see [WatchdogInterval]
-	NotifyWatchdogTrigger = "WATCHDOG=trigger" // it is not well: as if the watchdog had not been fed
-	NotifyNoPoll          = "FDPOLL=0"         // for [NotifyStoreFDs]: a hang-up or error does not remove them from the store
-)
-
-// NotifyStatus returns the assignment STATUS=: one line of text for people, in UTF-8.
-func NotifyStatus(text string) string { return "STATUS=" + text }
-
-// NotifyErrno returns the assignment ERRNO=, which tells why the service failed.
-func NotifyErrno(errno syscall.Errno) string { return "ERRNO=" + strconv.Itoa(int(errno)) }
-
-// NotifyExtendTimeout returns the assignment EXTEND_TIMEOUT_USEC=: the next message
-// about starting, running or stopping comes within d, which is rounded up to
-// microseconds. What is not positive asks for nothing.
-func NotifyExtendTimeout(d time.Duration) string {
-	usec := max(d, 0) / time.Microsecond
-	if d > usec*time.Microsecond {
-		usec++
-	}
-	return "EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(int64(usec), 10)
-}
-
 // Notify tells the service manager something, as sd_notify(3) does: it sends the
 // assignments, such as [NotifyReady] or what [NotifyStatus] returns, as one datagram to
 // the Unix socket in $NOTIFY_SOCKET, which is an absolute path, or an abstract
@@ -110,22 +84,6 @@ func notify(ctx context.Context, files []syscall.Conn, assignments ...string) (s
 		syscall.Close(socket)
 	}
 	return err == nil, err
-}
-
-func joinAssignments(assignments []string) (state []byte, err error) {
-	for i, a := range assignments {
-		if strings.IndexByte(a, '=') < 1 || strings.ContainsAny(a, "\n\x00") {
-			return nil, refused(syscall.EINVAL, strconv.Quote(a)+" is not an assignment of one line")
-		}
-		if i > 0 {
-			state = append(state, '\n')
-		}
-		state = append(state, a...)
-	}
-	if state == nil {
-		return nil, refused(syscall.EINVAL, "there is no assignment to send")
-	}
-	return state, nil
 }
 
 // checkNotifySocket finds what [syscall.Connect] would take for something else, or not tell.
@@ -228,9 +186,6 @@ func NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err
 	return Notify(ctx, prepend(assignments, "RELOADING=1", "MONOTONIC_USEC="+strconv.FormatUint(usec, 10))...)
 }
 
-// prepend leaves the memory behind assignments alone, which is the caller's.
-func prepend(assignments []string, first ...string) []string { return append(first, assignments...) }
-
 // NotifyMainProcess is [Notify] with MAINPID= and MAINPIDFDID= ahead of the
 // assignments: this process is now the main process of the service. The PID is taken for
 // one of the service manager's pid namespace, the BootID for that of this boot.
@@ -274,14 +229,11 @@ func NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...string) (sent
 // Errors: those of [NotifyFiles]. EINVAL for no files and for a name that is not a
 // [ValidFDName].
 func NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
-	if len(files) == 0 {
-		return false, refused(syscall.EINVAL, "there is no file to store")
-	}
-	fdname, err := assignFDName(name)
+	first, err := storeAssignments(name, files)
 	if err != nil {
 		return false, err
 	}
-	return NotifyFiles(ctx, files, prepend(assignments, "FDSTORE=1", fdname)...)
+	return NotifyFiles(ctx, files, prepend(assignments, first...)...)
 }
 
 // NotifyRemoveStoredFDs is [Notify] with FDSTOREREMOVE=1 and FDNAME=: the service manager
@@ -294,16 +246,6 @@ func NotifyRemoveStoredFDs(ctx context.Context, name string) (sent bool, err err
 		return false, err
 	}
 	return Notify(ctx, "FDSTOREREMOVE=1", fdname)
-}
-
-func assignFDName(name string) (string, error) {
-	if name == "" {
-		name = "stored"
-	}
-	if !ValidFDName(name) {
-		return "", refused(syscall.EINVAL, strconv.Quote(name)+" cannot be the name of a descriptor")
-	}
-	return "FDNAME=" + name, nil
 }
 
 // NotifyBarrier sends BARRIER=1, as sd_notify_barrier(3) does, and waits until the

@@ -147,10 +147,10 @@ func TestListenExplain(t *testing.T) {
 		{"4711", unset, "0", unset, `LISTEN_FDS="0": not a number of descriptors`},
 		{"4711", unset, "99999999999", unset, `LISTEN_FDS="99999999999": out of range`},
 		{"4711", unset, "3", unset, `LISTEN_FDS="3": descriptor 5 is not open`},
-		{"4711", unset, "1", "a:b", `LISTEN_FDNAMES="a:b": that is 2 names for 1 descriptors`},
+		{"4711", unset, "1", "a:b", `LISTEN_FDNAMES="a:b": that is 2 names for 1 descriptor`},
 		{"4711", unset, "1", `a\`, `LISTEN_FDNAMES="a\\": nothing behind the last backslash`},
-		{"4711", "30064771191", "1", unset, `taken: descriptor 3 as "unknown"`},
-		{"4711", "30064771191", "2", "http:", `taken: descriptor 3 as "http", descriptor 4 as ""`},
+		{"4711", "30064771191", "1", unset, `passed: descriptor 3 as "unknown"`},
+		{"4711", "30064771191", "2", "http:", `passed: descriptor 3 as "http", descriptor 4 as ""`},
 	} {
 		var env ListenEnv
 		env.Names, env.Reason, env.Err = decide(test.pid, test.pidfdid, test.fds, test.names, 2)
@@ -376,7 +376,7 @@ func TestListenFDs(t *testing.T) {
 		{name: "a billion", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=1000000000"}, files: 1, errno: syscall.EBADF, reason: "descriptor 4"},
 		{name: "not passed", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=1"}, args: []string{"open-first"}, errno: syscall.EBADF, reason: "descriptor 3 is close-on-exec"},
 		{name: "one is not open", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=3"}, files: 2, errno: syscall.EBADF, reason: "descriptor 5"},
-		{name: "names too few", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=2", "LISTEN_FDNAMES=a"}, files: 2, errno: syscall.EINVAL, reason: "1 names for 2"},
+		{name: "names too few", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=2", "LISTEN_FDNAMES=a"}, files: 2, errno: syscall.EINVAL, reason: "1 name for 2 descriptors"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.needsID {

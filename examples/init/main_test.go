@@ -559,7 +559,7 @@ var scenarios = []scenario{
 		want:    "exit status 125",
 		message: `LISTEN_FDS="2": descriptor 3`,
 		catatonit: "LISTEN_PID mine, LISTEN_FDS=2, WRONG: LISTEN_FDS=\"2\": descriptor 3 is close-on-exec: " +
-			"it was opened by this process, not passed to it, exit status 1",
+			"since this process was executed, code in it has opened or taken it, exit status 1",
 		why: "what is wrong is told by init, which knows it first",
 	},
 	{

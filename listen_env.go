@@ -1,0 +1,38 @@
+//go:build !plan9
+
+package sysfd
+
+import "strconv"
+
+// listenFDsStart is the first descriptor that is passed (SD_LISTEN_FDS_START).
+const listenFDsStart = 3
+
+// A ListenEnv tells what a process was given by way of socket activation.
+type ListenEnv struct {
+	// Environ has those of $LISTEN_PID, $LISTEN_PIDFDID, $LISTEN_FDS and
+	// $LISTEN_FDNAMES that were set, in this order, as "NAME=value".
+	Environ []string
+	// Names are the names of the descriptors from 3 up.
+	Names []string
+	// Reason says in words why there are none: the error, if there is one. It is
+	// empty if there are some.
+	Reason string
+	// Err is the error of ListenFDs.
+	Err error
+}
+
+// Explain tells a person why nothing was passed, as Reason does, or else what was.
+// It is one line. Call it on what [InspectListenEnv] returned.
+func (e ListenEnv) Explain() string {
+	if len(e.Names) == 0 {
+		return e.Reason
+	}
+	text := "passed: "
+	for i, name := range e.Names {
+		if i > 0 {
+			text += ", "
+		}
+		text += "descriptor " + strconv.Itoa(listenFDsStart+i) + " as " + strconv.Quote(name)
+	}
+	return text
+}

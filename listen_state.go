@@ -1,0 +1,88 @@
+//go:build !plan9
+
+package sysfd
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Assignments for [Notify] that have just one value.
+const (
+	NotifyReady           = "READY=1"          // the service has started, or reloaded
+	NotifyStopping        = "STOPPING=1"       // the service is about to end
+	NotifyWatchdog        = "WATCHDOG=1"       // it is alive; see [WatchdogInterval]
+	NotifyWatchdogTrigger = "WATCHDOG=trigger" // it is not well: as if the watchdog had not been fed
+	NotifyNoPoll          = "FDPOLL=0"         // for [NotifyStoreFDs]: a hang-up or error does not remove them from the store
+)
+
+// NotifyStatus returns the assignment STATUS=: one line of text for people, in UTF-8.
+func NotifyStatus(text string) string { return "STATUS=" + text }
+
+// NotifyErrno returns the assignment ERRNO=, which tells why the service failed.
+func NotifyErrno(errno syscall.Errno) string { return "ERRNO=" + strconv.Itoa(int(errno)) }
+
+// NotifyExtendTimeout returns the assignment EXTEND_TIMEOUT_USEC=: the next message
+// about starting, running or stopping comes within d, which is rounded up to
+// microseconds. What is not positive asks for nothing.
+func NotifyExtendTimeout(d time.Duration) string {
+	usec := max(d, 0) / time.Microsecond
+	if d > usec*time.Microsecond {
+		usec++
+	}
+	return "EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(int64(usec), 10)
+}
+
+func joinAssignments(assignments []string) (state []byte, err error) {
+	for i, a := range assignments {
+		if strings.IndexByte(a, '=') < 1 || strings.ContainsAny(a, "\n\x00") {
+			return nil, refused(syscall.EINVAL, strconv.Quote(a)+" is not an assignment of one line")
+		}
+		if i > 0 {
+			state = append(state, '\n')
+		}
+		state = append(state, a...)
+	}
+	if state == nil {
+		return nil, refused(syscall.EINVAL, "there is no assignment to send")
+	}
+	return state, nil
+}
+
+// prepend leaves the memory behind assignments alone, which is the caller's.
+func prepend(assignments []string, first ...string) []string { return append(first, assignments...) }
+
+// storeAssignments are the first ones of NotifyStoreFDs.
+func storeAssignments(name string, files []*os.File) ([]string, error) {
+	if len(files) == 0 {
+		return nil, refused(syscall.EINVAL, "there is no file to store")
+	}
+	fdname, err := assignFDName(name)
+	return []string{"FDSTORE=1", fdname}, err
+}
+
+func assignFDName(name string) (string, error) {
+	if name == "" {
+		name = "stored"
+	}
+	if !ValidFDName(name) {
+		return "", refused(syscall.EINVAL, strconv.Quote(name)+" cannot be the name of a descriptor")
+	}
+	return "FDNAME=" + name, nil
+}
+
+// ValidFDName tells whether $LISTEN_FDNAMES can carry a name: at most 255
+// characters of printable ASCII, none of them a colon or a backslash. It is the
+// rule of systemd (src/basic/fd-util.c, fdname_is_valid) but for the backslash,
+// which libsystemd takes away when it reads the variable.
+func ValidFDName(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; c < ' ' || c > '~' || c == ':' || c == '\\' {
+			return false
+		}
+	}
+	return len(name) <= 255
+}
