@@ -163,6 +163,35 @@ func TestListenExplain(t *testing.T) {
 	}
 }
 
+// ParseListenEnv is what the tables above are about, for a whole environment.
+func TestParseListenEnv(t *testing.T) {
+	for _, test := range []struct {
+		environ []string
+		id      PidFDID
+		open    int
+		want    string
+	}{
+		{nil, testID, 9, "LISTEN_PID is not set"},
+		{[]string{"A=1", "LISTEN_FDS=2", "LISTEN_PID=4711", "LISTEN_FDNAMES=a:b"}, testID, 2, `passed: descriptor 3 as "a", descriptor 4 as "b"`},
+		{[]string{"LISTEN_PID=4711", "LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDS", "LISTEN_FDS=x"}, testID, 2, `passed: descriptor 3 as "unknown"`},
+		{[]string{"LISTEN_PID=4711", "LISTEN_FDS=3"}, testID, 2, `LISTEN_FDS="3": descriptor 5 is not open`},
+		{[]string{"LISTEN_PID=4711", "LISTEN_FDS=2147483644"}, testID, 2, `LISTEN_FDS="2147483644": descriptor 5 is not open`},
+		{[]string{"LISTEN_PID=4711", "LISTEN_PIDFDID=30064771191", "LISTEN_FDS=1"}, testID, 1, `passed: descriptor 3 as "unknown"`},
+		{[]string{"LISTEN_PID=4711", "LISTEN_PIDFDID=30064771191", "LISTEN_FDS=1"}, testID + 1, 1, "LISTEN_PID is that of this process, but"},
+		{[]string{"LISTEN_PID=4711", "LISTEN_PIDFDID=1", "LISTEN_FDS=1"}, 0, 1, `passed: descriptor 3 as "unknown"`},
+		{[]string{"LISTEN_PID=4712", "LISTEN_FDS=1"}, testID, 1, "LISTEN_PID is addressed to process 4712, this is process 4711"},
+	} {
+		env := ParseListenEnv(test.environ, testPID, test.id, test.open)
+		if got := env.Explain(); !strings.HasPrefix(got, test.want) || (env.Err == nil) != (env.Reason == "" || !strings.Contains(env.Reason, `"`)) {
+			t.Errorf("%q: %s, %v", test.environ, got, env.Err)
+		}
+	}
+	env := ParseListenEnv([]string{"LISTEN_FDS=1", "B=", "LISTEN_PID=4711", "LISTEN_FDS=2"}, testPID, testID, 1)
+	if !slices.Equal(env.Environ, []string{"LISTEN_PID=4711", "LISTEN_FDS=1"}) {
+		t.Errorf("%q", env.Environ)
+	}
+}
+
 // Where a process cannot know its ID, $LISTEN_PIDFDID must be a number, no more.
 func TestListenWithoutID(t *testing.T) {
 	vars := listenVars{{"4711", true}, {"5", true}, {"1", true}, {}}
@@ -611,5 +640,138 @@ func TestListenAcrossExec(t *testing.T) {
 		if decodeJSON(t, line, &got); !slices.Equal(got, want) {
 			t.Errorf("round %d: %q, want %q", i, got, want)
 		}
+	}
+}
+
+func init() {
+	// What a process knows of itself, before and after.
+	children["explain"] = func(args []string) error {
+		var lines []string
+		for _, arg := range args {
+			switch arg {
+			case "inspect":
+			case "take":
+				ListenFDs()
+			case "unset": // as other libraries do
+				os.Unsetenv("LISTEN_PID")
+				os.Unsetenv("LISTEN_FDS")
+				os.Unsetenv("LISTEN_FDNAMES")
+			case "mark":
+				syscall.CloseOnExec(listenFDsStart)
+			}
+			lines = append(lines, InspectListenEnv().Explain())
+		}
+		return json.NewEncoder(os.Stdout).Encode(lines)
+	}
+}
+
+// Explain says what is known, before something is taken and after.
+func TestExplainKnows(t *testing.T) {
+	keepsDescriptors(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	socket, err := DupFile(listener.(*net.TCPListener), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	connected, err := DupFile(conn.(*net.TCPConn), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connected.Close()
+
+	const (
+		passed   = `passed: descriptor 3 as "web"`
+		notSet   = "LISTEN_PID is not set"
+		since    = notSet + ", though it was when this process was executed: other code in it has unset it since"
+		marked   = `LISTEN_FDS="1": descriptor 3 is close-on-exec: since this process was executed, code in it has opened or taken it`
+		listens  = "; descriptor 0 is a listening socket, as under StandardInput=socket or inetd"
+		talks    = "; descriptor 0 is a socket that does not listen, as under StandardInput=socket or inetd"
+		fdsAlone = notSet + ", though LISTEN_FDS is: it is not said which process is addressed"
+	)
+	env := []string{"LISTEN_PID=@PID@", "LISTEN_FDS=1", "LISTEN_FDNAMES=web"}
+	for _, test := range []struct {
+		env   []string
+		stdin *os.File
+		do    []string
+		want  []string
+	}{
+		{env, nil, []string{"inspect", "take", "inspect"}, []string{passed, passed, passed}},
+		{env, socket, []string{"inspect", "take"}, []string{passed, passed}},
+		{env, nil, []string{"unset", "take"}, []string{since, since}},
+		{env, nil, []string{"mark", "take", "inspect"}, []string{marked, marked, marked}},
+		{nil, nil, []string{"inspect", "take"}, []string{notSet, notSet}},
+		{nil, socket, []string{"inspect", "take"}, []string{notSet + listens, notSet + listens}},
+		{nil, connected, []string{"inspect", "take"}, []string{notSet + talks, notSet + talks}},
+		{env[1:], nil, []string{"inspect", "take"}, []string{fdsAlone, fdsAlone}},
+	} {
+		cmd := child("become", append([]string{"explain"}, test.do...)...)
+		cmd.Env = append(cmd.Env, test.env...)
+		if test.env != nil {
+			cmd.ExtraFiles = []*os.File{socket}
+		}
+		if test.stdin != nil {
+			cmd.Stdin = test.stdin
+		}
+		var got []string
+		if decodeJSON(t, output(t, cmd), &got); !slices.Equal(got, test.want) {
+			t.Errorf("%q, %q: %q, want %q", test.env, test.do, got, test.want)
+		}
+	}
+}
+
+func init() {
+	// Takes by another choice than by name.
+	children["choose"] = func([]string) error {
+		var r []string
+		take := func(choose func(left []*os.File) ([]*os.File, error)) {
+			files, err := TakeListenFDsFunc(choose)
+			text := fmt.Sprint(err)
+			for _, f := range files {
+				text += " " + f.Name()
+			}
+			r = append(r, text)
+		}
+		var all []*os.File
+		take(func(left []*os.File) ([]*os.File, error) { all = slices.Clone(left); clear(left); return nil, nil })
+		take(func(left []*os.File) ([]*os.File, error) { return left, errors.New("no") })
+		take(func(left []*os.File) ([]*os.File, error) { return []*os.File{left[2], left[0], os.Stdin, nil}, nil })
+		take(func(left []*os.File) ([]*os.File, error) { return all, nil })
+		take(func(left []*os.File) ([]*os.File, error) { return all, nil })
+		files, err := ListenFDs()
+		r = append(r, fmt.Sprint(slices.Equal(files, all), err))
+		return json.NewEncoder(os.Stdout).Encode(r)
+	}
+}
+
+func TestTakeListenFDsFunc(t *testing.T) {
+	keepsDescriptors(t)
+	f, err := os.Open(tempFile(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd := child("become", "choose")
+	cmd.Env = append(cmd.Env, "LISTEN_PID=@PID@", "LISTEN_FDS=4", "LISTEN_FDNAMES=a:b:c:b")
+	cmd.ExtraFiles = slices.Repeat([]*os.File{f}, 4)
+	var got []string
+	decodeJSON(t, output(t, cmd), &got)
+	if want := []string{"<nil>", "no", "<nil> a c", "<nil> b b", "<nil>", "true <nil>"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	cmd = child("become", "choose")
+	cmd.Env = append(cmd.Env, "LISTEN_PID=x")
+	got = nil
+	if decodeJSON(t, output(t, cmd), &got); len(got) != 6 || !strings.HasPrefix(got[2], `LISTEN_PID="x"`) {
+		t.Errorf("%q", got)
 	}
 }

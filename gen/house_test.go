@@ -430,7 +430,7 @@ func TestHouse(t *testing.T) {
 	problems = append(problems, h.names(page, exists, declared)...)
 
 	loads := []*packages.Package{sysfd, loadRoot(t, "386").sysfd}
-	for _, goos := range []string{"darwin", "windows"} {
+	for _, goos := range []string{"darwin", "windows", "plan9"} {
 		c := loadConfig("..", "amd64", nil)
 		c.Env = append(c.Env, "GOOS="+goos)
 		pkgs, err := packages.Load(c, ".")
