@@ -16,7 +16,7 @@
 //   - For a namespace, a [NamespaceID], or the [FileHandle] that holds it: [NamespaceIDOf] gives it,
 //     [OpenNamespace] opens the namespace, [Namespaces] lists them.
 //   - For passed sockets, $LISTEN_PIDFDID: the pidfd ID of the process they are
-//     meant for. [ListenFDs] takes them, [ExecListenFDs] and [StartListenFDs] pass them on. [Notify]
+//     meant for. [ListenFDs] takes them, and package activation makes listeners of them; [ExecListenFDs] and [StartListenFDs] pass them on. [Notify]
 //     tells the service manager how things are.
 //
 // What ties them together is that a pidfd ID is the first 64 bits of the file
@@ -65,7 +65,18 @@
 //
 // # Other systems
 //
-// The package is for Linux, on every architecture that Go supports there.
-// Elsewhere there are [ListenFDs] and [TakeListenFDs] alone, which return no
-// descriptors, so that the main function of a daemon needs no build tags.
+// The package is for Linux, on every architecture that Go supports there. Elsewhere it has
+// what the main function of a daemon uses, so that this needs no build tags:
+//
+//   - [ListenFDs], [TakeListenFDs], [TakeListenFDsFunc] and [InspectListenEnv] tell that nothing
+//     was passed. [ListenShim] does nothing.
+//   - [Notify], [NotifyFiles], [NotifyReloading], [NotifyStoreFDs], [NotifyRemoveStoredFDs] and
+//     [NotifyBarrier] send nothing, and have an error only for assignments and names that
+//     are wrong on Linux, too. The constants and functions that make assignments, and [ValidFDName], are the
+//     same. [WatchdogInterval] is 0.
+//   - [ExecListenFDs] and the functions Is… of a passed file fail with an error that matches
+//     [errors.ErrUnsupported].
+//   - [DupFile] works on Unix systems.
+//
+// On Plan 9, which has no errno, there are [ListenFDs] and [TakeListenFDs] alone.
 package sysfd

@@ -780,6 +780,32 @@ var operations = []operation{
 			return e.Err
 		}
 	}},
+	{name: "TakeListenFDsFunc", needs: FeaturePidFDID, takes: true, does: true, refused: []refusal{
+		{calls: "pidfd_open", eperm: works, enosys: works}, {calls: byInode, eperm: works, enosys: works},
+	}, prepare: func(t *testing.T, s *scene) func() error {
+		passed(t, s.self.ID)
+		t.Cleanup(listenAgain)
+		return func() error {
+			files, err := TakeListenFDsFunc(func(left []*os.File) ([]*os.File, error) { return left, nil })
+			if err == nil && len(files) != 1 {
+				return errors.New(InspectListenEnv().Explain())
+			}
+			return err
+		}
+	}},
+	{name: "ParseListenEnv", does: true, do: func(s *scene) error {
+		if e := ParseListenEnv([]string{"LISTEN_PID=1", "LISTEN_FDS=1"}, 1, 0, 1); len(e.Names) != 1 {
+			return errors.New(e.Explain())
+		}
+		return nil
+	}},
+	{name: "DupFile", takes: true, does: true, do: func(s *scene) error {
+		f, err := DupFile(s.null, "x")
+		if err == nil {
+			f.Close()
+		}
+		return err
+	}},
 	{name: "RenewListenEnv", needs: FeaturePidFDID, takes: true, does: true, refused: []refusal{
 		{calls: "pidfd_open", eperm: works, enosys: works}, {calls: byInode, eperm: works, enosys: works},
 	}, do: func(s *scene) error {

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build unix
 
 // Upgrade is a web server that can be replaced by a new version of itself while clients
 // connect. At SIGHUP it stops accepting, finishes the requests that it has, and executes the
@@ -14,12 +14,12 @@
 //	process 16766, program 9995280
 //
 // The number of the program is the inode number of its file. Started by a socket unit of
-// systemd, or by sysfd activate, it serves on the sockets that it is passed.
+// systemd, or by sysfd activate, it serves on the sockets that it is passed. On Unix systems
+// other than Linux it builds and serves, and an upgrade fails, as one of a bad file does.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -32,7 +32,6 @@ import (
 	"time"
 
 	"github.com/sysfd/sysfd"
-	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -47,6 +46,10 @@ func main() {
 func run(address string, patience time.Duration) error {
 	program, err := os.Executable() // now: later, the file may be another one
 	if err != nil {
+		return err
+	}
+	var number syscall.Stat_t
+	if err := syscall.Stat(program, &number); err != nil {
 		return err
 	}
 	files, err := sysfd.ListenFDs()
@@ -64,7 +67,7 @@ func run(address string, patience time.Duration) error {
 	for {
 		signal.Notify(upgrade, syscall.SIGHUP)
 		signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
-		server, err := serve(files)
+		server, err := serve(files, answer(uint64(number.Ino)))
 		if err != nil {
 			return err
 		}
@@ -99,17 +102,7 @@ func listenOn(address string) (*os.File, error) {
 	}
 	defer l.Close()
 	log.Print("listening on ", l.Addr())
-	conn, err := l.(*net.TCPListener).SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	fd := -1
-	var failed error
-	err = conn.Control(func(old uintptr) { fd, failed = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) })
-	if err := errors.Join(err, os.NewSyscallError("fcntl", failed)); err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "http"), nil
+	return sysfd.DupFile(l.(*net.TCPListener), "http")
 }
 
 // A server serves on duplicates of the sockets.
@@ -119,9 +112,9 @@ type server struct {
 	accepting, connections sync.WaitGroup
 }
 
-func serve(files []*os.File) (*server, error) {
+func serve(files []*os.File, handler http.Handler) (*server, error) {
 	s := &server{}
-	s.Handler = http.HandlerFunc(answer)
+	s.Handler = handler
 	s.ConnState = func(_ net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
@@ -164,14 +157,11 @@ func (s *server) stop(patience time.Duration) {
 	}
 }
 
-func answer(w http.ResponseWriter, r *http.Request) {
-	if pause, err := time.ParseDuration(r.FormValue("pause")); err == nil {
-		time.Sleep(pause)
+func answer(program uint64) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if pause, err := time.ParseDuration(r.FormValue("pause")); err == nil {
+			time.Sleep(pause)
+		}
+		fmt.Fprintf(w, "process %d, program %d\n", os.Getpid(), program)
 	}
-	var st syscall.Stat_t
-	if err := syscall.Stat("/proc/self/exe", &st); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	fmt.Fprintf(w, "process %d, program %d\n", os.Getpid(), st.Ino)
 }
