@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"github.com/sysfd/sysfd/internal/stale"
 )
 
 // ListenOr returns a listener for the socket that was passed under the name, or else one
@@ -77,11 +79,12 @@ func listenUnstale[T any](network, address string, listen func() (T, error)) (T,
 	if !errors.Is(err, syscall.EADDRINUSE) || !strings.HasPrefix(network, "unix") || strings.HasPrefix(address, "@") {
 		return l, err
 	}
-	switch removed, errRemove := removeStale(address); {
-	case errRemove != nil:
-		return l, errRemove
-	case !removed:
+	switch inUse := stale.Remove(address); {
+	case inUse == nil:
+		return listen()
+	case inUse == syscall.EADDRINUSE:
 		return l, err
+	default:
+		return l, inUse
 	}
-	return listen()
 }

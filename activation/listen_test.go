@@ -18,7 +18,7 @@ import (
 )
 
 // stale makes the path of a socket that nobody has.
-func stale(t *testing.T, network, path string) {
+func leaveStale(t *testing.T, network, path string) {
 	t.Helper()
 	switch s := listen(t, network, path).(type) {
 	case *net.UnixListener:
@@ -125,7 +125,7 @@ func TestListenOrStale(t *testing.T) {
 			// As long as bind(2) takes it: what is moved aside must not need more.
 			path := t.TempDir() + "/"
 			path += strings.Repeat("x", 107-len(path))
-			stale(t, old, path)
+			leaveStale(t, old, path)
 			l, err := listenOr(network, path)
 			if err != nil {
 				t.Error(old, network, err)
@@ -209,7 +209,7 @@ func TestListenOrLive(t *testing.T) {
 	inUse("a folder")
 	os.Remove(path)
 	elsewhere := filepath.Join(t.TempDir(), "stale")
-	stale(t, "unix", elsewhere)
+	leaveStale(t, "unix", elsewhere)
 	if err := os.Symlink(elsewhere, path); err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestListenOrLive(t *testing.T) {
 		}
 		l := listen(t, network, address).(net.Listener)
 		address = l.Addr().String()
-		stale(t, "unix", "./"+address)
+		leaveStale(t, "unix", "./"+address)
 		if l, err := listenOr(network, address); !errors.Is(err, syscall.EADDRINUSE) {
 			t.Error(l, err)
 		}
@@ -244,7 +244,7 @@ func TestListenOrRace(t *testing.T) {
 	keepsDescriptors(t)
 	for round := range 100 {
 		path := filepath.Join(t.TempDir(), "s")
-		stale(t, "unix", path)
+		leaveStale(t, "unix", path)
 		var group sync.WaitGroup
 		winners := make(chan net.Listener, 8)
 		start := make(chan bool)
@@ -278,52 +278,19 @@ func TestListenOrRace(t *testing.T) {
 	}
 }
 
-// A program that does not ask can put its socket there at any moment.
-func TestListenOrOvertaken(t *testing.T) {
-	keepsDescriptors(t)
-	defer func() { beforeMoving = nil }()
-	path := filepath.Join(t.TempDir(), "s")
-	stale(t, "unix", path)
-	var live net.Listener
-	beforeMoving = func() {
-		os.Remove(path)
-		live = listen(t, "unix", path).(net.Listener)
-	}
-	if l, err := listenOr("unix", path); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Error(l, err)
-	}
-	alone(t, path)
-	c, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal("it has lost its path: ", err)
-	}
-	c.Close()
-	live.(*net.UnixListener).SetUnlinkOnClose(false)
-	live.Close()
-
-	// Or remove what is there.
-	beforeMoving = func() { os.Remove(path) }
-	if l, err := listenOr("unix", path); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Error(l, err)
-	}
-	alone(t, path)
-	beforeMoving = nil
-	if removed, err := removeStale(path); !removed || err != nil {
-		t.Error("the path is free: ", err)
-	}
-	l, err := listenOr("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-}
-
 // A lock that somebody else holds makes it slow, and no more.
 func TestListenOrLocked(t *testing.T) {
 	keepsDescriptors(t)
 	path := filepath.Join(t.TempDir(), "s")
-	stale(t, "unix", path)
-	unlock := lock(filepath.Dir(path))
+	leaveStale(t, "unix", path)
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
 	done := make(chan error)
 	go func() {
 		l, err := listenOr("unix", path)
@@ -340,7 +307,6 @@ func TestListenOrLocked(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	unlock()
 }
 
 func TestListenOrContext(t *testing.T) {

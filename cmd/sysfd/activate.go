@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sysfd/sysfd"
+	"github.com/sysfd/sysfd/internal/stale"
 )
 
 // An activation is what activate was asked to do.
@@ -266,7 +267,7 @@ func (s *openSockets) remove() {
 	for _, path := range s.paths {
 		// Now it is stale, or will be when another goroutine ends its last call on the socket; unless another
 		// process has taken its place.
-		for tries := 0; removeStale(path) == unix.EADDRINUSE && tries < 100; tries++ {
+		for tries := 0; stale.Remove(path) == unix.EADDRINUSE && tries < 100; tries++ {
 			time.Sleep(2 * time.Millisecond)
 		}
 	}

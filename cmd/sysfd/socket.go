@@ -4,18 +4,16 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
+	"github.com/sysfd/sysfd"
+	"github.com/sysfd/sysfd/internal/stale"
 	"golang.org/x/sys/unix"
 )
 
@@ -100,24 +98,12 @@ func bind(a socketAddress, name string) (*os.File, error) {
 		socket = l.(*net.TCPListener)
 	}
 	defer socket.Close()
-	conn, err := socket.SyscallConn()
+	f, err := sysfd.DupFile(socket, name)
 	if err != nil {
 		return nil, err
 	}
-	fd := -1
-	var failed error
-	if err := conn.Control(func(old uintptr) {
-		if fd, failed = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0); failed != nil {
-			failed = os.NewSyscallError("fcntl", failed)
-		}
-	}); err != nil {
-		return nil, err
-	}
-	if failed != nil {
-		return nil, failed
-	}
-	f := os.NewFile(uintptr(fd), name)
-	failed = os.NewSyscallError("fcntl", unix.SetNonblock(fd, false))
+	fd := int(f.Fd()) // in blocking mode from here on, as the socket has to be
+	failed := os.NewSyscallError("fcntl", unix.SetNonblock(fd, false))
 	if a.network == "udp" && failed == nil {
 		// Package net lets datagrams go to broadcast addresses; for systemd that is a setting.
 		failed = os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BROADCAST, 0))
@@ -141,16 +127,16 @@ func bindUnix(a socketAddress, name string) (*os.File, error) {
 	err = syscall.Bind(fd, address)
 	// Others who find the same file may be at it, too.
 	for tries := 0; err == syscall.EADDRINUSE && a.path() != "" && tries < 100; tries++ {
-		if stale := removeStale(a.path()); stale != nil {
+		if inUse := stale.Remove(a.path()); inUse != nil {
 			f.Close()
-			return nil, fmt.Errorf("listen on %s: %w", a.address, stale)
+			return nil, fmt.Errorf("listen on %s: %w", a.address, inUse)
 		}
 		err = syscall.Bind(fd, address)
 	}
 	if err == nil && a.network != "unixgram" {
 		if err = unix.Listen(fd, unix.SOMAXCONN); err != nil && a.path() != "" {
 			f.Close()
-			removeStale(a.path())
+			stale.Remove(a.path())
 		}
 	}
 	if err != nil {
@@ -158,97 +144,6 @@ func bindUnix(a socketAddress, name string) (*os.File, error) {
 		return nil, fmt.Errorf("listen on %s: %w", a.address, err)
 	}
 	return f, nil
-}
-
-// removeStale removes the file of a Unix socket that no process has any more, if that is what is
-// at path. It succeeds, too, if nothing is there.
-//
-// A file can only be removed by its name, and what has that name can change until it is: so it is given
-// another name first, and then, if it turns out to be another one, its own again.
-func removeStale(path string) error {
-	dir, base := filepath.Split(path)
-	dirFD, err := unix.Open(filepath.Clean(dir), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err == unix.EACCES { // it is not for reading
-		dirFD, err = unix.Open(filepath.Clean(dir), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	}
-	if err != nil {
-		return &os.PathError{Op: "open", Path: dir, Err: err}
-	}
-	defer unix.Close(dirFD)
-	// Between calls of this function nothing can change. Whoever else holds the lock is not waited for long.
-	for range 100 {
-		if err := unix.Flock(dirFD, unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	// While it is open its inode number stays its own.
-	node, err := unix.Openat(dirFD, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT {
-		return nil
-	}
-	if err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	defer unix.Close(node)
-	var is, at unix.Stat_t
-	if err := unix.Fstat(node, &is); err != nil {
-		return os.NewSyscallError("fstat", err)
-	}
-	if is.Mode&unix.S_IFMT != unix.S_IFSOCK || !isStale(node, path) {
-		return unix.EADDRINUSE
-	}
-	if err := unix.Fstatat(dirFD, base, &at, unix.AT_SYMLINK_NOFOLLOW); err != nil || !sameNode(&is, &at) {
-		return nil // and who calls looks again
-	}
-	return removeNode(dirFD, base, &is)
-}
-
-func sameNode(a, b *unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
-
-// removeNode removes a file in a directory if it is this one, the socket of no process.
-func removeNode(dirFD int, base string, is *unix.Stat_t) error {
-	cannot := func(err error) error {
-		return fmt.Errorf("%w: no process has this socket any more, but its file cannot be removed: %w", unix.EADDRINUSE, err)
-	}
-	random := make([]byte, 8)
-	rand.Read(random)
-	aside := ".sysfd-" + hex.EncodeToString(random)
-	if err := unix.Renameat(dirFD, base, dirFD, aside); err != nil && err != unix.ENOENT {
-		return cannot(err)
-	} else if err != nil {
-		return nil
-	}
-	var at unix.Stat_t
-	if err := unix.Fstatat(dirFD, aside, &at, unix.AT_SYMLINK_NOFOLLOW); err != nil || !sameNode(is, &at) {
-		switch err := unix.Renameat2(dirFD, aside, dirFD, base, unix.RENAME_NOREPLACE); err {
-		case nil:
-			return unix.EADDRINUSE
-		case unix.EEXIST: // whoever made that would have removed what was there
-		default:
-			return fmt.Errorf("the file of a socket has the name %s now: %w", aside, err)
-		}
-	}
-	if err := unix.Unlinkat(dirFD, aside, 0); err != nil {
-		return cannot(err)
-	}
-	return nil
-}
-
-// isStale tells whether no process has the socket of a file any more. It asks by a socket for datagrams: a
-// socket of another type answers that with EPROTOTYPE, even before it listens, and one of the same
-// type not at all, for nothing is sent. Neither notices.
-func isStale(node int, path string) bool {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(node)})
-	if err == unix.ENOENT { // /proc is not mounted
-		err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
-	}
-	return err == unix.ECONNREFUSED
 }
 
 // waitForTraffic returns when one of the files has a connection or a datagram.

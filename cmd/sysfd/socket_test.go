@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sysfd/sysfd/internal/stale"
 	"golang.org/x/sys/unix"
 )
 
@@ -192,7 +193,7 @@ func TestBindStale(t *testing.T) {
 				t.Errorf("%s for %s: %v", is, was, err)
 				continue
 			}
-			if isStaleAt(t, path) {
+			if stale.Remove(path) != unix.EADDRINUSE {
 				t.Errorf("%s for %s: the path leads elsewhere; it was inode %d, is %d", is, was, old, inode(t, path))
 			}
 			f.Close()
@@ -214,16 +215,6 @@ func TestBindStale(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, f, err)
 		}
 	}
-}
-
-func isStaleAt(t *testing.T, path string) bool {
-	t.Helper()
-	node, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(node)
-	return isStale(node, path)
 }
 
 // Of those who find the same stale file at once one gets the place, and keeps it.
@@ -326,40 +317,6 @@ func TestBindStaleAgainstServer(t *testing.T) {
 		os.Remove(path)
 	}
 	t.Logf("%d of %d times the place was had for a moment", ours, rounds)
-}
-
-// What turns out to be another file has its name back.
-func TestRemoveNode(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "socket")
-	leaveStale(t, path+"2", "unix")
-	var stale unix.Stat_t
-	if err := unix.Lstat(path+"2", &stale); err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	dirFile, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dirFile.Close()
-	was := inode(t, path)
-	if err := removeNode(int(dirFile.Fd()), "socket", &stale); err != unix.EADDRINUSE || inode(t, path) != was {
-		t.Errorf("%v", err)
-	}
-	if err := removeNode(int(dirFile.Fd()), "socket2", &stale); err != nil || inode(t, path+"2") != 0 {
-		t.Errorf("%v", err)
-	}
-	if err := removeNode(int(dirFile.Fd()), "socket2", &stale); err != nil {
-		t.Errorf("%v", err)
-	}
-	if names := litter(t, dir, "socket"); names != nil {
-		t.Errorf("%q", names)
-	}
 }
 
 // Someone who holds the lock for good is not waited for.
