@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -17,32 +18,109 @@ import (
 // $LISTEN_FDNAMES (from the name of each file), $LISTEN_PID and, where the
 // kernel has pidfd IDs (see [PidFDIDOf]), $LISTEN_PIDFDID, all of which are true
 // for the new program because it keeps the PID and the pidfd ID of this process.
-// Whatever envv says of these variables is dropped. With no files none is set, and
-// it is [syscall.Exec].
+// $WATCHDOG_PID stays true as well. Whatever envv says of the variables for passed descriptors is
+// dropped. With no files none of them is set.
 //
 // What this process received comes from [ListenFDs], and goes on to the new program as
 // it came if it is passed on in that order: it does not matter which numbers the files
 // have now. Others may be put among them or left out.
 //
 // argv0 is the path of the program, argv its arguments from its name on. A file
-// may be given twice. Whether a file is in blocking mode is left as it is. Other
-// descriptors that are not close-on-exec go along, as with any execve.
+// may be given twice. Its name may be anything without a NUL: a colon or backslash in it is written
+// with a backslash in front, which [ListenFDs] and libsystemd take away. Programs that do
+// not, such as those that use go-systemd, read another name, or one name too many. Whether a file
+// is in blocking mode is left as it is. Other descriptors that are not close-on-exec go along,
+// as with any execve.
 //
-// The program is executed by a thread of its own. What a caller has changed for
-// its own thread alone, under [runtime.LockOSThread], is not handed on: namespaces,
-// capabilities, security labels, scheduling.
+// ExecListenFDs returns only if it fails. Then the files, all other descriptors and the
+// limit of descriptors (RLIMIT_NOFILE) are as they were. One call at a time is carried out.
 //
-// ExecListenFDs returns only if it fails, and then the files and all other
-// descriptors of the process are as they were. Like syscall.Exec, a failure can
-// have the effect that programs started later inherit the limit of descriptors
-// (RLIMIT_NOFILE) to which the Go runtime has raised that of this process.
+// # In place, or with a table of its own
 //
-// Errors: those of execve(2); EINVAL for a file whose name is not a [ValidFDName];
-// [os.ErrClosed] for one that is closed;
+// If each number from 3 up is free, or is that of the very file that belongs there, the program is
+// executed in place: with the descriptor table of this process. That is the case in a program that
+// passes on what it was passed.
+//
+// If another descriptor is in the way, such as one of the Go runtime's, the thread that executes
+// the program gets a descriptor table of its own. Otherwise other threads would find the wrong
+// files, and a failure could not be undone. [ExecConfig] can ask for an error instead.
+//
+// # What does not survive
+//
+// In both cases another thread than the caller's executes the program. Therefore the program gets:
+//
+//   - the scheduling of the main thread, which is the one that others set: policy, priority, nice value,
+//     reset-on-fork, processor affinity and I/O priority. What this process may not set is
+//     not handed on: a thread that lost a real-time policy or a negative nice value by reset-on-fork
+//     needs CAP_SYS_NICE, or RLIMIT_RTPRIO and RLIMIT_NICE, to take it again.
+//   - a signal for the death of the parent only if [ExecConfig] asks for it.
+//   - nothing that a caller has changed for its own thread alone, under [runtime.LockOSThread]:
+//     namespaces, capabilities, user IDs, security labels, seccomp filters, memory policy, timer slack.
+//
+// With a table of its own, the program does not have the fcntl(2) record locks (F_SETLK) of this process: they
+// are released when it begins, and another process can take them. In place they are kept,
+// since Linux 5.11. Those of flock(2) and open file description locks (F_OFD_SETLK) are always
+// kept as long as their descriptor is.
+//
+// All other threads end, as with any execve(2) of a program with several. A process that was started with
+// Pdeathsig in its [syscall.SysProcAttr] gets that signal, and one that is traced is let go. All remain
+// children, and the new program has to wait for them.
+//
+// Every execve(2) ends: memory mappings and locks, and shared memory that is attached; descriptors that are
+// close-on-exec, which in Go are nearly all, with message queues among them; timers of
+// timer_create(2), but not those of setitimer(2) and alarm(2); asynchronous I/O; semaphores of sem_open(3); the
+// keyrings of the thread and the process; the name of the process; PR_SET_KEEPCAPS and PR_SET_DUMPABLE. User IDs and
+// capabilities become what the file and the rules of capabilities(7) make of them.
+//
+// Signals that are handled get their default action. Those that this program ignores by [os/signal.Ignore] remain
+// ignored. Those that it was started with as ignored do not, but for SIGHUP and SIGINT,
+// because the Go runtime handles all others. This concerns SIGPIPE, which systemd ignores for services
+// (IgnoreSIGPIPE=): for a program that relies on that, call signal.Ignore(syscall.SIGPIPE) before.
+//
+// The limit of descriptors becomes what it was when this process was started, if no one but the Go
+// runtime has changed it since.
+//
+// # Errors
+//
+// Those of execve(2); since Linux 6.14 most of them are found by AT_EXECVE_CHECK, before anything is
+// changed. EINVAL for a file whose name has a NUL in it. [os.ErrClosed] for a file that is closed.
 // EMFILE if it takes more descriptors than the process may have, which is up to
-// three for each file; EPERM if a seccomp filter forbids a descriptor table of one's
-// own (unshare(2), or else close_range(2) with CLOSE_RANGE_UNSHARE, Linux 5.9).
+// three for each file. EPERM if there is something in the way and a seccomp filter forbids a descriptor table of
+// one's own: unshare(2), or else close_range(2) with CLOSE_RANGE_UNSHARE, Linux 5.9.
+//
+// While execve(2) is under way, RLIMIT_NOFILE is already that of the new program. If it fails after
+// all, other goroutines can have got EMFILE meanwhile.
+//
+// Where a filter forbids unshare(2), as Docker's does, or no process can be started to find out the
+// limit of descriptors, a failure has the effect that programs that are started later inherit the
+// limit to which the Go runtime has raised that of this process; [syscall.Exec] has the same. And where
+// a filter forbids unshare(2), one of the runtime's own descriptors is in the way, execve(2) takes more than 0.2
+// seconds, and the runtime needs a new thread meanwhile, the kernel refuses it and the runtime
+// ends the process. With [ExecConfig.InPlace] that cannot happen.
 func ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
+	return ExecConfig{}.ExecListenFDs(argv0, argv, envv, files)
+}
+
+// An ExecConfig changes how a program is executed. The zero ExecConfig is how the function
+// [ExecListenFDs] does it.
+type ExecConfig struct {
+	// InPlace has the program executed with the descriptor table of this process or not at all,
+	// so that record locks are kept. If a descriptor is in the way, the error is EBUSY, and
+	// names it. What helps is to open what is to be passed before anything else, on the numbers from 3 up.
+	InPlace bool
+
+	// Pdeathsig is the signal that the program gets when its parent dies, 0 = none; see
+	// PR_SET_PDEATHSIG in prctl(2). It is needed again if this process was started with it. If the
+	// parent dies during ExecListenFDs, the signal is sent, too. The kernel
+	// drops it if the program gains privileges. For a number that is no signal the error is EINVAL.
+	Pdeathsig syscall.Signal
+}
+
+// ExecListenFDs is the function [ExecListenFDs] as c says.
+//
+// Errors: those of the function, and those of the fields of c.
+func (c ExecConfig) ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
+	parent := syscall.Getppid()
 	names, err := fdNames(files)
 	if err != nil {
 		return err
@@ -51,30 +129,168 @@ func ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
 	if err != nil {
 		return err
 	}
-	if len(files) == 0 {
-		return execError(argv0, syscall.Exec(argv0, argv, envv))
-	}
 	// What can be known before anything is touched.
 	if err := syscall.Stat(argv0, new(syscall.Stat_t)); err != nil {
 		return execError(argv0, err)
 	}
-	path, err := syscall.BytePtrFromString(argv0)
-	if err != nil {
+	e := execution{argv0: argv0, argv: argv, envv: envv, deathSignal: c.Pdeathsig, parent: parent}
+	if e.path, err = syscall.BytePtrFromString(argv0); err != nil {
 		return err
 	}
-	args, err := syscall.SlicePtrFromStrings(argv)
-	if err != nil {
+	if e.args, err = syscall.SlicePtrFromStrings(argv); err != nil {
 		return err
 	}
-	env, err := syscall.SlicePtrFromStrings(envv)
-	if err != nil {
-		return err
-	}
-	limit, err := inheritedLimit()
-	if err != nil {
+	if e.env, err = syscall.SlicePtrFromStrings(envv); err != nil {
 		return err
 	}
 
+	executing.Lock()
+	defer executing.Unlock()
+	if e.limit, err = inheritedLimit(); err != nil {
+		return err
+	}
+	tried, err := e.inPlace(files)
+	if tried || c.InPlace {
+		return err
+	}
+	return e.withOwnTable(files)
+}
+
+// executing is locked by the one that executes a program.
+var executing struct {
+	sync.Mutex
+	forgotten     bool           // by the runtime, because of syscall.Exec: the limit with which it starts programs
+	limit, raised syscall.Rlimit // it, and that of this process
+}
+
+// inheritedLimit returns the RLIMIT_NOFILE that this process was started with, and that a program
+// it executes is to have: the runtime has raised it, and tells from what by what it does alone.
+func inheritedLimit() (limit syscall.Rlimit, err error) {
+	raised, err := fileLimit()
+	switch {
+	case err != nil:
+		return limit, err
+	case raised.Cur != raised.Max-1:
+		return raised, nil // it is not what the runtime makes of any
+	case executing.forgotten && raised == executing.raised:
+		return executing.limit, nil
+	}
+	known := false
+	onThrowawayThread(func() { limit, known = fileLimitOfStarted() })
+	if known {
+		return limit, nil
+	}
+	syscall.Exec("", nil, nil) // lowers it, and fails: no program has that name
+	limit, err = fileLimit()
+	if errno := setFileLimit(&raised); err == nil && errno != 0 {
+		err = os.NewSyscallError("prlimit", errno)
+	}
+	if err == nil {
+		executing.forgotten, executing.limit, executing.raised = true, limit, raised
+	}
+	return limit, err
+}
+
+// An execution is an attempt to become another program.
+type execution struct {
+	argv0      string
+	argv, envv []string
+
+	path      *byte
+	args, env []*byte
+
+	limit       syscall.Rlimit
+	deathSignal syscall.Signal
+	parent      int
+}
+
+// inPlace executes the program, unless a descriptor is in the way: then it tried nothing, and says
+// what is.
+func (e *execution) inPlace(files []*os.File) (tried bool, err error) {
+	closed := withFDs(files, nil, func(fds []int) {
+		placed, busy, errno := putInPlace(fds)
+		defer func() {
+			for _, fd := range placed {
+				syscall.Close(fd)
+			}
+		}()
+		switch {
+		case errno != 0:
+			tried, err = true, failed("fcntl", "F_DUPFD_CLOEXEC", errno)
+		case busy >= 0:
+			what, _ := readlink("/proc/self/fd/" + strconv.Itoa(busy))
+			err = refused(syscall.EBUSY, "descriptor "+strconv.Itoa(busy)+" ("+what+") is in the way of "+strconv.Quote(files[busy-listenFDsStart].Name()))
+		default:
+			tried, err = true, e.passing(len(fds))
+		}
+	})
+	if closed != nil {
+		return true, closed
+	}
+	return tried, err
+}
+
+// withFDs calls use with the descriptors of files behind fds. They stay open meanwhile.
+func withFDs(files []*os.File, fds []int, use func(fds []int)) (err error) {
+	if len(files) == 0 {
+		use(fds)
+		return nil
+	}
+	closed := withFD(files[0], func(fd int) { err = withFDs(files[1:], append(fds, fd), use) })
+	if closed != nil {
+		return closed
+	}
+	return err
+}
+
+// putInPlace duplicates descriptors to the numbers that they are to have, if those are free. What
+// it returns is to be closed. Or a number is busy, and not by the descriptor itself.
+func putInPlace(fds []int) (placed []int, busy int, _ syscall.Errno) {
+	for i, fd := range fds {
+		n := listenFDsStart + i
+		if fd == n {
+			continue
+		}
+		// Not on the number, which could have been taken by another goroutine a moment ago.
+		got, errno := dupAbove(fd, n)
+		if errno != 0 {
+			return placed, -1, errno
+		}
+		placed = append(placed, got)
+		if got != n {
+			return placed, n, 0
+		}
+	}
+	return placed, -1, 0
+}
+
+// passing executes the program with the descriptors from 3 up.
+func (e *execution) passing(n int) (err error) {
+	// What other goroutines start meanwhile must not get them.
+	syscall.ForkLock.Lock()
+	defer syscall.ForkLock.Unlock()
+	for fd := listenFDsStart; fd < listenFDsStart+n; fd++ {
+		flags, _ := fcntl(fd, syscall.F_GETFD, 0)
+		fcntl(fd, syscall.F_SETFD, flags&^syscall.FD_CLOEXEC)
+		defer fcntl(fd, syscall.F_SETFD, flags)
+	}
+	onThrowawayThread(func() {
+		alone := unshareFS() == 0
+		if err = e.prepareThread(alone); err != nil {
+			return
+		}
+		if alone {
+			err = execError(e.argv0, execve(e.path, &e.args[0], &e.env[0], listenFDsStart, nil, nil, &e.limit))
+		} else {
+			err = e.holdingThreads()
+		}
+	})
+	return err
+}
+
+// withOwnTable executes the program on a thread that has a descriptor table of its own. If it comes
+// to nothing the table goes with the thread.
+func (e *execution) withOwnTable(files []*os.File) (err error) {
 	var fds []int // duplicates, above the numbers that they are to get
 	defer func() {
 		for _, fd := range fds {
@@ -88,13 +304,23 @@ func ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
 		}
 		fds = append(fds, fd)
 	}
-
-	// The numbers from 3 up may be in use, by the runtime's poller for one, which
-	// other threads wait on. So the thread that tries has a descriptor table of its
-	// own, and if it comes to nothing the table goes with it.
 	onThrowawayThread(func() {
-		if errno := unshareFiles(); errno != 0 {
+		alone, errno := unshareFiles()
+		if errno != 0 {
 			err = failed("unshare", "of the descriptor table", errno)
+			return
+		}
+		if err = e.prepareThread(alone); err != nil {
+			return
+		}
+		if !alone && !pollerInTheWay(len(fds)) {
+			for i, fd := range fds {
+				if errno := dupTo(fd, listenFDsStart+i); errno != 0 {
+					err = failed("dup3", fdSubject(fd), errno)
+					return
+				}
+			}
+			err = e.holdingThreads()
 			return
 		}
 		saved := make([]int, len(fds))
@@ -110,9 +336,67 @@ func ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
 			}
 			saved[i] = old
 		}
-		err = execError(argv0, execve(path, &args[0], &env[0], listenFDsStart, fds, saved, &limit))
+		err = execError(e.argv0, execve(e.path, &e.args[0], &e.env[0], listenFDsStart, fds, saved, &e.limit))
 	})
 	return err
+}
+
+// prepareThread makes the calling thread the one that executes. alone tells that no other has its
+// working directory.
+func (e *execution) prepareThread(alone bool) error {
+	adoptScheduling(syscall.Getpid()) // the main thread's
+	if e.deathSignal != 0 {
+		if errno := setParentDeathSignal(e.deathSignal); errno != 0 {
+			return failed("prctl", "PR_SET_PDEATHSIG "+strconv.Itoa(int(e.deathSignal)), errno)
+		}
+		if syscall.Getppid() != e.parent {
+			syscall.Kill(syscall.Getpid(), e.deathSignal)
+		}
+	}
+	if !alone {
+		return nil // to check is like execve(2) itself: meanwhile there are no new threads
+	}
+	switch errno := execveCheck(e.path, &e.args[0], &e.env[0]); errno {
+	case 0, syscall.EINVAL, syscall.ENOSYS, syscall.EPERM: // the latter two from a filter
+		return nil
+	default:
+		return execError(e.argv0, errno)
+	}
+}
+
+// holdingThreads executes the program by syscall.Exec, which lets the runtime make no new
+// thread meanwhile: it would be refused one, and end the process.
+func (e *execution) holdingThreads() error {
+	raised, err := fileLimit()
+	if err != nil {
+		return err
+	}
+	executing.forgotten, executing.limit, executing.raised = true, e.limit, raised
+	setFileLimit(&e.limit) // syscall.Exec does that only once
+	err = execError(e.argv0, syscall.Exec(e.argv0, e.argv, e.envv))
+	setFileLimit(&raised)
+	return err
+}
+
+// pollerInTheWay reports whether one of n numbers from 3 up may be that of a descriptor of the runtime's
+// poller. Those are anonymous, and all anonymous files have one inode.
+func pollerInTheWay(n int) bool {
+	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return true
+	}
+	defer syscall.Close(fd)
+	anonymous, errno := statFD(fd)
+	if errno != 0 {
+		return true
+	}
+	for i := range n {
+		is, errno := statFD(listenFDsStart + i)
+		if fd != listenFDsStart+i && errno != syscall.EBADF && (errno != 0 || is.dev == anonymous.dev && is.ino == anonymous.ino) {
+			return true
+		}
+	}
+	return false
 }
 
 func execError(argv0 string, err error) error {
@@ -163,11 +447,28 @@ func fdNames(files []*os.File) ([]string, error) {
 		if f == nil {
 			return nil, os.ErrInvalid
 		}
-		if names[i] = f.Name(); !ValidFDName(names[i]) {
-			return nil, refused(syscall.EINVAL, strconv.Quote(names[i])+" cannot be the name of a descriptor")
+		if names[i] = f.Name(); strings.IndexByte(names[i], 0) >= 0 {
+			return nil, refused(syscall.EINVAL, strconv.Quote(names[i])+" cannot be the name of a descriptor: it has a NUL in it")
 		}
 	}
 	return names, nil
+}
+
+// joinNames is the reverse of splitNames.
+func joinNames(names []string) string {
+	var text []byte
+	for i, name := range names {
+		if i > 0 {
+			text = append(text, ':')
+		}
+		for _, c := range []byte(name) {
+			if c == ':' || c == '\\' {
+				text = append(text, '\\')
+			}
+			text = append(text, c)
+		}
+	}
+	return string(text)
 }
 
 // listenEnviron returns env with the variables that address descriptors of these
@@ -178,7 +479,7 @@ func listenEnviron(env, names []string) ([]string, error) {
 	}
 	var vars listenVars
 	vars.put(listenFDs, strconv.Itoa(len(names)))
-	vars.put(listenFDNames, strings.Join(names, ":"))
+	vars.put(listenFDNames, joinNames(names))
 	return vars.toSelf(env)
 }
 
@@ -221,17 +522,26 @@ func withoutListenVars(env []string) (out []string) {
 // container, or a wrapper. A receiver refuses descriptors with a new
 // $LISTEN_PID and an old $LISTEN_PIDFDID.
 //
+// $WATCHDOG_PID becomes that of this process if it was that of the process which $LISTEN_PID
+// addressed, or if it is that of the parent: with descriptors or without, the same process had been
+// told to feed the watchdog. See [WatchdogInterval] for what else that takes.
+//
 // It does not ask who was addressed: who calls it knows that the descriptors from 3 up were
 // passed to be handed on. They must be open and not close-on-exec, and so
 // [ListenFDs], which takes them, must not have been called before.
 //
 // If environ has no $LISTEN_FDS, nothing was passed, and the result is environ without the
-// others, which would be stale.
+// other variables for passed descriptors, which would be stale.
+//
+// What this process ignores of signals the program ignores if it comes from
+// [os/signal.Ignore], and otherwise does not but for SIGHUP and SIGINT; see [ExecListenFDs] for what that
+// means to a service under systemd, which has SIGPIPE ignored.
 //
 // Errors: those of [ListenFDs] about $LISTEN_FDS and $LISTEN_FDNAMES. EMFILE, ENFILE or
 // ENOMEM if these keep the process from learning its pidfd ID.
 func RenewListenEnv(environ []string) ([]string, error) {
 	vars := listenVarsOf(environ)
+	environ = renewWatchdog(environ, vars[listenPID].value)
 	if !vars[listenFDs].set {
 		return withoutListenVars(environ), nil
 	}
@@ -243,6 +553,40 @@ func RenewListenEnv(environ []string) ([]string, error) {
 		return nil, err
 	}
 	return vars.toSelf(environ)
+}
+
+// lookupIn returns the value of a variable: the first of several counts, as for getenv(3).
+func lookupIn(environ []string, name string) (value string, ok bool) {
+	for _, s := range environ {
+		if value, ok := strings.CutPrefix(s, name+"="); ok {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// renewWatchdog returns environ with the $WATCHDOG_PID of this process if it was that of listenPID, or
+// of the parent.
+func renewWatchdog(environ []string, listenPID string) []string {
+	value, ok := lookupIn(environ, watchdogPID)
+	if !ok {
+		return environ
+	}
+	pid, errno := parsePID(value)
+	if errno != 0 {
+		return environ
+	}
+	addressed, errno := parsePID(listenPID)
+	if pid != uint64(syscall.Getppid()) && (errno != 0 || pid != addressed) {
+		return environ
+	}
+	out := []string{watchdogPID + "=" + strconv.Itoa(syscall.Getpid())}
+	for _, s := range environ {
+		if !strings.HasPrefix(s, watchdogPID+"=") {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 func isListenVar(name string) bool { return slices.Contains(listenVarNames[:], name) }

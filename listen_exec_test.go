@@ -360,14 +360,13 @@ func TestExecListenFDsErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	for _, name := range []string{"a:b", `a\b`, "a\n", "\xff", "ä", strings.Repeat("x", 256)} {
-		f := os.NewFile(uintptr(dup(t, null)), name)
-		defer f.Close()
-		err := ExecListenFDs("/bin/true", []string{"true"}, nil, []*os.File{null, f})
-		matches(t, err, syscall.EINVAL)
-		if err != nil && !strings.Contains(err.Error(), strconv.Quote(name)) {
-			t.Errorf("%v does not name %q", err, name)
-		}
+	const name = "a\x00b"
+	f := os.NewFile(uintptr(dup(t, null)), name)
+	defer f.Close()
+	err = ExecListenFDs("/bin/true", []string{"true"}, nil, []*os.File{null, f})
+	matches(t, err, syscall.EINVAL)
+	if err != nil && !strings.Contains(err.Error(), strconv.Quote(name)) {
+		t.Errorf("%v does not name %q", err, name)
 	}
 	err = ExecListenFDs("/bin/true", []string{"true"}, nil, []*os.File{nil})
 	matches(t, err, os.ErrInvalid)

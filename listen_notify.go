@@ -299,6 +299,27 @@ func NotifyBarrier(ctx context.Context) (sent bool, err error) {
 // 262. The variables stay set. A time beyond what a [time.Duration] can hold, 292
 // years, comes as the longest one.
 //
+// # Passing a watchdog on
+//
+// $WATCHDOG_PID is the process that systemd has started, and systemd takes the message from whom NotifyAccess= in
+// systemd.service(5) allows, which is the main process alone if it is not set. If nobody sends, systemd kills the service.
+//
+//   - [ExecListenFDs] and [syscall.Exec] keep the PID, and so the program that this process becomes is the one that is meant.
+//   - A successor in a process of its own takes over with [NotifyMainPidFD] or [NotifyMainProcess] and has
+//     to get a $WATCHDOG_PID of its own from whoever starts it: [StartListenFDs] renews one that is that of the caller. From
+//     the moment at which it is the main process, messages of its predecessor are ignored
+//     unless NotifyAccess=all.
+//   - Behind a shell that does not become the program, or another wrapper, the shell is meant. [RenewListenEnv] and
+//     `sysfd exec`, which calls it, renew $WATCHDOG_PID. With NotifyAccess=main, systemd still ignores the messages, for
+//     the shell remains the main process: let it become the program (exec), set NotifyAccess=all, or have the
+//     program make itself the main process, which takes NotifyAccess=all for that one message.
+//   - In a pid namespace of its own a process has another PID than the variable says: remove $WATCHDOG_PID, then
+//     $WATCHDOG_USEC alone counts.
+//
+// A program that supervises others, or starts programs that it does not know, must take $WATCHDOG_USEC, $WATCHDOG_PID
+// and, unless they are to report for it, $NOTIFY_SOCKET out of their environment. With NotifyAccess=all
+// the message of any of them counts as its own, and hides that it hangs.
+//
 // Errors: EINVAL or ERANGE if one of the variables does not hold what it should.
 func WatchdogInterval() (time.Duration, error) {
 	usec, ok := os.LookupEnv("WATCHDOG_USEC")
@@ -309,10 +330,10 @@ func WatchdogInterval() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if pid, ok := os.LookupEnv("WATCHDOG_PID"); ok {
+	if pid, ok := os.LookupEnv(watchdogPID); ok {
 		n, errno := parsePID(pid)
 		if errno != 0 {
-			return 0, invalidVar("WATCHDOG_PID", pid, "not a PID", errno)
+			return 0, invalidVar(watchdogPID, pid, "not a PID", errno)
 		}
 		if n != uint64(syscall.Getpid()) {
 			return 0, nil
@@ -320,6 +341,8 @@ func WatchdogInterval() (time.Duration, error) {
 	}
 	return d, nil
 }
+
+const watchdogPID = "WATCHDOG_PID" // the process that is to feed the watchdog
 
 func parseWatchdogUsec(s string) (time.Duration, error) {
 	usec, errno := parseUnsigned(s, 64)

@@ -320,8 +320,8 @@ func TestStartListenFDsFails(t *testing.T) {
 	null := openNull(t)
 	closed := os.NewFile(uintptr(dup(t, null)), "closed")
 	closed.Close()
-	colon := os.NewFile(uintptr(dup(t, null)), "a:b")
-	defer colon.Close()
+	nul := os.NewFile(uintptr(dup(t, null)), "a\x00b")
+	defer nul.Close()
 	program := noProgram(t)
 	one := []*os.File{null}
 	pidfd := -1
@@ -344,7 +344,7 @@ func TestStartListenFDsFails(t *testing.T) {
 		"closed":           {argv0: program, files: []*os.File{null, closed}, want: os.ErrClosed, text: "closed"},
 		"closed stdin":     {argv0: program, attr: &os.ProcAttr{Files: []*os.File{closed}}, want: os.ErrClosed, text: "closed"},
 		"nil":              {argv0: program, files: []*os.File{nil}, want: os.ErrInvalid},
-		"name":             {argv0: program, files: []*os.File{colon}, want: syscall.EINVAL, text: `"a:b"`},
+		"name":             {argv0: program, files: []*os.File{nul}, want: syscall.EINVAL, text: `"a\x00b"`},
 		"too many":         {argv0: program, attr: &os.ProcAttr{Files: make([]*os.File, 4)}, want: syscall.EINVAL, text: "4 files"},
 		"chroot":           {argv0: program, attr: &os.ProcAttr{Sys: &syscall.SysProcAttr{Chroot: "/tmp"}}, want: syscall.EINVAL, text: `Chroot "/tmp"`},
 		"traced":           {argv0: program, attr: &os.ProcAttr{Sys: &syscall.SysProcAttr{Ptrace: true}}, want: syscall.EINVAL, text: "Ptrace"},

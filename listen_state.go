@@ -74,10 +74,13 @@ func assignFDName(name string) (string, error) {
 	return "FDNAME=" + name, nil
 }
 
-// ValidFDName tells whether $LISTEN_FDNAMES can carry a name: at most 255
-// characters of printable ASCII, none of them a colon or a backslash. It is the
-// rule of systemd (src/basic/fd-util.c, fdname_is_valid) but for the backslash,
-// which libsystemd takes away when it reads the variable.
+// ValidFDName reports whether a name is one to choose for a descriptor, which every program reads as
+// it is: at most 255 characters of printable ASCII, none of them a colon or a backslash. It is the
+// rule of systemd (src/basic/fd-util.c, fdname_is_valid) but for the backslash, which libsystemd
+// removes when it reads $LISTEN_FDNAMES.
+//
+// [ListenFDs] can return other names, and ExecListenFDs and StartListenFDs pass any on.
+// NotifyStoreFDs accepts only valid names, as systemd refuses others.
 func ValidFDName(name string) bool {
 	for i := range len(name) {
 		if c := name[i]; c < ' ' || c > '~' || c == ':' || c == '\\' {

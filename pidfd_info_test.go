@@ -414,7 +414,7 @@ func TestNSPIDs(t *testing.T) {
 	}
 	// A thread can have descriptors of its own.
 	onThrowawayThread(func() {
-		if errno := unshareFiles(); errno != 0 {
+		if _, errno := unshareFiles(); errno != 0 {
 			t.Error(errno)
 			return
 		}

@@ -10,21 +10,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// unshareFS gives the calling thread a working directory of its own, which is for execve: while
+// it is under way the kernel refuses new threads to those who share theirs with the thread that
+// executes, and the runtime does not take that.
+func unshareFS() syscall.Errno { return errnoOf(syscall.Unshare(syscall.CLONE_FS)) }
+
 // unshareFiles gives the calling thread a descriptor table of its own, a copy
-// of the one it shared with the other threads.
-func unshareFiles() syscall.Errno {
-	// CLONE_FS is for execve: while it is under way the kernel refuses new threads to
-	// those who share its working directory, and the runtime does not take that.
-	errno := errnoOf(syscall.Unshare(syscall.CLONE_FILES | syscall.CLONE_FS))
-	if errno == 0 {
-		return 0
+// of the one it shared with the other threads, and if it can, what unshareFS gives.
+func unshareFiles() (withFS bool, errno syscall.Errno) {
+	if errno = errnoOf(syscall.Unshare(syscall.CLONE_FILES | syscall.CLONE_FS)); errno == 0 {
+		return true, 0
 	}
 	// Linux 5.9. It closes nothing, for no descriptor has that number. Filters of
 	// containers let it pass where they stop unshare(2).
 	switch err := unix.CloseRange(^uint(0), ^uint(0), unix.CLOSE_RANGE_UNSHARE); err {
 	case nil, syscall.EPERM:
-		return errnoOf(err)
+		return false, errnoOf(err)
 	}
+	return false, errno
+}
+
+// execveCheck tells why execve(2) would not execute a program, as far as that can be known before;
+// EINVAL before Linux 6.14.
+func execveCheck(argv0 *byte, argv, envv **byte) syscall.Errno {
+	var dirfd = AT_FDCWD
+	_, _, errno := syscall.Syscall6(unix.SYS_EXECVEAT, uintptr(dirfd), uintptr(unsafe.Pointer(argv0)), uintptr(unsafe.Pointer(argv)),
+		uintptr(unsafe.Pointer(envv)), _AT_EXECVE_CHECK, 0)
 	return errno
 }
 
@@ -75,22 +86,79 @@ func setParentDeathSignal(sig syscall.Signal) syscall.Errno {
 	return errnoOf(unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(sig), 0, 0, 0))
 }
 
-// inheritedLimit returns the RLIMIT_NOFILE that this process was started with,
-// and that a program it executes is to have: the runtime has raised it, and only
-// syscall.Exec knows from what.
-func inheritedLimit() (limit syscall.Rlimit, err error) {
-	var raised syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &raised); err != nil {
-		return limit, os.NewSyscallError("getrlimit", err)
+// fileLimit returns the RLIMIT_NOFILE of this process.
+func fileLimit() (limit syscall.Rlimit, err error) {
+	err = os.NewSyscallError("getrlimit", syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	return limit, err
+}
+
+// setFileLimit is not syscall.Setrlimit, which is taken for a wish of the program's.
+func setFileLimit(limit *syscall.Rlimit) syscall.Errno {
+	_, _, errno := syscall.Syscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(limit)), 0, 0, 0)
+	return errno
+}
+
+// fileLimitOfStarted returns the RLIMIT_NOFILE that the runtime gives to a process that it starts:
+// the one with which this process itself was started, if the runtime has raised that. It must
+// be called on a thread that has no children and ends soon.
+//
+// The process executes nothing, for no program has that name, and so remains to be looked at:
+// it ends without a signal, because no signal has that number, and only who asks for all
+// kinds of children can wait for it, which excludes those who wait for any child.
+func fileLimitOfStarted() (limit syscall.Rlimit, ok bool) {
+	const noSignal = 0x7f // beyond 0x80 it would be CLONE_NEWTIME
+	syscall.ForkExec("", nil, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Cloneflags: noSignal}})
+	const how = syscall.WEXITED | syscall.WALL
+	var info siginfo
+	if errno := uninterrupted(func() syscall.Errno { return waitOwn(0, how|syscall.WNOWAIT, &info, nil) }); errno != 0 {
+		return limit, false // there is none, or only one that ForkExec itself could wait for, in an emulator
 	}
-	syscall.Exec("", nil, nil) // lowers it, and fails: no program has that name
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return limit, os.NewSyscallError("getrlimit", err)
+	_, _, errno := syscall.Syscall6(syscall.SYS_PRLIMIT64, uintptr(info.PID), syscall.RLIMIT_NOFILE, 0, uintptr(unsafe.Pointer(&limit)), 0, 0)
+	uninterrupted(func() syscall.Errno { return waitOwn(int(info.PID), how, &info, nil) })
+	return limit, errno == 0
+}
+
+// dupTo puts a duplicate of fd on the number n, where it is inherited.
+func dupTo(fd, n int) syscall.Errno {
+	if errno := check32(fd, n); errno != 0 {
+		return errno
 	}
-	// Not syscall.Setrlimit, which is taken for a wish of the program's.
-	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&raised)), 0, 0, 0)
-	if errno != 0 {
-		return limit, os.NewSyscallError("prlimit", errno)
+	return uninterrupted(func() syscall.Errno { return errnoOf(syscall.Dup3(fd, n, 0)) })
+}
+
+// A scheduling is how a thread is scheduled, as far as it could be found out.
+type scheduling struct {
+	attr       *unix.SchedAttr
+	affinity   []byte
+	ioPriority int // negative if it is not known
+}
+
+// schedulingOf is about a thread, 0 = the calling one.
+func schedulingOf(tid int) (s scheduling) {
+	s.attr, _ = unix.SchedGetAttr(tid, 0) // Linux 3.14
+	room := make([]byte, 8192/8)          // more processors than the kernel can be built for
+	n, _, errno := syscall.Syscall(syscall.SYS_SCHED_GETAFFINITY, uintptr(tid), uintptr(len(room)), uintptr(unsafe.Pointer(&room[0])))
+	if errno == 0 {
+		s.affinity = room[:n]
 	}
-	return limit, nil
+	s.ioPriority = -1
+	if prio, _, errno := syscall.Syscall(unix.SYS_IOPRIO_GET, _IOPRIO_WHO_PROCESS, uintptr(tid), 0); errno == 0 {
+		s.ioPriority = int(prio)
+	}
+	return s
+}
+
+// adoptScheduling has the calling thread be scheduled as another one. What is the same already is
+// not set: there are seccomp filters that let a thread ask, and kill one that sets.
+func adoptScheduling(tid int) {
+	want, is := schedulingOf(tid), schedulingOf(0)
+	if want.affinity != nil && is.affinity != nil && string(want.affinity) != string(is.affinity) {
+		syscall.Syscall(syscall.SYS_SCHED_SETAFFINITY, 0, uintptr(len(want.affinity)), uintptr(unsafe.Pointer(&want.affinity[0])))
+	}
+	if want.attr != nil && is.attr != nil && *want.attr != *is.attr {
+		unix.SchedSetAttr(0, want.attr, 0)
+	}
+	if want.ioPriority >= 0 && is.ioPriority >= 0 && want.ioPriority != is.ioPriority {
+		syscall.Syscall(unix.SYS_IOPRIO_SET, _IOPRIO_WHO_PROCESS, 0, uintptr(want.ioPriority))
+	}
 }

@@ -27,6 +27,16 @@ const (
 	AT_HANDLE_CONNECTABLE   = 0x2    // a handle that knows its parent directory; Linux 6.13
 )
 
+// A flag of execveat(2): <linux/fcntl.h>.
+const (
+	_AT_EXECVE_CHECK = 0x10000 // execute nothing, tell whether it is allowed; Linux 6.14
+)
+
+// Whose ioprio_get(2) and ioprio_set(2) mean: <linux/ioprio.h>.
+const (
+	_IOPRIO_WHO_PROCESS = 1 // that of a thread
+)
+
 // Flags of open(2) that package syscall does not have everywhere: <asm/fcntl.h>.
 const (
 	O_PATH = 0x200000 // a descriptor that names a file and does not open it; Linux 2.6.39

@@ -86,6 +86,12 @@ var groups = []group{
 		{Name: "AT_HANDLE_MNT_ID_UNIQUE", Doc: "the mount ID of 64 bits that is never used again; Linux 6.12", Libc: true},
 		{Name: "AT_HANDLE_CONNECTABLE", Doc: "a handle that knows its parent directory; Linux 6.13", Libc: true},
 	}},
+	{Header: "linux/fcntl.h", Doc: "A flag of execveat(2)", Consts: []constant{
+		{Name: "_AT_EXECVE_CHECK", Doc: "execute nothing, tell whether it is allowed; Linux 6.14"},
+	}},
+	{Header: "linux/ioprio.h", Doc: "Whose ioprio_get(2) and ioprio_set(2) mean", Dec: true, Consts: []constant{
+		{Name: "_IOPRIO_WHO_PROCESS", Doc: "that of a thread"},
+	}},
 	{Header: "asm/fcntl.h", Doc: "Flags of open(2) that package syscall does not have everywhere", Consts: []constant{
 		{Name: "O_PATH", Doc: "a descriptor that names a file and does not open it; Linux 2.6.39"},
 	}},
@@ -386,8 +392,11 @@ var taken = []group{
 	}},
 	{Header: "asm/unistd.h", Consts: []constant{
 		{Name: "SYS_CAPGET"},
+		{Name: "SYS_EXECVEAT"},
 		{Name: "SYS_GETSOCKOPT"},
 		{Name: "SYS_IOCTL"},
+		{Name: "SYS_IOPRIO_GET"},
+		{Name: "SYS_IOPRIO_SET"},
 		{Name: "SYS_LISTMOUNT"},
 		{Name: "SYS_NAME_TO_HANDLE_AT"},
 		{Name: "SYS_OPEN_BY_HANDLE_AT"},
@@ -430,4 +439,9 @@ var takenStructs = []cstruct{
 	{C: "struct __user_cap_data_struct", Header: "linux/capability.h", XSys: "CapUserData", Fields: []field{{C: "effective"}, {C: "permitted"}, {C: "inheritable"}}},
 	{C: "struct open_how", Header: "linux/openat2.h", XSys: "OpenHow", Fields: []field{{C: "flags"}, {C: "mode"}, {C: "resolve"}}},
 	{C: "struct pollfd", Header: "asm/poll.h", XSys: "PollFd", Fields: []field{{C: "fd"}, {C: "events"}, {C: "revents"}}},
+	{C: "struct sched_attr", Header: "linux/sched/types.h", XSys: "SchedAttr", Fields: []field{
+		{C: "size"}, {C: "sched_policy", Go: "Policy"}, {C: "sched_flags", Go: "Flags"}, {C: "sched_nice", Go: "Nice"}, {C: "sched_priority", Go: "Priority"},
+		{C: "sched_runtime", Go: "Runtime"}, {C: "sched_deadline", Go: "Deadline"}, {C: "sched_period", Go: "Period"},
+		{C: "sched_util_min", Go: "UtilMin"}, {C: "sched_util_max", Go: "UtilMax"},
+	}},
 }
