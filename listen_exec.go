@@ -60,7 +60,8 @@ import (
 // With a table of its own, the program does not have the fcntl(2) record locks (F_SETLK) of this process: they
 // are released when it begins, and another process can take them. In place they are kept,
 // since Linux 5.11. Those of flock(2) and open file description locks (F_OFD_SETLK) are always
-// kept as long as their descriptor is.
+// kept as long as their descriptor is. A failure in place releases the record locks of a file that had
+// to be given another number, for that is closed again.
 //
 // All other threads end, as with any execve(2) of a program with several. A process that was started with
 // Pdeathsig in its [syscall.SysProcAttr] gets that signal, and one that is traced is let go. All remain
@@ -91,12 +92,10 @@ import (
 // While execve(2) is under way, RLIMIT_NOFILE is already that of the new program. If it fails after
 // all, other goroutines can have got EMFILE meanwhile.
 //
-// Where a filter forbids unshare(2), as Docker's does, or no process can be started to find out the
-// limit of descriptors, a failure has the effect that programs that are started later inherit the
-// limit to which the Go runtime has raised that of this process; [syscall.Exec] has the same. And where
-// a filter forbids unshare(2), one of the runtime's own descriptors is in the way, execve(2) takes more than 0.2
-// seconds, and the runtime needs a new thread meanwhile, the kernel refuses it and the runtime
-// ends the process. With [ExecConfig.InPlace] that cannot happen.
+// Where a filter forbids unshare(2), as Docker's does, no goroutine runs while execve(2) is under way, and
+// after a failure [runtime.GOMAXPROCS] counts as set by the program. Where no process can be
+// started to find out the limit of descriptors, those that are started later inherit the limit to
+// which the Go runtime has raised that of this process; [syscall.Exec] has the same effect if it fails.
 func ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
 	return ExecConfig{}.ExecListenFDs(argv0, argv, envv, files)
 }
@@ -276,127 +275,80 @@ func (e *execution) passing(n int) (err error) {
 	}
 	onThrowawayThread(func() {
 		alone := unshareFS() == 0
-		if err = e.prepareThread(alone); err != nil {
-			return
-		}
-		if alone {
-			err = execError(e.argv0, execve(e.path, &e.args[0], &e.env[0], listenFDsStart, nil, nil, &e.limit))
-		} else {
-			err = e.holdingThreads()
+		if err = e.prepareThread(); err == nil {
+			err = e.run(alone, nil, nil)
 		}
 	})
 	return err
 }
 
 // withOwnTable executes the program on a thread that has a descriptor table of its own. If it comes
-// to nothing the table goes with the thread.
+// to nothing the table goes with the thread. So do duplicates in it, which could not be closed in the
+// common one: that would release the record locks on their files.
 func (e *execution) withOwnTable(files []*os.File) (err error) {
-	var fds []int // duplicates, above the numbers that they are to get
-	defer func() {
-		for _, fd := range fds {
-			syscall.Close(fd)
-		}
-	}()
-	for _, f := range files {
-		fd, err := dupFile(f, listenFDsStart+len(files))
-		if err != nil {
-			return err
-		}
-		fds = append(fds, fd)
-	}
-	onThrowawayThread(func() {
-		alone, errno := unshareFiles()
-		if errno != 0 {
-			err = failed("unshare", "of the descriptor table", errno)
-			return
-		}
-		if err = e.prepareThread(alone); err != nil {
-			return
-		}
-		if !alone && !pollerInTheWay(len(fds)) {
-			for i, fd := range fds {
-				if errno := dupTo(fd, listenFDsStart+i); errno != 0 {
-					err = failed("dup3", fdSubject(fd), errno)
-					return
-				}
-			}
-			err = e.holdingThreads()
-			return
-		}
-		saved := make([]int, len(fds))
-		for i, fd := range fds {
-			old, errno := dupAbove(listenFDsStart+i, listenFDsStart+len(fds))
-			switch errno {
-			case syscall.EBADF:
-				old = fd // the number is free: it does not matter what it is given back
-			case 0:
-			default:
-				err = failed("fcntl", "F_DUPFD_CLOEXEC "+fdSubject(listenFDsStart+i), errno)
-				return
-			}
-			saved[i] = old
-		}
-		err = execError(e.argv0, execve(e.path, &e.args[0], &e.env[0], listenFDsStart, fds, saved, &e.limit))
+	closed := withFDs(files, nil, func(fds []int) {
+		onThrowawayThread(func() { err = e.moving(fds) })
 	})
+	if closed != nil {
+		return closed
+	}
 	return err
 }
 
-// prepareThread makes the calling thread the one that executes. alone tells that no other has its
-// working directory.
-func (e *execution) prepareThread(alone bool) error {
-	adoptScheduling(syscall.Getpid()) // the main thread's
-	if e.deathSignal != 0 {
-		if errno := setParentDeathSignal(e.deathSignal); errno != 0 {
-			return failed("prctl", "PR_SET_PDEATHSIG "+strconv.Itoa(int(e.deathSignal)), errno)
-		}
-		if syscall.Getppid() != e.parent {
-			syscall.Kill(syscall.Getpid(), e.deathSignal)
-		}
+func (e *execution) moving(fds []int) error {
+	alone, errno := unshareFiles()
+	if errno != 0 {
+		return failed("unshare", "of the descriptor table", errno)
 	}
-	if !alone {
-		return nil // to check is like execve(2) itself: meanwhile there are no new threads
-	}
-	switch errno := execveCheck(e.path, &e.args[0], &e.env[0]); errno {
-	case 0, syscall.EINVAL, syscall.ENOSYS, syscall.EPERM: // the latter two from a filter
-		return nil
-	default:
-		return execError(e.argv0, errno)
-	}
-}
-
-// holdingThreads executes the program by syscall.Exec, which lets the runtime make no new
-// thread meanwhile: it would be refused one, and end the process.
-func (e *execution) holdingThreads() error {
-	raised, err := fileLimit()
-	if err != nil {
+	if err := e.prepareThread(); err != nil {
 		return err
 	}
-	executing.forgotten, executing.limit, executing.raised = true, e.limit, raised
-	setFileLimit(&e.limit) // syscall.Exec does that only once
-	err = execError(e.argv0, syscall.Exec(e.argv0, e.argv, e.envv))
-	setFileLimit(&raised)
-	return err
-}
-
-// pollerInTheWay reports whether one of n numbers from 3 up may be that of a descriptor of the runtime's
-// poller. Those are anonymous, and all anonymous files have one inode.
-func pollerInTheWay(n int) bool {
-	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
-	if err != nil {
-		return true
-	}
-	defer syscall.Close(fd)
-	anonymous, errno := statFD(fd)
-	if errno != 0 {
-		return true
-	}
-	for i := range n {
-		is, errno := statFD(listenFDsStart + i)
-		if fd != listenFDsStart+i && errno != syscall.EBADF && (errno != 0 || is.dev == anonymous.dev && is.ino == anonymous.ino) {
-			return true
+	above := listenFDsStart + len(fds)
+	from, saved := make([]int, len(fds)), make([]int, len(fds))
+	for i, fd := range fds {
+		if from[i], errno = dupAbove(fd, above); errno != 0 {
+			return failed("fcntl", "F_DUPFD_CLOEXEC "+fdSubject(fd), errno)
 		}
 	}
-	return false
+	for i, fd := range from {
+		old, errno := dupAbove(listenFDsStart+i, above)
+		switch errno {
+		case syscall.EBADF:
+			old = fd // the number is free: it does not matter what it is given back
+		case 0:
+		default:
+			return failed("fcntl", "F_DUPFD_CLOEXEC "+fdSubject(listenFDsStart+i), errno)
+		}
+		saved[i] = old
+	}
+	return e.run(alone, from, saved)
+}
+
+// prepareThread makes the calling thread the one that executes.
+func (e *execution) prepareThread() error {
+	adoptScheduling(syscall.Getpid()) // the main thread's
+	if e.deathSignal == 0 {
+		return nil
+	}
+	if errno := setParentDeathSignal(e.deathSignal); errno != 0 {
+		return failed("prctl", "PR_SET_PDEATHSIG "+strconv.Itoa(int(e.deathSignal)), errno)
+	}
+	if syscall.Getppid() != e.parent {
+		syscall.Kill(syscall.Getpid(), e.deathSignal)
+	}
+	return nil
+}
+
+// run executes the program with the descriptors from on the numbers from 3 up, where saved is put
+// if that fails. alone tells that no other thread shares the working directory of this one.
+func (e *execution) run(alone bool, from, saved []int) error {
+	if !alone {
+		// The kernel refuses new threads meanwhile, at which the runtime gives up. It needs none as
+		// long as no other goroutine runs: while this one has the only processor and does not
+		// give it back.
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	}
+	return execError(e.argv0, execve(e.path, &e.args[0], &e.env[0], listenFDsStart, from, saved, &e.limit))
 }
 
 func execError(argv0 string, err error) error {

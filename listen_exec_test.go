@@ -6,9 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
+	"math/bits"
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -19,6 +23,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // becomeListen passes files on to the child "listen".
@@ -99,6 +106,15 @@ func init() {
 				files = append(files, f)
 			}
 			slices.Reverse(files)
+		case "names":
+			for _, name := range oddNames {
+				f, err := openAt("x", 0)
+				if err != nil {
+					return err
+				}
+				files = append(files, os.NewFile(f.Fd(), name))
+				kept = append(kept, f)
+			}
 		case "none":
 		case "main-thread":
 			// As a program does that must stay on its first thread.
@@ -445,5 +461,487 @@ func TestRenewListenEnv(t *testing.T) {
 	matches(t, err, syscall.EINVAL)
 	if env != nil {
 		t.Errorf("%q", env)
+	}
+}
+
+// ways are the ways of ExecListenFDs to execute a program, and how a child comes to each.
+var ways = map[string]struct {
+	files    int  // that are passed
+	inTheWay int  // descriptors from 3 up that the child is started with
+	filter   bool // that forbids unshare(2)
+	inPlace  bool
+}{
+	"in place":                  {files: 1, inPlace: true},
+	"in place without unshare":  {files: 1, inPlace: true, filter: true},
+	"own table":                 {files: 2, inTheWay: 4},
+	"own table without unshare": {files: 2, inTheWay: 4, filter: true},
+	"own table without unshare, poller in the way": {files: 4, filter: true},
+}
+
+// onEachWay calls use with a command that is the named child, which calls execWay.
+func onEachWay(t *testing.T, name string, args []string, use func(t *testing.T, way string, cmd *exec.Cmd)) {
+	keepsDescriptors(t)
+	for way, w := range ways {
+		t.Run(way, func(t *testing.T) {
+			cmd := child(name, append([]string{way}, args...)...)
+			for range w.inTheWay {
+				cmd.ExtraFiles = append(cmd.ExtraFiles, openNull(t))
+			}
+			if w.filter {
+				reliesOn(t, seccompFilters, runsItself)
+				if olderThan(t, "5.9") {
+					t.Skip("close_range is there since Linux 5.9")
+				}
+				behindFilter(cmd, "unshare", retErrno|uint32(syscall.EPERM))
+			}
+			use(t, way, cmd)
+		})
+	}
+}
+
+// execWay becomes another child on one of the ways. before is called last of all.
+func execWay(way string, c ExecConfig, before func() error, name string, words ...string) error {
+	r, w, err := os.Pipe() // the runtime's poller is there then
+	if err != nil {
+		return err
+	}
+	r.Close()
+	w.Close()
+	var files []*os.File
+	for range ways[way].files {
+		f, err := openAt("a", 0)
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+	}
+	path, err := exec.LookPath(words[0])
+	if err != nil {
+		return err
+	}
+	if err := before(); err != nil {
+		return err
+	}
+	os.Setenv(childVar, name)
+	insist := c
+	insist.InPlace = true
+	if ways[way].inPlace {
+		return insist.ExecListenFDs(path, words, os.Environ(), files)
+	}
+	if err := insist.ExecListenFDs(path, words, os.Environ(), files); !errors.Is(err, syscall.EBUSY) || !strings.Contains(err.Error(), "descriptor ") {
+		return fmt.Errorf("in place: %v", err)
+	}
+	return c.ExecListenFDs(path, words, os.Environ(), files)
+}
+
+const schedBatch = 3
+
+func init() {
+	// What can be changed without privileges, for the main thread alone.
+	children["exec-scheduled"] = func(args []string) error {
+		return execWay(args[0], ExecConfig{}, func() error {
+			pid := os.Getpid()
+			var set, one unix.CPUSet
+			if err := unix.SchedGetaffinity(pid, &set); err != nil {
+				return err
+			}
+			for i := range 1024 {
+				if set.IsSet(i) {
+					one.Zero()
+					one.Set(i)
+				}
+			}
+			if err := unix.SchedSetaffinity(pid, &one); err != nil {
+				return err
+			}
+			const bestEffort6 = 2<<13 | 6
+			if _, _, errno := syscall.Syscall(unix.SYS_IOPRIO_SET, _IOPRIO_WHO_PROCESS, uintptr(pid), bestEffort6); errno != 0 {
+				return os.NewSyscallError("ioprio_set", errno)
+			}
+			attr := unix.SchedAttr{Policy: schedBatch, Nice: 7, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
+			return os.NewSyscallError("sched_setattr", unix.SchedSetAttr(pid, &attr, 0))
+		}, "report-scheduling", self()...)
+	}
+	children["report-scheduling"] = func([]string) error {
+		s := schedulingOf(os.Getpid())
+		if s.attr == nil {
+			return errors.New("it is not known")
+		}
+		processors := 0
+		for _, b := range s.affinity {
+			processors += bits.OnesCount8(b)
+		}
+		fmt.Printf("policy %d, nice %d, flags %d, %d processors, I/O priority %d\n", s.attr.Policy, s.attr.Nice, s.attr.Flags, processors, s.ioPriority)
+		return nil
+	}
+}
+
+// The program is scheduled as the main thread was, whatever thread executes it.
+func TestExecListenFDsScheduling(t *testing.T) {
+	reliesOn(t, schedulers)
+	onEachWay(t, "exec-scheduled", nil, func(t *testing.T, _ string, cmd *exec.Cmd) {
+		const want = "policy 3, nice 7, flags 1, 1 processors, I/O priority 16390\n"
+		for range fewer(20) {
+			again := *cmd
+			if got := output(t, &again); got != want {
+				t.Fatalf("%q, want %q", got, want)
+			}
+		}
+	})
+}
+
+func init() {
+	children["exec-locked"] = func(args []string) error {
+		return execWay(args[0], ExecConfig{}, func() error {
+			fd, err := syscall.Open(args[1], syscall.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			const elsewhere = 30 // where it is in nobody's way, and goes along
+			if err := syscall.Dup3(fd, elsewhere, 0); err != nil {
+				return err
+			}
+			syscall.Close(fd)
+			return setRecordLock(elsewhere)
+		}, "lock-holder", self(args[1])...)
+	}
+	children["lock-holder"] = func(args []string) error {
+		out, err := child("try-lock", args[0]).Output()
+		os.Stdout.Write(out)
+		return err
+	}
+	children["try-lock"] = func(args []string) error {
+		fd, err := syscall.Open(args[0], syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		fmt.Println(setRecordLock(fd))
+		return nil
+	}
+}
+
+func setRecordLock(fd int) error {
+	return syscall.FcntlFlock(uintptr(fd), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK})
+}
+
+// A record lock is kept in place alone.
+func TestExecListenFDsRecordLock(t *testing.T) {
+	onEachWay(t, "exec-locked", []string{tempFile(t)}, func(t *testing.T, way string, cmd *exec.Cmd) {
+		kept := ways[way].inPlace
+		if kept && olderThan(t, "5.11") {
+			t.Skip("kept since Linux 5.11")
+		}
+		if out := output(t, cmd); (out == "<nil>\n") == kept {
+			t.Errorf("another process got %q", out)
+		}
+	})
+}
+
+// A failure does not release the locks on a file that is passed, unless it was moved in place.
+func TestExecListenFDsFailsLocked(t *testing.T) {
+	keepsDescriptors(t)
+	program := noProgram(t)
+	for _, files := range []int{1, 2} {
+		name := tempFile(t)
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		// It is where it belongs, or is moved with a table of one's own.
+		cmd := child("exec-fails-locked", program, name, strconv.Itoa(files))
+		cmd.ExtraFiles = []*os.File{f, openNull(t)}
+		if out := output(t, cmd); out == "<nil>\n" {
+			t.Errorf("%d files: another process got the lock", files)
+		}
+	}
+}
+
+func init() {
+	children["exec-fails-locked"] = func(args []string) error {
+		files := []*os.File{os.NewFile(3, "locked"), os.NewFile(4, "null")}
+		if err := setRecordLock(3); err != nil {
+			return err
+		}
+		if args[2] == "1" {
+			files = files[:1]
+		} else {
+			slices.Reverse(files)
+		}
+		if err := ExecListenFDs(args[0], nil, nil, files); !errors.Is(err, syscall.ENOEXEC) {
+			return fmt.Errorf("got %v", err)
+		}
+		return children["lock-holder"](args[1:])
+	}
+}
+
+func init() {
+	// Here the main thread runs.
+	if os.Getenv(childVar) == "report-death-signal" {
+		var sig int32
+		unix.Prctl(unix.PR_GET_PDEATHSIG, uintptr(unsafe.Pointer(&sig)), 0, 0, 0)
+		fmt.Println(syscall.Signal(sig))
+		os.Exit(0)
+	}
+	children["exec-death-signal"] = func(args []string) error {
+		return execWay(args[0], ExecConfig{Pdeathsig: syscall.SIGUSR2}, func() error { return nil }, "report-death-signal", self()...)
+	}
+}
+
+func TestExecConfigPdeathsig(t *testing.T) {
+	onEachWay(t, "exec-death-signal", nil, func(t *testing.T, _ string, cmd *exec.Cmd) {
+		if got, want := output(t, cmd), syscall.SIGUSR2.String()+"\n"; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+	t.Run("no signal", func(t *testing.T) {
+		for _, sig := range []syscall.Signal{-1, 1000, math.MinInt32} {
+			err := ExecConfig{Pdeathsig: sig}.ExecListenFDs("/proc/self/exe", []string{"x"}, nil, []*os.File{openNull(t)})
+			matches(t, err, syscall.EINVAL)
+		}
+	})
+	t.Run("parent has died", func(t *testing.T) {
+		got := make(chan os.Signal, 1)
+		signal.Notify(got, syscall.SIGWINCH)
+		defer signal.Stop(got)
+		e := execution{deathSignal: syscall.SIGWINCH, parent: -1}
+		onThrowawayThread(func() {
+			if err := e.prepareThread(); err != nil {
+				t.Error(err)
+			}
+		})
+		select {
+		case <-got:
+		case <-time.After(10 * time.Second):
+			t.Error("the signal was not sent")
+		}
+	})
+}
+
+func init() {
+	// Calls that fail at once, while others open files beyond the limit that the program
+	// would have.
+	children["exec-fails-at-once"] = func(args []string) error {
+		rounds, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		r := limitReport{}
+		if r.Before, err = fileLimit(); err != nil {
+			return err
+		}
+		var files []*os.File
+		for range 200 {
+			f, err := os.Open("/dev/null")
+			if err != nil {
+				return err
+			}
+			files = append(files, f)
+		}
+		stop := make(chan bool)
+		var opening, failing waitGroup
+		for range 2 {
+			opening.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					f, err := os.Open("/dev/null")
+					if err != nil {
+						atomic.AddInt64(&r.Refused, 1)
+						continue
+					}
+					atomic.AddInt64(&r.Opened, 1)
+					f.Close()
+				}
+			})
+		}
+		for range rounds {
+			for range 2 {
+				failing.Go(func() {
+					if err := ExecListenFDs(args[0], []string{"x"}, nil, files[:2]); err == nil {
+						panic("it has returned")
+					}
+				})
+			}
+			failing.Wait()
+		}
+		close(stop)
+		opening.Wait()
+		if r.After, err = fileLimit(); err != nil {
+			return err
+		}
+		out, err := exec.Command("/bin/sh", "-c", "ulimit -Sn").Output()
+		if err != nil {
+			return err
+		}
+		r.Started = strings.TrimSpace(string(out))
+		return json.NewEncoder(os.Stdout).Encode(r)
+	}
+}
+
+type limitReport struct {
+	Before, After   syscall.Rlimit
+	Opened, Refused int64
+	Started         string
+}
+
+// After calls that failed the limit of descriptors is what it was, and what is started then gets
+// the one that it would have got. Nobody is refused a descriptor for a failure that is known before.
+func TestExecListenFDsFailsAtOnce(t *testing.T) {
+	keepsDescriptors(t)
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		lacks(t, "sh")
+	}
+	forbidden := tempFile(t) // it cannot be executed
+	for name, program := range map[string]string{"known before": forbidden, "not known before": noProgram(t)} {
+		for _, filter := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", without unshare: ", filter), func(t *testing.T) {
+				rounds := 400
+				if filter || name == "known before" {
+					rounds = 50
+				}
+				cmd := child("exec-fails-at-once", program, strconv.Itoa(fewer(rounds)))
+				if filter {
+					reliesOn(t, seccompFilters, runsItself)
+					if olderThan(t, "5.9") {
+						t.Skip("close_range is there since Linux 5.9")
+					}
+					behindFilter(cmd, "unshare", retErrno|uint32(syscall.EPERM))
+				}
+				cmd.Args = append([]string{"sh", "-c", `ulimit -Sn 128; exec "$@"`, "sh"}, cmd.Args...)
+				cmd.Path = sh
+				var r limitReport
+				decodeJSON(t, output(t, cmd), &r)
+				t.Logf("%+v", r)
+				if r.Before.Cur <= 200 {
+					t.Skipf("the runtime has not raised %v", r.Before)
+				}
+				if r.Before != r.After {
+					t.Errorf("before %v, after %v", r.Before, r.After)
+				}
+				if !filter && r.Started != "128" {
+					t.Errorf("what is started then has %s", r.Started)
+				}
+				if r.Refused > 0 && !filter && name == "known before" && !olderThan(t, "6.14") {
+					t.Errorf("%d of %d files could not be opened", r.Refused, r.Refused+r.Opened)
+				}
+			})
+		}
+	}
+}
+
+func init() {
+	children["exec-slow"] = func(args []string) error {
+		return execWay(args[0], ExecConfig{}, func() error {
+			go func() { // each of these needs a thread
+				for {
+					go syscall.Nanosleep(&syscall.Timespec{Sec: 3600}, nil)
+					time.Sleep(5 * time.Millisecond)
+				}
+			}()
+			return nil
+		}, "nothing", args[1])
+	}
+}
+
+// That execve(2) takes long does not end the process because the runtime wants threads
+// meanwhile.
+func TestExecListenFDsSlow(t *testing.T) {
+	needsRoot(t)
+	program := filepath.Join(t.TempDir(), "program")
+	text, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, text, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	onEachWay(t, "exec-slow", []string{program}, func(t *testing.T, way string, cmd *exec.Cmd) {
+		group := fanotifyGroup(t, "2.6.37", unix.FAN_CLASS_CONTENT)
+		markFanotify(t, group, 0, FAN_ACCESS_PERM, program)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan bool)
+		go func() {
+			defer close(done)
+			var b [24]byte // an event
+			for wait := 400 * time.Millisecond; ; wait = 0 {
+				if _, err := io.ReadFull(group, b[:]); err != nil {
+					return
+				}
+				time.Sleep(wait)
+				fd := b[16:20]
+				group.Write(append(slices.Clip(fd), 1, 0, 0, 0))
+				syscall.Close(int(native32(fd)))
+			}
+		}()
+		err := cmd.Wait()
+		group.Close()
+		<-done
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Names go on as they came, whatever they are.
+func TestExecListenFDsNames(t *testing.T) {
+	keepsDescriptors(t)
+	var r listenReport
+	decodeJSON(t, output(t, child("exec", "names")), &r)
+	if r.Err != "" || !slices.Equal(r.Names, oddNames[:]) {
+		t.Errorf("%+v", r)
+	}
+}
+
+var oddNames = []string{"web:1", "größe", `a\b`, "", `\`, ":", "a\nb", "\u2028 ", strings.Repeat(`:\`, 3000), "x"}
+
+func FuzzJoinNames(f *testing.F) {
+	f.Add("a", "b")
+	f.Add("", "")
+	f.Add(`\`, ":")
+	f.Add("web:1", "größe\xff\n")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		for _, names := range [][]string{{a}, {a, b}, {b, a, a}} {
+			text := joinNames(names)
+			if got, ok := splitNames(text); !ok || !slices.Equal(got, names) {
+				t.Errorf("%q: %q, %q", names, text, got)
+			}
+			if !slices.ContainsFunc(names, func(s string) bool { return !ValidFDName(s) }) && text != strings.Join(names, ":") {
+				t.Errorf("%q: %q", names, text)
+			}
+		}
+	})
+}
+
+func TestRenewWatchdog(t *testing.T) {
+	own, parent := "WATCHDOG_PID="+strconv.Itoa(os.Getpid()), "WATCHDOG_PID="+strconv.Itoa(os.Getppid())
+	for _, test := range []struct{ env, want []string }{
+		{nil, nil},
+		{[]string{"A=1", parent, "WATCHDOG_USEC=5"}, []string{own, "A=1", "WATCHDOG_USEC=5"}},
+		{[]string{"LISTEN_PID=4711", "WATCHDOG_PID=4711", "B=2"}, []string{own, "B=2"}},
+		{[]string{"LISTEN_PID= 0x10", "WATCHDOG_PID=16"}, []string{own}},
+		{[]string{"LISTEN_PID=4711", "LISTEN_PID=1", "WATCHDOG_PID=4711", "WATCHDOG_PID=1"}, []string{own}},
+		// Another's, or nobody's.
+		{[]string{"WATCHDOG_PID=4711"}, []string{"WATCHDOG_PID=4711"}},
+		{[]string{"LISTEN_PID=4712", "WATCHDOG_PID=4711"}, []string{"WATCHDOG_PID=4711"}},
+		{[]string{"LISTEN_PID=x", "WATCHDOG_PID=x"}, []string{"WATCHDOG_PID=x"}},
+		{[]string{"LISTEN_PID=0", "WATCHDOG_PID=0"}, []string{"WATCHDOG_PID=0"}},
+		{[]string{"LISTEN_PID=", "WATCHDOG_PID="}, []string{"WATCHDOG_PID="}},
+		{[]string{own}, []string{own}},
+	} {
+		before := slices.Clone(test.env)
+		got, err := RenewListenEnv(test.env)
+		if err != nil || !slices.Equal(got, test.want) {
+			t.Errorf("%q: %q, %v; want %q", test.env, got, err, test.want)
+		}
+		if !slices.Equal(before, test.env) {
+			t.Errorf("%q has become %q", before, test.env)
+		}
 	}
 }

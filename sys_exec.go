@@ -12,7 +12,7 @@ import (
 
 // unshareFS gives the calling thread a working directory of its own, which is for execve: while
 // it is under way the kernel refuses new threads to those who share theirs with the thread that
-// executes, and the runtime does not take that.
+// executes (fs/exec.c, check_unsafe_exec), and the runtime does not take that.
 func unshareFS() syscall.Errno { return errnoOf(syscall.Unshare(syscall.CLONE_FS)) }
 
 // unshareFiles gives the calling thread a descriptor table of its own, a copy
@@ -30,19 +30,11 @@ func unshareFiles() (withFS bool, errno syscall.Errno) {
 	return false, errno
 }
 
-// execveCheck tells why execve(2) would not execute a program, as far as that can be known before;
-// EINVAL before Linux 6.14.
-func execveCheck(argv0 *byte, argv, envv **byte) syscall.Errno {
-	var dirfd = AT_FDCWD
-	_, _, errno := syscall.Syscall6(unix.SYS_EXECVEAT, uintptr(dirfd), uintptr(unsafe.Pointer(argv0)), uintptr(unsafe.Pointer(argv)),
-		uintptr(unsafe.Pointer(envv)), _AT_EXECVE_CHECK, 0)
-	return errno
-}
-
 // A sigset is larger than the kernel's on every architecture.
 type sigset [16]byte
 
-// execve puts fds on the numbers from start up and executes a program under
+// execve first asks whether a program may be executed, which the kernel tells since Linux 6.14
+// (AT_EXECVE_CHECK). Then it puts fds on the numbers from start up and executes a program under
 // limit, the RLIMIT_NOFILE it is to have. If that fails, it puts saved there and
 // the old limit back.
 //
@@ -56,6 +48,14 @@ type sigset [16]byte
 //go:nosplit
 //go:norace
 func execve(argv0 *byte, argv, envv **byte, start int, fds, saved []int, limit *syscall.Rlimit) (errno syscall.Errno) {
+	var dirfd = AT_FDCWD
+	_, _, errno = syscall.RawSyscall6(unix.SYS_EXECVEAT, uintptr(dirfd), uintptr(unsafe.Pointer(argv0)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(envv)), _AT_EXECVE_CHECK, 0)
+	switch errno {
+	case 0, syscall.EINVAL, syscall.ENOSYS, syscall.EPERM: // or it cannot be asked
+		errno = 0
+	default:
+		return errno
+	}
 	var old sigset
 	var oldLimit syscall.Rlimit
 	all := sigset{255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255}
@@ -116,14 +116,6 @@ func fileLimitOfStarted() (limit syscall.Rlimit, ok bool) {
 	_, _, errno := syscall.Syscall6(syscall.SYS_PRLIMIT64, uintptr(info.PID), syscall.RLIMIT_NOFILE, 0, uintptr(unsafe.Pointer(&limit)), 0, 0)
 	uninterrupted(func() syscall.Errno { return waitOwn(int(info.PID), how, &info, nil) })
 	return limit, errno == 0
-}
-
-// dupTo puts a duplicate of fd on the number n, where it is inherited.
-func dupTo(fd, n int) syscall.Errno {
-	if errno := check32(fd, n); errno != 0 {
-		return errno
-	}
-	return uninterrupted(func() syscall.Errno { return errnoOf(syscall.Dup3(fd, n, 0)) })
 }
 
 // A scheduling is how a thread is scheduled, as far as it could be found out.

@@ -57,6 +57,7 @@ const (
 	nsfsFiles      ability = "files of all kinds of namespaces, on nsfs"
 	withoutProc    ability = "a way to do without /proc"
 	runsItself     ability = "a way to execute /proc/self/exe"
+	schedulers     ability = "a scheduling of each thread"
 )
 
 // An environment stands between the tests and a kernel.
