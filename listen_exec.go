@@ -145,9 +145,7 @@ func (c ExecConfig) ExecListenFDs(argv0 string, argv, envv []string, files []*os
 
 	executing.Lock()
 	defer executing.Unlock()
-	if e.limit, err = inheritedLimit(); err != nil {
-		return err
-	}
+	e.limit = inheritedLimit()
 	tried, err := e.inPlace(files)
 	if tried || c.InPlace {
 		return err
@@ -163,31 +161,31 @@ var executing struct {
 }
 
 // inheritedLimit returns the RLIMIT_NOFILE that this process was started with, and that a program
-// it executes is to have: the runtime has raised it, and tells from what by what it does alone.
-func inheritedLimit() (limit syscall.Rlimit, err error) {
-	raised, err := fileLimit()
+// it executes is to have: the runtime has raised it, and shows from what only by what it does. It
+// returns nil if that is not to be known, because of a filter.
+func inheritedLimit() *syscall.Rlimit {
+	raised, errno := fileLimit()
 	switch {
-	case err != nil:
-		return limit, err
+	case errno != 0:
+		return nil
 	case raised.Cur != raised.Max-1:
-		return raised, nil // it is not what the runtime makes of any
+		return &raised // it is not what the runtime makes of any
 	case executing.forgotten && raised == executing.raised:
-		return executing.limit, nil
+		return &executing.limit
 	}
+	var limit syscall.Rlimit
 	known := false
 	onThrowawayThread(func() { limit, known = fileLimitOfStarted() })
 	if known {
-		return limit, nil
+		return &limit
 	}
 	syscall.Exec("", nil, nil) // lowers it, and fails: no program has that name
-	limit, err = fileLimit()
-	if errno := setFileLimit(&raised); err == nil && errno != 0 {
-		err = os.NewSyscallError("prlimit", errno)
+	if limit, errno = fileLimit(); errno != 0 {
+		return nil
 	}
-	if err == nil {
-		executing.forgotten, executing.limit, executing.raised = true, limit, raised
-	}
-	return limit, err
+	setFileLimit(&raised)
+	executing.forgotten, executing.limit, executing.raised = true, limit, raised
+	return &limit
 }
 
 // An execution is an attempt to become another program.
@@ -198,7 +196,7 @@ type execution struct {
 	path      *byte
 	args, env []*byte
 
-	limit       syscall.Rlimit
+	limit       *syscall.Rlimit
 	deathSignal syscall.Signal
 	parent      int
 }
@@ -348,7 +346,7 @@ func (e *execution) run(alone bool, from, saved []int) error {
 		// give it back.
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	}
-	return execError(e.argv0, execve(e.path, &e.args[0], &e.env[0], listenFDsStart, from, saved, &e.limit))
+	return execError(e.argv0, execve(e.path, &e.args[0], &e.env[0], listenFDsStart, from, saved, e.limit))
 }
 
 func execError(argv0 string, err error) error {

@@ -69,7 +69,7 @@ func ListenShim() {
 //
 // Errors, with which no process is left: those of execve(2), with argv0; those of starting
 // a process. EINVAL if ListenShim was not called in this process; for a
-// file whose name is not a [ValidFDName]; for more than three attr.Files;
+// file whose name has a NUL in it; for more than three attr.Files;
 // for Chroot, Ptrace and PidFD in attr.Sys. [os.ErrClosed] for a file that is closed.
 // EPERM if the file of this program gives privileges, or is not readable; see ListenShim. One that matches
 // [errors.ErrUnsupported] before Linux 5.3, which has no pidfds; to clean up after another
@@ -282,7 +282,7 @@ func becomeRequested(control *os.File) error {
 	if !ok {
 		return nil // who started this has ended or given up
 	}
-	env, err := listenEnviron(r.env, r.names)
+	env, err := listenEnviron(renewWatchdog(r.env, ""), r.names) // it is the parent that passes one on
 	if err != nil {
 		return err
 	}

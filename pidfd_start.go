@@ -15,6 +15,11 @@ import (
 // It leaves no [os.Process] behind. The process is a child of the caller, who must wait for it: see
 // [PidFD.Wait] and [PidFD.Stop].
 //
+// Signals that this program ignores by [os/signal.Ignore] are ignored by the new one, too. Signals
+// that this program was started with as ignored are not, except SIGHUP and SIGINT, because the Go
+// runtime handles all others. If the new program relies on SIGPIPE being ignored, as systemd does
+// for services, call signal.Ignore(syscall.SIGPIPE) first.
+//
 // To use an [os/exec.Cmd], which also copies what the program reads and writes, request the pidfd
 // in SysProcAttr.PidFD, take it with [TakePidFD], and wait for it with [WaitNoReap] before
 // Cmd.Wait.

@@ -824,6 +824,13 @@ var operations = []operation{
 		}
 		return except(err, syscall.ENOEXEC)
 	}},
+	{name: "ExecConfig.ExecListenFDs", does: true, do: func(s *scene) error {
+		err := ExecConfig{InPlace: true, Pdeathsig: syscall.SIGURG}.ExecListenFDs(s.program, []string{"x"}, nil, nil)
+		if err == nil {
+			return errors.New("it has returned")
+		}
+		return except(err, syscall.ENOEXEC)
+	}},
 	{name: "StartListenFDs", needs: FeatureWait, slow: true, takes: true, does: true, refused: []refusal{
 		{calls: "execve"}, {calls: "socketpair"}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_send_signal", eperm: works, enosys: works},
 	}, prepare: starts("/proc/self/exe")},
@@ -906,7 +913,8 @@ func init() {
 // have is not refused there.
 var callNumbers = map[string]int{
 	"capget": unix.SYS_CAPGET, "clock_gettime": _SYS_CLOCK_GETTIME64, "close_range": unix.SYS_CLOSE_RANGE, "direct_getsockopt": unix.SYS_GETSOCKOPT, "epoll_create1": syscall.SYS_EPOLL_CREATE1,
-	"epoll_ctl": syscall.SYS_EPOLL_CTL, "execve": syscall.SYS_EXECVE, "fcntl": fcntlNumber(), "fgetxattr": unix.SYS_FGETXATTR,
+	"epoll_ctl": syscall.SYS_EPOLL_CTL, "execve": syscall.SYS_EXECVE, "execveat": unix.SYS_EXECVEAT, "ioprio_get": unix.SYS_IOPRIO_GET, "prlimit64": syscall.SYS_PRLIMIT64,
+	"sched_getaffinity": syscall.SYS_SCHED_GETAFFINITY, "sched_getattr": unix.SYS_SCHED_GETATTR, "fcntl": fcntlNumber(), "fgetxattr": unix.SYS_FGETXATTR,
 	"flistxattr": unix.SYS_FLISTXATTR, "fremovexattr": unix.SYS_FREMOVEXATTR, "fsetxattr": unix.SYS_FSETXATTR, "ioctl": unix.SYS_IOCTL, "listns": _SYS_LISTNS,
 	"mq_getsetattr": syscall.SYS_MQ_GETSETATTR, "listmount": unix.SYS_LISTMOUNT, "name_to_handle_at": unix.SYS_NAME_TO_HANDLE_AT, "open_by_handle_at": unix.SYS_OPEN_BY_HANDLE_AT,
 	"openat": syscall.SYS_OPENAT, "openat2": unix.SYS_OPENAT2, "pidfd_getfd": unix.SYS_PIDFD_GETFD, "pidfd_open": unix.SYS_PIDFD_OPEN, "pidfd_send_signal": unix.SYS_PIDFD_SEND_SIGNAL,
@@ -1263,7 +1271,10 @@ func TestRestrictExec(t *testing.T) {
 	for _, test := range []struct {
 		calls string
 		fails bool
-	}{{"unshare", false}, {"close_range", false}, {"unshare close_range", true}} {
+	}{
+		{"unshare", false}, {"close_range", false}, {"unshare close_range", true},
+		{"execveat sched_getattr sched_getaffinity ioprio_get", false}, {"prlimit64", false}, {"waitid", false},
+	} {
 		for errno, want := range map[syscall.Errno][]error{
 			syscall.EPERM:  {syscall.EPERM, os.ErrPermission},
 			syscall.ENOSYS: {syscall.ENOSYS, errors.ErrUnsupported},

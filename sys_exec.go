@@ -3,7 +3,6 @@
 package sysfd
 
 import (
-	"os"
 	"syscall"
 	"unsafe"
 
@@ -35,7 +34,7 @@ type sigset [16]byte
 
 // execve first asks whether a program may be executed, which the kernel tells since Linux 6.14
 // (AT_EXECVE_CHECK). Then it puts fds on the numbers from start up and executes a program under
-// limit, the RLIMIT_NOFILE it is to have. If that fails, it puts saved there and
+// limit, the RLIMIT_NOFILE it is to have, nil = that of this process. If that fails, it puts saved there and
 // the old limit back.
 //
 // The numbers may be those of the runtime's poller, so the runtime must not get
@@ -65,11 +64,13 @@ func execve(argv0 *byte, argv, envv **byte, start int, fds, saved []int, limit *
 		_, _, errno = syscall.RawSyscall(syscall.SYS_DUP3, uintptr(fds[n]), uintptr(start+n), 0)
 	}
 	if errno == 0 {
-		syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(limit)), uintptr(unsafe.Pointer(&oldLimit)), 0, 0)
+		_, _, refused := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(limit)), uintptr(unsafe.Pointer(&oldLimit)), 0, 0)
 		syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, _SIGSET_SIZE, 0, 0)
 		_, _, errno = syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(argv0)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(envv)))
 		syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), 0, _SIGSET_SIZE, 0, 0)
-		syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&oldLimit)), 0, 0, 0)
+		if refused == 0 {
+			syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&oldLimit)), 0, 0, 0)
+		}
 	}
 	for i := range n {
 		syscall.RawSyscall(syscall.SYS_DUP3, uintptr(saved[i]), uintptr(start+i), syscall.O_CLOEXEC)
@@ -87,9 +88,9 @@ func setParentDeathSignal(sig syscall.Signal) syscall.Errno {
 }
 
 // fileLimit returns the RLIMIT_NOFILE of this process.
-func fileLimit() (limit syscall.Rlimit, err error) {
-	err = os.NewSyscallError("getrlimit", syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	return limit, err
+func fileLimit() (limit syscall.Rlimit, errno syscall.Errno) {
+	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+	return limit, errnoOf(err)
 }
 
 // setFileLimit is not syscall.Setrlimit, which is taken for a wish of the program's.
@@ -111,7 +112,9 @@ func fileLimitOfStarted() (limit syscall.Rlimit, ok bool) {
 	const how = syscall.WEXITED | syscall.WALL
 	var info siginfo
 	if errno := uninterrupted(func() syscall.Errno { return waitOwn(0, how|syscall.WNOWAIT, &info, nil) }); errno != 0 {
-		return limit, false // there is none, or only one that ForkExec itself could wait for, in an emulator
+		// There is none, or in an emulator it was one that ForkExec could wait for, or a filter forbids waitid(2).
+		syscall.Wait4(-1, nil, syscall.WALL|syscall.WNOTHREAD, nil)
+		return limit, false
 	}
 	_, _, errno := syscall.Syscall6(syscall.SYS_PRLIMIT64, uintptr(info.PID), syscall.RLIMIT_NOFILE, 0, uintptr(unsafe.Pointer(&limit)), 0, 0)
 	uninterrupted(func() syscall.Errno { return waitOwn(int(info.PID), how, &info, nil) })

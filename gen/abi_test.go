@@ -49,7 +49,7 @@ var (
 	plainForm  = regexp.MustCompile(`^[^;]+$`)
 	inSentence = regexp.MustCompile(`\b(since|before|as of) Linux [2-9]\.\d+\b`)
 	sourceForm = regexp.MustCompile(`^(include|fs|kernel|net)/[a-z0-9_/]+\.[ch]$`)
-	headerForm = regexp.MustCompile(`^(asm|linux)/[a-z0-9_]+\.h$`)
+	headerForm = regexp.MustCompile(`^(asm|linux|linux/sched)/[a-z0-9_]+\.h$`)
 )
 
 // docOK tells whether a comment names kernel versions in one of two ways.

@@ -173,6 +173,77 @@ func testWatchdog(t *testing.T, s system) {
 	})
 }
 
+// A successor feeds the watchdog in the place of the one that started it, which may go.
+func testUpgrade(t *testing.T, s system) {
+	t.Parallel()
+	for _, access := range []string{"main", "all"} {
+		t.Run(access, func(t *testing.T) {
+			name := "upgrade-" + access
+			as := s.agents(t, name)
+			s.units(t, map[string]string{
+				name + ".socket": "[Socket]\nFileDescriptorName=door\nListenStream=/run/" + name + "\n",
+				name + ".service": "[Service]\nType=notify\nNotifyAccess=" + access + "\nWatchdogSec=6\nWatchdogSignal=KILL\nExecStart=" +
+					s.agent["amd64"] + " " + as.path + "\n",
+			})
+			s.run(t, "systemctl", "start", name+".socket")
+			s.run(t, "systemctl", "start", "--no-block", name+".service")
+			first := as.next(t)
+			first.sends(t, "Notify", []string{sysfd.NotifyReady})
+			var interval time.Duration
+			first.call(t, "Feed", 0, &interval)
+			var sent bool
+			if first.call(t, "Succeed", 0, &sent); !sent {
+				t.Fatal("nothing was sent")
+			}
+			second := as.next(t)
+			if second.call(t, "Feed", 0, &interval); interval != 6*time.Second {
+				t.Errorf("the interval of the successor is %v", interval)
+			}
+			first.call(t, "Starve", 0, new(int))
+			s.shows(t, name+".service", "MainPID", strconv.Itoa(second.PID))
+			first.client.Close() // and it ends
+			time.Sleep(9 * time.Second)
+			s.shows(t, name+".service", "ActiveState", "active")
+			var names []string
+			if second.call(t, "Names", 0, &names); !slices.Equal(names, []string{"door"}) {
+				t.Errorf("it got %q", names)
+			}
+			second.call(t, "Starve", 0, new(int))
+			s.await(t, name+".service", "Result", "watchdog")
+		})
+	}
+}
+
+// Behind a shell, which is the main process, `sysfd exec` renews whom the watchdog is told of. It
+// is of use where systemd takes messages of all processes.
+func testWatchdogShell(t *testing.T, s system) {
+	t.Parallel()
+	for access, heeded := range map[string]bool{"main": false, "all": true} {
+		for wrapper, feeds := range map[string]bool{"": false, s.sysfd["amd64"] + " exec -- ": true} {
+			t.Run(access+", sysfd exec "+strconv.FormatBool(feeds), func(t *testing.T) {
+				name := "shell-" + access + "-" + strconv.FormatBool(feeds)
+				as := s.agents(t, name)
+				script := "/run/" + name + ".sh"
+				s.write(t, script, wrapper+s.agent["amd64"]+" "+as.path+"; true\n")
+				s.units(t, map[string]string{name + ".service": "[Service]\nNotifyAccess=" + access +
+					"\nWatchdogSec=6\nWatchdogSignal=KILL\nExecStart=/bin/sh " + script + "\n"})
+				s.run(t, "systemctl", "start", name+".service")
+				a := as.next(t)
+				var interval time.Duration
+				if a.call(t, "Feed", 0, &interval); (interval == 6*time.Second) != feeds {
+					t.Errorf("the interval is %v", interval)
+				}
+				if feeds && heeded {
+					time.Sleep(9 * time.Second)
+					s.shows(t, name+".service", "ActiveState", "active")
+					a.call(t, "Starve", 0, new(int))
+				}
+				s.await(t, name+".service", "Result", "watchdog")
+			})
+		}
+	}
+}
+
 func testMainProcess(t *testing.T, s system) {
 	for method, what := range map[string]string{"NotifyMainProcess": "its ID", "NotifyMainPidFD": "its pidfd"} {
 		t.Run(method, func(t *testing.T) {
@@ -314,4 +385,53 @@ func testExec(t *testing.T, s system) {
 		s.await(t, name+".service", "ActiveState", "inactive")
 		parseGiven(t, s.read(t, output)).has(t, "door: socket unix stream /run/"+name+" listening", "door: fifo", "group: file")
 	})
+}
+
+// Descriptors from the store go through ExecListenFDs, under names that systemd itself does not give. The watchdog
+// means the new program too.
+func testExecStored(t *testing.T, s system) {
+	a, as := s.startReadyAgent(t, "exec-stored", "FileDescriptorStoreMax=4\nWatchdogSec=1h")
+	a.sends(t, "Store", [2]string{"a b", "1"})
+	a.sends(t, "Store", [2]string{"c", "2"})
+	s.run(t, "systemctl", "restart", "--no-block", "exec-stored.service")
+	a = as.next(t)
+	a.sends(t, "Notify", []string{sysfd.NotifyReady})
+	for _, want := range [][]string{{`:\größe:c=2`, `:\größe:a b=1`}, {`:\größe::\größe:c=2`, `:\größe::\größe:a b=1`}} {
+		a.try("ExecRenamed", `:\größe:`, new(int))
+		next := as.next(t)
+		if next.ProcessRef != a.ProcessRef {
+			t.Errorf("it was %v, and is %v", a.ProcessRef, next.ProcessRef)
+		}
+		a = next
+		var stored []string
+		if a.call(t, "Stored", 0, &stored); !slices.Equal(stored, want) {
+			t.Errorf("%q, want %q", stored, want)
+		}
+		var interval time.Duration
+		if a.call(t, "Feed", 0, &interval); interval != time.Hour {
+			t.Errorf("the interval is %v", interval)
+		}
+	}
+	a.sends(t, "Notify", []string{sysfd.NotifyStatus("another program")})
+	s.shows(t, "exec-stored.service", "StatusText", "another program")
+}
+
+// The scheduling that the unit asks for is that of the program which the service becomes.
+func testExecScheduled(t *testing.T, s system) {
+	as := s.agents(t, "exec-scheduled")
+	const output = "/run/exec-scheduled.output"
+	s.units(t, map[string]string{
+		"exec-scheduled.socket": "[Socket]\nListenStream=/run/exec-scheduled\n",
+		"exec-scheduled.service": "[Service]\nExecStart=" + s.agent["amd64"] + " " + as.path + "\nStandardOutput=truncate:" + output +
+			"\nCPUSchedulingPolicy=rr\nCPUSchedulingPriority=3\nCPUSchedulingResetOnFork=yes\nIOSchedulingClass=idle\nCPUAffinity=0\n",
+	})
+	s.run(t, "systemctl", "start", "exec-scheduled.socket", "exec-scheduled.service")
+	as.next(t).try("Exec", []string{"/bin/sh", "-c", "chrt -p $$; ionice -p $$; taskset -p $$"}, new(int))
+	s.await(t, "exec-scheduled.service", "ActiveState", "inactive")
+	text := s.read(t, output)
+	for _, want := range []string{"SCHED_RR|SCHED_RESET_ON_FORK", "priority: 3", "idle", "affinity mask: 1\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %q", want, text)
+		}
+	}
 }

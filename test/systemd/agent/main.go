@@ -23,6 +23,7 @@ import (
 )
 
 func main() {
+	sysfd.ListenShim()
 	err := errors.New("usage: agent SOCKET | agent send NETWORK ADDRESS TEXT")
 	switch args := os.Args[1:]; {
 	case len(args) == 1:
@@ -270,4 +271,37 @@ func (*Agent) Exec(argv []string, _ *int) error {
 		return err
 	}
 	return sysfd.ExecListenFDs(argv[0], argv, os.Environ(), files)
+}
+
+// ExecRenamed becomes another agent, with the descriptors that were passed and a prefix to the
+// names of all. It returns only if it fails.
+func (a *Agent) ExecRenamed(prefix string, _ *int) error {
+	files, err := sysfd.ListenFDs()
+	if err != nil {
+		return err
+	}
+	for i, f := range files {
+		fd, err := syscall.Dup(int(f.Fd()))
+		if err != nil {
+			return err
+		}
+		syscall.CloseOnExec(fd)
+		files[i] = os.NewFile(uintptr(fd), prefix+f.Name())
+	}
+	return sysfd.ExecListenFDs("/proc/self/exe", []string{"agent", a.socket}, os.Environ(), files)
+}
+
+// Succeed starts another agent with the descriptors that were passed, and makes it the main process.
+func (a *Agent) Succeed(none int, sent *bool) error {
+	files, err := sysfd.ListenFDs()
+	if err != nil {
+		return err
+	}
+	p, err := sysfd.StartListenFDs("/proc/self/exe", []string{"agent", a.socket}, nil, files)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	*sent, err = sysfd.NotifyMainPidFD(context.Background(), p)
+	return err
 }

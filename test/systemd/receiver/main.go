@@ -301,7 +301,8 @@ func send(how, fds string, words []string) error {
 		if err := syscall.Fstat(fd, &st); err != nil {
 			return err
 		}
-		name := "socket " + strconv.Itoa(i)
+		// Such as systemd gives, and such as it does not.
+		name := []string{"socket ", "web:", `back\slash\`, "größe\n", ""}[i%5] + strconv.Itoa(i)
 		r.Names, r.Inodes = append(r.Names, hex.EncodeToString([]byte(name))), append(r.Inodes, st.Ino)
 		files = append(files, os.NewFile(uintptr(fd), name))
 	}
