@@ -676,6 +676,50 @@ func init() {
 	}
 }
 
+// A failure in place leaves the numbers as they were: close-on-exec or not, and free.
+func TestExecConfigFailsInPlace(t *testing.T) {
+	keepsDescriptors(t)
+	for _, program := range []string{noProgram(t), tempFile(t)} { // ENOEXEC, EACCES
+		cmd := child("exec-fails-in-place", program)
+		cmd.ExtraFiles = []*os.File{openNull(t), openNull(t)}
+		if out := output(t, cmd); out != "ok\n" {
+			t.Errorf("%q", out)
+		}
+	}
+}
+
+func init() {
+	children["exec-fails-in-place"] = func(args []string) error {
+		syscall.CloseOnExec(3)
+		f, err := openAt("a", 20)
+		if err != nil {
+			return err
+		}
+		if fd, errno := dupAbove(0, 5); errno != 0 || fd != 5 { // or else the runtime opens something there
+			return fmt.Errorf("descriptor %d, %v", fd, errno)
+		}
+		if _, err := os.Stat("/"); err != nil {
+			return err
+		}
+		syscall.Close(5)
+		files := []*os.File{os.NewFile(3, "a"), os.NewFile(4, "b"), f}
+		if err := (ExecConfig{InPlace: true}).ExecListenFDs(args[0], nil, nil, files); !errors.Is(err, syscall.ENOEXEC) && !errors.Is(err, syscall.EACCES) {
+			return fmt.Errorf("got %v", err)
+		}
+		if flags, errno := fcntl(3, syscall.F_GETFD, 0); errno != 0 || flags != syscall.FD_CLOEXEC {
+			return fmt.Errorf("descriptor 3: %d, %v", flags, errno)
+		}
+		if flags, errno := fcntl(4, syscall.F_GETFD, 0); errno != 0 || flags != 0 {
+			return fmt.Errorf("descriptor 4: %d, %v", flags, errno)
+		}
+		if why := inherited(5); why != "is not open" {
+			return errors.New("descriptor 5 " + why)
+		}
+		fmt.Println("ok")
+		return nil
+	}
+}
+
 func init() {
 	// Here the main thread runs.
 	if os.Getenv(childVar) == "report-death-signal" {
