@@ -627,6 +627,7 @@ func setRecordLock(fd int) error {
 
 // A record lock is kept in place alone.
 func TestExecListenFDsRecordLock(t *testing.T) {
+	reliesOn(t, recordLocks)
 	onEachWay(t, "exec-locked", []string{tempFile(t)}, func(t *testing.T, way string, cmd *exec.Cmd) {
 		kept := ways[way].inPlace
 		if kept && olderThan(t, "5.11") {
@@ -741,7 +742,7 @@ func TestExecConfigPdeathsig(t *testing.T) {
 	})
 	t.Run("no signal", func(t *testing.T) {
 		for _, sig := range []syscall.Signal{-1, 1000, math.MinInt32} {
-			err := ExecConfig{Pdeathsig: sig}.ExecListenFDs("/proc/self/exe", []string{"x"}, nil, []*os.File{openNull(t)})
+			err := ExecConfig{Pdeathsig: sig}.ExecListenFDs(noProgram(t), []string{"x"}, nil, []*os.File{openNull(t)})
 			matches(t, err, syscall.EINVAL)
 		}
 	})
@@ -832,6 +833,7 @@ type limitReport struct {
 // After calls that failed the limit of descriptors is what it was, and what is started then gets
 // the one that it would have got. Nobody is refused a descriptor for a failure that is known before.
 func TestExecListenFDsFailsAtOnce(t *testing.T) {
+	reliesOn(t, clones)
 	keepsDescriptors(t)
 	sh, err := exec.LookPath("sh")
 	if err != nil {

@@ -57,7 +57,8 @@ const (
 	nsfsFiles      ability = "files of all kinds of namespaces, on nsfs"
 	withoutProc    ability = "a way to do without /proc"
 	runsItself     ability = "a way to execute /proc/self/exe"
-	schedulers     ability = "a scheduling of each thread"
+	schedulers     ability = "a scheduling of each thread that can be set"
+	recordLocks    ability = "record locks that execve(2) keeps"
 )
 
 // An environment stands between the tests and a kernel.
@@ -77,7 +78,7 @@ var environments = map[string]environment{
 	"qemu-user": {
 		name:    "the emulator",
 		lacks:   []Feature{FeatureFileSystemID, FeatureNamespaces, FeatureMadvise, FeatureMrelease, FeaturePassPidFD, FeatureNamespace, FeatureInfo, FeatureExitStatus},
-		without: []ability{seccompFilters, killingFilters, namespaces, ptracing, clones, statmounting, newIoctls, withoutProc, runsItself},
+		without: []ability{seccompFilters, killingFilters, namespaces, ptracing, clones, statmounting, newIoctls, withoutProc, runsItself, schedulers},
 	},
 	"gvisor": {
 		name:    "gVisor",
@@ -86,7 +87,7 @@ var environments = map[string]environment{
 			FeatureNamespaceHandle, FeatureNamespaceByID, FeatureNamespaces, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD, FeaturePassPidFD, FeaturePidFDID, FeatureNamespace, FeatureInfo,
 			FeatureOpenByID, FeatureExitStatus, FeatureXattr},
 		open:    []Feature{FeatureCgroupID},
-		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, clones, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls},
+		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, clones, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls, schedulers, recordLocks},
 	},
 	"gvisor-2022": {
 		name:    "gVisor of 2022",
@@ -95,7 +96,7 @@ var environments = map[string]environment{
 			FeatureNamespaceHandle, FeatureNamespaceByID, FeatureNamespaces, FeatureSendSignal, FeaturePidFD, FeatureWait, FeatureGetFD, FeatureSetns, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD,
 			FeaturePassPidFD, FeatureThread, FeatureSignalTo, FeaturePidFDID, FeatureNamespace, FeatureInfo, FeatureOpenByID, FeatureExitStatus, FeatureXattr},
 		open:    []Feature{FeatureCgroupID},
-		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, clones, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls, nsfsFiles},
+		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, clones, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls, nsfsFiles, schedulers, recordLocks},
 	},
 }
 
