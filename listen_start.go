@@ -3,6 +3,8 @@
 package sysfd
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -13,6 +15,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // shimName is the name of this program (argv[0]) when it is started to become another one.
@@ -50,31 +55,174 @@ func ListenShim() {
 }
 
 // StartListenFDs starts a program in a process of its own and passes files to it as its
-// descriptors from 3 up, as [ExecListenFDs] does, with $LISTEN_PID and $LISTEN_PIDFDID of
-// the new process. Only that process can know them, and Go code cannot run between
-// fork and execve(2). StartListenFDs therefore executes the current program again; its
-// main must call [ListenShim] first.
+// descriptors from 3 up, as [ExecListenFDs] does, with $LISTEN_PID and $LISTEN_PIDFDID of the
+// new process. They can be known only when there is that process. So it is traced, stops when it has
+// executed the program and before that runs, gets both values written into its environment, and is let go.
 //
-// argv0, argv and attr are those of [os.StartProcess]; attr may be nil. attr.Files are
-// the standard descriptors 0 to 2, and /dev/null stands in for those that are not given. attr.Env is the environment of the program, or that of
-// this process if it is nil; what it says of the variables for passed descriptors is
-// dropped. What attr.Sys asks for is done before the shim runs; so a new pid namespace,
-// another user or a cgroup is nothing special, but that user must be allowed to read and execute
-// the file of this program. Signals that this process ignores are not ignored by the
-// program, but for SIGHUP and SIGINT. The files may be given twice, and stay open and in
-// their blocking mode.
+// argv0, argv and attr are those of [os.StartProcess], which is called; attr may be nil. The first three
+// of attr.Files are the standard descriptors, and /dev/null stands in for those that are missing. The others
+// come behind the files that are passed, and are not announced to the program. attr.Env is the
+// environment of the program, or that of this process if it is nil; what it says of the
+// variables for passed descriptors is dropped. If $WATCHDOG_PID in it is the PID of this process, the
+// program gets its own instead. The files may be given twice, and stay open and in
+// their blocking mode, except that those in attr.Files are in blocking mode afterwards, as with os.StartProcess.
+// A descriptor in attr.Sys.Ctty is the number in the program. Pdeathsig works as there: call
+// [runtime.LockOSThread] before. With Ptrace, the program is still stopped and traced by the calling thread
+// when StartListenFDs returns, all variables written; call LockOSThread before then, too.
 //
-// StartListenFDs returns when the program has been executed. The process is a child of this
-// one, and it is up to the caller to wait for it with [PidFD.Wait]. It needs /proc.
+// The process is a child of this one, and it is up to the caller to wait for it with [PidFD.Wait].
 //
-// Errors, with which no process is left: those of execve(2), with argv0; those of starting
-// a process. EINVAL if ListenShim was not called in this process; for a
-// file whose name has a NUL in it; for more than three attr.Files;
-// for Chroot, Ptrace and PidFD in attr.Sys. [os.ErrClosed] for a file that is closed.
-// EPERM if the file of this program gives privileges, or is not readable; see ListenShim. One that matches
-// [errors.ErrUnsupported] before Linux 5.3, which has no pidfds; to clean up after another
-// failure takes waitid(2) with P_PIDFD, Linux 5.4.
+// Where no process can be traced, another way is taken if main has called [ListenShim]: this program is
+// executed again and becomes the other one. That needs /proc, and the user of the new process
+// must be allowed to execute the file of this program. It does not work with Chroot, Ptrace, or a new pid
+// namespace by Unshareflags, and where the new process may not have some ten threads. A library cannot
+// rely on it, since it has no main. It is taken
+//
+//   - if ptrace(2) is forbidden: by a seccomp filter, by Yama (kernel.yama.ptrace_scope is 2 or 3), to a process
+//     that is traced itself, as by strace -f; or if it does not exist, as in some emulators;
+//   - if the program gets privileges when it is executed (setuid, setgid, capabilities, also a
+//     difference of real and effective user of this process) that the kernel withholds from who is
+//     traced by a process without CAP_SYS_PTRACE;
+//   - if the program's file can be executed and not read, without CAP_SYS_PTRACE;
+//   - in a 32-bit program that starts a 64-bit one without having /proc.
+//
+// Limits of the first way:
+//
+//   - The signals that could stop the new process before it has executed the program are blocked
+//     meanwhile. SIGSTOP cannot be blocked. If it is sent to the process in these microseconds, StartListenFDs
+//     waits until the process is killed.
+//   - This process gets one SIGCHLD more, for the stop, and a wait4(2) for any child in it can see the
+//     stop, or take the process away.
+//   - If this process ends before the stop, the program runs, and finds that $LISTEN_PID
+//     is addressed to somebody else.
+//   - /proc/PID/environ has zero bytes behind the numbers.
+//   - A process that is traced cannot be traced by others: strace -f and debuggers of this program do not
+//     see the new one.
+//
+// Signals that this process ignores are not ignored by the program, except SIGHUP and SIGINT.
+//
+// Errors, with which no process is left: those of os.StartProcess. EINVAL for a
+// file whose name is not a [ValidFDName], and for PidFD in attr.Sys. [os.ErrClosed] for a file that is closed.
+// One that says that the process cannot be traced and why, with the errno of ptrace(2), if neither way works;
+// EPERM if that is for the sake of privileges. ECHILD if the process has ended before the
+// program ran. One that matches [errors.ErrUnsupported] before Linux 5.3, which has no pidfds; to clean up
+// after another failure takes waitid(2) with P_PIDFD, Linux 5.4.
 func StartListenFDs(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error) {
+	l, err := newLaunch(argv0, argv, attr, files)
+	if err != nil {
+		return nil, err
+	}
+	if l.sys.PidFD != nil {
+		return nil, refused(syscall.EINVAL, "SysProcAttr.PidFD is not for StartListenFDs, which returns a PidFD")
+	}
+	null, err := l.completeStandard()
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	l.start = startByOS
+	p, err := l.traced()
+	var untraced *untracedError
+	if errors.As(err, &untraced) && l.shimFails() == "" {
+		reapKilled(p)
+		p, err = l.shim()
+	}
+	if err != nil && p == nil && l.pid != 0 { // there are no pidfds
+		for status := syscall.WaitStatus(0); !status.Exited() && !status.Signaled(); {
+			if _, err := syscall.Wait4(l.pid, &status, 0, nil); err != nil && err != syscall.EINTR {
+				break
+			}
+		}
+	}
+	if err != nil {
+		reapKilled(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+// startByOS leaves no os.Process behind.
+func startByOS(name string, argv []string, attr *os.ProcAttr) (pid int, err error) {
+	process, err := os.StartProcess(name, argv, attr)
+	if errors.Is(err, syscall.EINVAL) {
+		attr.Sys.PidFD = nil // qemu-user lets no clone(2) give one
+		process, err = os.StartProcess(name, argv, attr)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer process.Release()
+	return process.Pid, nil
+}
+
+// StartListenFDsBy is [StartListenFDs] for another function than [os.StartProcess]. Package
+// listenexec builds on it, for an [os/exec.Cmd]; with the methods of that it is
+//
+//	start := func(name string, argv []string, attr *os.ProcAttr) (pid int, err error) {
+//		cmd.Path, cmd.Args, cmd.Env = name, argv, attr.Env
+//		cmd.SysProcAttr, cmd.ExtraFiles = attr.Sys, attr.Files[3:]
+//		err = cmd.Start()
+//		...
+//
+// start is called once, in the same goroutine, and must start a process from that, as os.StartProcess would with
+// these arguments, of which those in attr are new: Env has variables in front that must stay there, Sys asks for
+// tracing and a pidfd, Files has files behind the first three. It has at most the time of
+// the call to use these files. For the first three it may have others.
+// It returns the PID.
+//
+// If another way than tracing is to be taken, that must be known beforehand. So in a process that has called
+// [ListenShim], a process is started first just to see whether it can be traced; and what only the
+// program shows, such as privileges, is an error.
+//
+// With an error after start has succeeded, the process has got SIGKILL, and it remains to be waited for.
+// PidFD in attr.Sys is allowed.
+func StartListenFDsBy(start func(name string, argv []string, attr *os.ProcAttr) (pid int, err error), argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) error {
+	l, err := newLaunch(argv0, argv, attr, files)
+	if err != nil {
+		return err
+	}
+	l.start = start
+	way := l.traced
+	if l.shimFails() == "" && l.needsWriting() && l.tracingRefused() != 0 {
+		way = l.shim
+	}
+	p, err := way()
+	if p == nil {
+		return err
+	}
+	defer p.Close()
+	if err != nil || l.sys.PidFD == nil {
+		return err
+	}
+	fd, errno := dupAbove(p.fd, 3)
+	if errno != 0 {
+		p.SendSignal(syscall.SIGKILL)
+		return failed("fcntl", "F_DUPFD_CLOEXEC of a pidfd", errno)
+	}
+	*l.sys.PidFD = fd
+	return nil
+}
+
+// A launch is the start of a program.
+type launch struct {
+	start func(name string, argv []string, attr *os.ProcAttr) (pid int, err error)
+
+	argv0 string
+	argv  []string
+	dir   string
+	std   []*os.File // three
+	files []*os.File // to pass
+	names []string   // of them
+	more  []*os.File // behind them
+	env   []string   // without the variables that the launch adds
+	sys   syscall.SysProcAttr
+
+	watchdog bool // $WATCHDOG_PID is to be that of the program
+
+	pid int // of the last process that was started
+}
+
+func newLaunch(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*launch, error) {
 	if attr == nil {
 		attr = &os.ProcAttr{}
 	}
@@ -82,89 +230,482 @@ func StartListenFDs(argv0 string, argv []string, attr *os.ProcAttr, files []*os.
 	if err != nil {
 		return nil, err
 	}
-	request, err := newStartRequest(argv0, argv, attr, names)
+	l := &launch{argv0: argv0, argv: argv, dir: attr.Dir, std: make([]*os.File, 3), files: files, names: names}
+	copy(l.std, attr.Files)
+	if len(attr.Files) > 3 {
+		l.more = attr.Files[3:]
+	}
+	for _, f := range attr.Files {
+		if f == nil {
+			continue
+		}
+		if err := withFD(f, func(int) {}); err != nil {
+			return nil, err
+		}
+	}
+	if attr.Sys != nil {
+		l.sys = *attr.Sys
+	}
+	env := attr.Env
+	if env == nil {
+		env = os.Environ()
+	}
+	for _, s := range slices.Concat([]string{argv0}, argv, env) {
+		if strings.IndexByte(s, 0) >= 0 {
+			return nil, refused(syscall.EINVAL, strconv.Quote(s)+" has a NUL in it")
+		}
+	}
+	l.env, l.watchdog = withoutOwnWatchdog(withoutListenVars(env))
+	return l, nil
+}
+
+const watchdogPIDVar = "WATCHDOG_PID="
+
+// withoutOwnWatchdog returns env without $WATCHDOG_PID if that is the PID of this process.
+func withoutOwnWatchdog(env []string) (_ []string, own bool) {
+	is := func(s string) bool { return strings.HasPrefix(s, watchdogPIDVar) }
+	i := slices.IndexFunc(env, is) // the first of several counts
+	if i < 0 {
+		return env, false
+	}
+	pid, errno := parsePID(env[i][len(watchdogPIDVar):])
+	if errno != 0 || pid != uint64(syscall.Getpid()) {
+		return env, false
+	}
+	return slices.DeleteFunc(slices.Clone(env), is), true
+}
+
+// completeStandard has /dev/null stand in for the standard files that are missing.
+func (l *launch) completeStandard() (null *os.File, err error) {
+	if !slices.Contains(l.std, nil) {
+		return nil, nil
+	}
+	if null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+		return nil, err
+	}
+	for i, f := range l.std {
+		if f == nil {
+			l.std[i] = null
+		}
+	}
+	return null, nil
+}
+
+// needsWriting reports whether the program is told what can be known only when it is there.
+func (l *launch) needsWriting() bool { return len(l.files) > 0 || l.watchdog }
+
+// begin starts a process with an environment and with files behind all others. The others that are passed get
+// there as they are: os.StartProcess puts what it passes in blocking mode, which the users of the same
+// socket do not expect. So it is given files that are none of its business.
+func (l *launch) begin(name string, argv, env []string, trace bool, last ...*os.File) (p *PidFD, err error) {
+	l.pid = 0
+	var ours []*os.File
+	defer func() {
+		for _, f := range ours {
+			f.Close()
+		}
+	}()
+	attr := &os.ProcAttr{Dir: l.dir, Env: env, Files: slices.Clone(l.std)}
+	for _, f := range l.files {
+		f, err := shareWithoutMode(f)
+		if err != nil {
+			return nil, err
+		}
+		ours, attr.Files = append(ours, f), append(attr.Files, f)
+	}
+	attr.Files = slices.Concat(attr.Files, l.more, last)
+
+	sys, pidfd := l.sys, -1
+	sys.PidFD, sys.Ptrace = &pidfd, sys.Ptrace || trace
+	attr.Sys = &sys
+	if l.pid, err = l.start(name, argv, attr); err != nil {
+		if _, errno := stat(l.dir); l.dir != "" && l.sys.Chroot == "" && errno != 0 {
+			err = failed("chdir", l.dir, errno)
+		}
+		return nil, err
+	}
+	if pidfd >= 0 {
+		p = newPidFD(pidfd, "", uint64(l.pid))
+	} else if p, err = OpenPidFD(l.pid, 0); err != nil {
+		syscall.Kill(l.pid, syscall.SIGKILL)
+		return nil, err
+	}
+	return p, nil
+}
+
+// shareWithoutMode returns a file for the descriptor of f. Its method Fd leaves the blocking mode alone, for
+// when the file was made there was another descriptor.
+func shareWithoutMode(f *os.File) (*os.File, error) {
+	null, err := openat(AT_FDCWD, os.DevNull, O_PATH)
 	if err != nil {
 		return nil, err
 	}
-	s, err := startShim(attr, files)
+	defer syscall.Close(null)
+	fd, errno := dupAbove(null, 3)
+	if errno != 0 {
+		return nil, failed("fcntl", "F_DUPFD_CLOEXEC of "+os.DevNull, errno)
+	}
+	share := os.NewFile(uintptr(fd), f.Name())
+	if err := withFD(f, func(old int) { err = syscall.Dup3(old, fd, syscall.O_CLOEXEC) }); err != nil {
+		share.Close()
+		return nil, err
+	}
+	if err != nil {
+		share.Close()
+		return nil, os.NewSyscallError("dup3", err)
+	}
+	return share, nil
+}
+
+// An untracedError says why a program cannot be told by way of tracing.
+type untracedError struct {
+	why  error
+	hint string
+}
+
+func (e *untracedError) Error() string {
+	return "the new process cannot be traced, which is how it is told its PID: " + e.why.Error() + e.hint
+}
+
+func (e *untracedError) Unwrap() error { return e.why }
+
+// untraced returns an error, with what would help.
+func (l *launch) untraced(why error) *untracedError {
+	return &untracedError{why: why, hint: " (" + cmp.Or(l.shimFails(), "ListenShim does not help here") + ")"}
+}
+
+// shimFails tells why a shim could not do what is asked for, "" = it could.
+func (l *launch) shimFails() string {
+	switch {
+	case !shimReady.Load():
+		return "a call of ListenShim at the start of main would spare it that"
+	case l.sys.Chroot != "":
+		return "and ListenShim does not work with SysProcAttr.Chroot"
+	case l.sys.Ptrace:
+		return "and ListenShim does not work with SysProcAttr.Ptrace"
+	}
+	return ""
+}
+
+// tracingRefused is the function of that name on a thread that is prepared for it.
+func (l *launch) tracingRefused() (errno syscall.Errno) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	old, errno := blockSignals()
+	if errno != 0 {
+		return errno
+	}
+	defer setSignalMask(old)
+	return tracingRefused()
+}
+
+// Values that are replaced. They have room for any other, and are never the right ones: a program that
+// sees them was not addressed.
+const (
+	noPID = "2147483647"
+	noID  = "18446744073709551615"
+)
+
+// A blank is a variable that is to be filled in.
+type blank struct {
+	name, value string
+	fill        func(pid int, id PidFDID) string
+}
+
+func (b *blank) String() string { return b.name + "=" + b.value }
+
+// blanks returns the variables that are to be filled in.
+func (l *launch) blanks() (blanks []blank, err error) {
+	pidOf := func(pid int, _ PidFDID) string { return strconv.Itoa(pid) }
+	if l.watchdog {
+		blanks = append(blanks, blank{"WATCHDOG_PID", noPID, pidOf})
+	}
+	if len(l.files) == 0 {
+		return blanks, nil
+	}
+	blanks = append(blanks, blank{listenVarNames[listenPID], noPID, pidOf})
+	_, err = selfID()
+	switch {
+	case err == nil:
+		return append(blanks, blank{listenVarNames[listenPIDFDID], noID, func(_ int, id PidFDID) string { return id.String() }}), nil
+	case cannotKnowID(err):
+		return blanks, nil
+	}
+	return nil, err
+}
+
+// traced starts the program, stops it at its beginning, and tells it who it is. With an error p is that
+// of a process that has got SIGKILL, or nil.
+func (l *launch) traced() (p *PidFD, err error) {
+	blanks, err := l.blanks()
 	if err != nil {
 		return nil, err
 	}
-	defer s.control.Close()
-	if err := s.release(request, argv0); err != nil {
-		return nil, s.abandon(err)
+	if len(blanks) == 0 {
+		return l.begin(l.argv0, l.argv, nonNil(l.env), false)
 	}
-	return s.pidfd, nil
+	env := make([]string, 0, len(blanks)+2+len(l.env))
+	for _, b := range blanks {
+		env = append(env, b.String())
+	}
+	if len(l.files) > 0 {
+		env = append(env, listenVarNames[listenFDs]+"="+strconv.Itoa(len(l.names)), listenVarNames[listenFDNames]+"="+strings.Join(l.names, ":"))
+	}
+	env = append(env, l.env...)
+
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var mask signalMask
+	func() {
+		var errno syscall.Errno
+		if mask, errno = blockSignals(); errno != 0 {
+			err = failed("rt_sigprocmask", "", errno)
+			return
+		}
+		defer setSignalMask(mask)
+		if p, err = l.begin(l.argv0, l.argv, env, true); err != nil && l.pid == 0 {
+			err = l.explain(err)
+		}
+	}()
+	if err == nil {
+		err = l.tell(p, blanks, len(env), mask)
+	}
+	if err != nil && p != nil {
+		p.SendSignal(syscall.SIGKILL)
+	}
+	return p, err
+}
+
+// nonNil is for os.StartProcess, for which nil is another environment.
+func nonNil(env []string) []string {
+	if env == nil {
+		env = []string{}
+	}
+	return env
+}
+
+// explain tells whether it was for tracing that a start has failed. The child reports just an errno, from
+// whatever step.
+func (l *launch) explain(err error) error {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return err
+	}
+	switch errno {
+	case syscall.ENOENT, syscall.ENOEXEC, syscall.E2BIG, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE:
+		return err
+	}
+	if tracingRefused() == errno {
+		return l.untraced(failed("ptrace", "PTRACE_TRACEME", errno))
+	}
+	return err
+}
+
+// tell waits for the process to stop at the beginning of the program, fills in the blanks, and lets it run.
+func (l *launch) tell(p *PidFD, blanks []blank, env int, mask signalMask) error {
+	t, err := l.awaitStop(p)
+	if err != nil {
+		return err
+	}
+	if !l.sys.Ptrace {
+		t.killIfOrphaned()
+	}
+	var id PidFDID
+	if blanks[len(blanks)-1].name == listenVarNames[listenPIDFDID] {
+		if id, err = p.ID(); err != nil {
+			return err
+		}
+	}
+	pid, err := l.ownPID(p, t)
+	if err == nil {
+		err = l.fill(t, blanks, env, pid, id)
+	}
+	if err == nil {
+		if errno := t.setSignalMask(mask); errno != 0 {
+			err = failed("ptrace", "PTRACE_SETSIGMASK", errno)
+		}
+	}
+	if err == nil && !l.sys.Ptrace {
+		if errno := t.detach(); errno != 0 {
+			err = failed("ptrace", "PTRACE_DETACH", errno)
+		}
+	}
+	switch {
+	case err == nil:
+		return nil
+	case hasEnded(p):
+		return errEnded
+	}
+	return l.untraced(err)
+}
+
+var errEnded = refused(syscall.ECHILD, "the new process has ended before the program ran")
+
+// hasEnded reports whether the process is a zombie, or was reaped by somebody.
+func hasEnded(p *PidFD) bool {
+	revents, errno := pollNow(p.fd)
+	return errno == 0 && revents != 0
+}
+
+// awaitStop waits until the process stands still. It is under way: it has begun to execute the program.
+//
+// It asks again and again, and waits for no report, for that can be taken away by anybody in this process who
+// waits for any child.
+func (l *launch) awaitStop(p *PidFD) (*tracee, error) {
+	pause := time.Duration(0)
+	for n := 0; ; n++ {
+		t, errno := traceStop(l.pid)
+		switch {
+		case errno == 0 && syscall.Signal(t.stop.Signo) == syscall.SIGTRAP:
+			return t, nil
+		case errno == 0:
+			t.resume(t.stop.Signo) // one of those that end it, most likely
+		case hasEnded(p):
+			return nil, errEnded
+		case errno != syscall.ESRCH:
+			return nil, l.untraced(failed("ptrace", "PTRACE_GETSIGINFO", errno))
+		}
+		if n < 100 {
+			yield()
+			continue
+		}
+		pause = min(pause+50*time.Microsecond, 5*time.Millisecond)
+		pollFor(p.fd, pause)
+	}
+}
+
+// ownPID returns the PID that the process has in its own pid namespace.
+func (l *launch) ownPID(p *PidFD, t *tracee) (int, error) {
+	if l.sys.Cloneflags&syscall.CLONE_NEWPID != 0 {
+		return 1, nil
+	}
+	// It was the process itself that has sent the signal, at the execve, or the kernel in its name.
+	if int(t.stop.PID) == l.pid {
+		return l.pid, nil
+	}
+	// This thread has another pid namespace for its children, or somebody else sent one.
+	pids, err := p.NSPIDs()
+	if err != nil {
+		return 0, err
+	}
+	return pids[len(pids)-1], nil
+}
+
+// fill puts values in the place of the blanks, which are the first of so many variables.
+func (l *launch) fill(t *tracee, blanks []blank, env, pid int, id PidFDID) error {
+	if err := t.look(); err != nil {
+		return err
+	}
+	defer t.close()
+	// On the stack are argc, the words of argv, a NULL, those of the environment, a NULL, and the
+	// auxiliary vector.
+	argc, err := t.readWord(t.sp)
+	if err != nil {
+		return err
+	}
+	place := func(n uint64) uint64 { return t.sp + (1+argc+1+n)*uint64(t.word) }
+	if err := l.keepsPrivileges(t, place(uint64(env)+1)); err != nil {
+		return err
+	}
+	for i, b := range blanks {
+		at, err := t.readWord(place(uint64(i)))
+		if err != nil {
+			return err
+		}
+		is := make([]byte, len(b.String())+1)
+		if err := t.read(at, is); err != nil {
+			return err
+		}
+		if string(is) != b.String()+"\x00" {
+			return refused(syscall.EOPNOTSUPP, b.name+" is not found in the memory of the program")
+		}
+		value := make([]byte, len(b.value)) // with NUL bytes in the end
+		copy(value, b.fill(pid, id))
+		if err := t.write(at+uint64(len(b.name)+1), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepsPrivileges returns EPERM if the program could have lost privileges because it is traced
+// (security/commoncap.c, cap_bprm_creds_from_file).
+func (l *launch) keepsPrivileges(t *tracee, auxv uint64) error {
+	// What counts is the privilege of the process before the execve.
+	if hasCapability(unix.CAP_SYS_PTRACE) && l.sys.Credential == nil {
+		return nil
+	}
+	for ; ; auxv += 2 * uint64(t.word) {
+		key, err := t.readWord(auxv)
+		if err != nil {
+			return err
+		}
+		if key == 0 {
+			break
+		}
+		if key != _AT_SECURE {
+			continue
+		}
+		value, err := t.readWord(auxv + uint64(t.word))
+		if err != nil {
+			return err
+		}
+		if value != 0 {
+			return refused(syscall.EPERM, l.argv0+" gets privileges when it is executed, of which tracing could deprive it")
+		}
+	}
+	// Capabilities that the file gives, and that are not effective at once, are not seen there.
+	if fileGivesCapabilities("/proc/"+strconv.Itoa(t.pid)+"/exe") || fileGivesCapabilities(l.argv0) {
+		return refused(syscall.EPERM, l.argv0+" gets capabilities when it is executed, of which tracing could deprive it")
+	}
+	return nil
+}
+
+// reapKilled waits for a process that has got SIGKILL, and closes p, which may be nil. It goes by the pidfd: if
+// somebody else has waited for the process, its PID may be that of another one.
+func reapKilled(p *PidFD) {
+	if p != nil {
+		p.Wait(context.Background(), 0)
+		p.Close()
+	}
 }
 
 // A startedShim is a shim and the other end of its socket.
 type startedShim struct {
-	pid     int
 	pidfd   *PidFD
 	control *os.File
 }
 
 const thisProgram = "/proc/self/exe"
 
-func startShim(attr *os.ProcAttr, files []*os.File) (*startedShim, error) {
-	if err := checkStart(attr); err != nil {
-		return nil, err
+// shim starts this program as a shim, which becomes the other one. With an error p is as for traced.
+func (l *launch) shim() (p *PidFD, err error) {
+	s, err := l.startShim()
+	if err != nil {
+		return s.pidfd, err
 	}
-	var opened []int
-	defer func() {
-		for _, fd := range opened {
-			syscall.Close(fd)
-		}
-	}()
-	std := append(attr.Files[:len(attr.Files):len(attr.Files)], make([]*os.File, 3-len(attr.Files))...)
-	fds := make([]uintptr, 0, 3+len(files)+1)
-	for i, f := range append(std, files...) {
-		if i < 3 && f == nil {
-			fds = append(fds, ^uintptr(0)) // closed
-			continue
-		}
-		fd, err := dupFile(f, 3)
-		if err != nil {
-			return nil, err
-		}
-		opened, fds = append(opened, fd), append(fds, uintptr(fd))
+	defer s.control.Close()
+	if err = s.release(newStartRequest(l), l.argv0); err != nil {
+		s.pidfd.SendSignal(syscall.SIGKILL)
 	}
+	return s.pidfd, err
+}
+
+// startShim starts a shim, which has the environment of the program: none but that user is to see that of
+// this process.
+func (l *launch) startShim() (s startedShim, err error) {
 	ours, theirs, err := controlSockets()
 	if err != nil {
-		return nil, err
+		return startedShim{}, err
 	}
-	opened, fds = append(opened, theirs), append(fds, uintptr(theirs))
-	s := &startedShim{control: os.NewFile(uintptr(ours), "shim")}
-
-	var sys syscall.SysProcAttr
-	if attr.Sys != nil {
-		sys = *attr.Sys
-	}
-	pidfd := -1
-	sys.PidFD = &pidfd
-	fork := &syscall.ProcAttr{Dir: attr.Dir, Env: os.Environ(), Files: fds, Sys: &sys}
-	words := []string{shimName, strconv.Itoa(len(fds) - 1)}
-	s.pid, err = syscall.ForkExec(thisProgram, words, fork)
-	if err == syscall.EINVAL {
-		sys.PidFD = nil // qemu-user lets no clone(2) give one
-		s.pid, err = syscall.ForkExec(thisProgram, words, fork)
-	}
-	if err != nil {
+	s.control = os.NewFile(uintptr(ours), "shim")
+	other := os.NewFile(uintptr(theirs), "shim")
+	defer other.Close()
+	words := []string{shimName, strconv.Itoa(len(l.std) + len(l.files) + len(l.more))}
+	if s.pidfd, err = l.begin(thisProgram, words, nonNil(l.env), false, other); err != nil {
 		s.control.Close()
-		if _, errno := stat(attr.Dir); attr.Dir != "" && errno != 0 {
-			return nil, failed("chdir", attr.Dir, errno)
-		}
-		if errno, ok := err.(syscall.Errno); ok {
-			err = failed("fork/exec", thisProgram, errno)
-		}
-		return nil, err
 	}
-	if pidfd >= 0 {
-		s.pidfd = newPidFD(pidfd, "", uint64(s.pid))
-	} else if s.pidfd, err = OpenPidFD(s.pid, 0); err != nil {
-		return nil, s.abandon(err)
-	}
-	return s, nil
+	return s, err
 }
 
 // controlSockets returns two sockets, of which the first is in non-blocking mode. They are no
@@ -190,36 +731,23 @@ func controlSockets() (ours, theirs int, err error) {
 	return -1, -1, failed("fcntl", "F_DUPFD_CLOEXEC of a socket", errno)
 }
 
-// checkStart tells what startShim could not do as it is asked to.
-func checkStart(attr *os.ProcAttr) error {
-	text := ""
-	switch sys := attr.Sys; {
-	case !shimReady.Load():
-		text = "StartListenFDs needs a call of ListenShim at the start of main"
-	case len(attr.Files) > 3:
-		text = strconv.Itoa(len(attr.Files)) + " files in ProcAttr.Files, where three are the standard ones: those to pass come apart"
-	case sys == nil:
-	case sys.Chroot != "":
-		text = "SysProcAttr.Chroot " + strconv.Quote(sys.Chroot) + ": this program is not in there"
-	case sys.Ptrace:
-		text = "SysProcAttr.Ptrace would trace the shim"
-	case sys.PidFD != nil:
-		text = "SysProcAttr.PidFD is not for StartListenFDs, which returns a PidFD"
-	}
-	if text != "" {
-		return refused(syscall.EINVAL, text)
-	}
-	return nil
-}
-
 // release lets the shim become argv0.
 func (s *startedShim) release(request []byte, argv0 string) error {
-	s.control.Write(request) // if the shim has ended, that is found out next
+	defer s.control.SetDeadline(time.Time{})
+	s.patiently(func() (err error) {
+		n, err := s.control.Write(request) // if the shim has ended, that is found out next
+		request = request[n:]
+		return err
+	})
 	if err := withFD(s.control, func(fd int) { syscall.Shutdown(fd, syscall.SHUT_WR) }); err != nil {
 		return err
 	}
-	answer, _ := io.ReadAll(s.control) // ends when the shim has executed the program, or itself ends
-	number, text, _ := strings.Cut(string(answer), " ")
+	var answer bytes.Buffer
+	s.patiently(func() error {
+		_, err := answer.ReadFrom(s.control) // ends when the shim has executed the program, or itself ends
+		return err
+	})
+	number, text, _ := strings.Cut(answer.String(), " ")
 	switch {
 	case number == shimExecutes && text == "":
 		return nil
@@ -230,26 +758,23 @@ func (s *startedShim) release(request []byte, argv0 string) error {
 		errno, _ := strconv.Atoi(number)
 		return refused(syscall.Errno(errno), "the process that was to become "+argv0+": "+text)
 	}
-	return errShimEnded
+	return errEnded
 }
 
-var errShimEnded = refused(syscall.ECHILD, "the process that was to become the program has ended before")
-
-// abandon ends the shim and returns why. It goes by the pidfd: if somebody else has waited for
-// the shim, its PID may be that of another process.
-func (s *startedShim) abandon(why error) error {
-	s.control.Close()
-	if s.pidfd == nil {
-		syscall.Wait4(s.pid, nil, 0, nil) // it was told nothing, and so ends
-		return why
+// patiently calls f until it is done. A shim that was stopped meanwhile is continued: nobody knows it yet who
+// would.
+func (s *startedShim) patiently(f func() error) {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		s.control.SetDeadline(time.Now().Add(wait))
+		if err := f(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+		var info siginfo
+		const look = syscall.WSTOPPED | syscall.WNOHANG | syscall.WNOWAIT
+		if errno := waitPidFD(s.pidfd.fd, look, &info, nil); errno == 0 && info.Signo != 0 {
+			s.pidfd.SendSignal(syscall.SIGCONT)
+		}
 	}
-	defer s.pidfd.Close()
-	s.pidfd.SendSignal(syscall.SIGKILL) // it may be what hangs
-	r, err := s.pidfd.Wait(context.Background(), 0)
-	if why == errShimEnded && err == nil {
-		return refused(errShimEnded.errno, errShimEnded.text+": "+r.String())
-	}
-	return why
 }
 
 // What a shim says on its socket, with a space and an errno behind it if execve fails. If it
@@ -282,9 +807,12 @@ func becomeRequested(control *os.File) error {
 	if !ok {
 		return nil // who started this has ended or given up
 	}
-	env, err := listenEnviron(renewWatchdog(r.env, ""), r.names) // it is the parent that passes one on
+	env, err := listenEnviron(r.env, r.names)
 	if err != nil {
 		return err
+	}
+	if r.watchdog {
+		env = append(env, watchdogPIDVar+strconv.Itoa(syscall.Getpid()))
 	}
 	// The parent's death is a signal to a thread, which is not always the one that
 	// Go code gets to run on.
@@ -305,76 +833,68 @@ type startRequest struct {
 	argv0            string
 	names, argv, env []string
 	parentDeath      syscall.Signal
+	watchdog         bool
 }
 
 // newStartRequest returns it as text: numbers and strings, each with a NUL behind it.
-func newStartRequest(argv0 string, argv []string, attr *os.ProcAttr, names []string) ([]byte, error) {
-	env, parentDeath := attr.Env, syscall.Signal(0)
-	if env == nil {
-		env = os.Environ()
+func newStartRequest(l *launch) (text []byte) {
+	watchdog := 0
+	if l.watchdog {
+		watchdog = 1
 	}
-	if attr.Sys != nil {
-		parentDeath = attr.Sys.Pdeathsig
-	}
-	var text []byte
-	for _, n := range []int{int(parentDeath), len(names), len(argv), len(env)} {
+	for _, n := range []int{int(l.sys.Pdeathsig), watchdog, len(l.names), len(l.argv), len(l.env)} {
 		text = append(strconv.AppendInt(text, int64(n), 10), 0)
 	}
-	for _, s := range slices.Concat([]string{argv0}, names, argv, env) {
-		if strings.IndexByte(s, 0) >= 0 {
-			return nil, refused(syscall.EINVAL, strconv.Quote(s)+" has a NUL in it")
-		}
+	for _, s := range slices.Concat([]string{l.argv0}, l.names, l.argv, l.env) {
 		text = append(append(text, s...), 0)
 	}
-	return text, nil
+	return text
 }
 
 // parseStartRequest is the reverse. It fails for text that was cut off.
 func parseStartRequest(text string) (r startRequest, ok bool) {
 	parts := strings.Split(text, "\x00")
-	if len(parts) < 6 || parts[len(parts)-1] != "" {
+	if len(parts) < 7 || parts[len(parts)-1] != "" {
 		return r, false
 	}
-	var n [4]int
+	var n [5]int
 	for i := range n {
 		var err error
 		if n[i], err = strconv.Atoi(parts[i]); err != nil || n[i] < 0 || i > 0 && n[i] > len(parts) {
 			return r, false
 		}
 	}
-	r.parentDeath, r.argv0 = syscall.Signal(n[0]), parts[4]
-	parts = parts[5 : len(parts)-1]
-	if len(parts) != n[1]+n[2]+n[3] {
+	r.parentDeath, r.watchdog, r.argv0 = syscall.Signal(n[0]), n[1] == 1, parts[5]
+	parts = parts[6 : len(parts)-1]
+	if len(parts) != n[2]+n[3]+n[4] {
 		return r, false
 	}
-	r.names, r.argv, r.env = parts[:n[1]], parts[n[1]:n[1]+n[2]], parts[n[1]+n[2]:]
+	r.names, r.argv, r.env = parts[:n[2]], parts[n[2]:n[2]+n[3]], parts[n[2]+n[3]:]
 	return r, true
 }
+
+const _AT_SECURE = 23 // include/uapi/linux/auxvec.h
 
 // checkPrivileges returns EPERM in a process that has more privileges than the one that
 // executed it, as the kernel tells the C library by AT_SECURE.
 func checkPrivileges() error {
-	const _AT_SECURE = 23 // include/uapi/linux/auxvec.h
 	auxv, err := os.ReadFile("/proc/self/auxv")
 	if err != nil && !errors.Is(err, os.ErrPermission) { // EACCES: setuid, or a file that is not readable
 		return err
 	}
 	if err != nil || auxvValue(auxv, _AT_SECURE) != 0 {
-		return refused(syscall.EPERM, "the file of this program gives privileges to who executes it, which StartListenFDs would give away, or is not readable")
+		return refused(syscall.EPERM, "ListenShim refuses to run with privileges that came with its start (AT_SECURE): "+
+			"the file of this program is setuid, setgid, has capabilities or cannot be read, or this process has another effective user or group than its real one")
 	}
 	return nil
 }
 
 // auxvValue returns the value that the kernel gives to a program under a number, 0 if none.
 func auxvValue(auxv []byte, number uint64) uint64 {
-	size := 4
-	word := func(b []byte) uint64 { return uint64(native32(b)) }
-	if is64bit {
-		size, word = 8, native64
-	}
+	const size = longSize
 	for ; len(auxv) >= 2*size; auxv = auxv[2*size:] {
-		if word(auxv) == number {
-			return word(auxv[size:])
+		if readWord(auxv, size) == number {
+			return readWord(auxv[size:], size)
 		}
 	}
 	return 0

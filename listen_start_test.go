@@ -30,6 +30,41 @@ func needsShim(t testing.TB) {
 	needs(t, FeatureWait)
 }
 
+// ways are those in which StartListenFDs starts a program.
+var ways = map[string]starter{
+	"traced": StartListenFDs, // where nothing forbids it
+	"shim": func(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error) {
+		l, err := newLaunch(argv0, argv, attr, files)
+		if err != nil {
+			return nil, err
+		}
+		null, err := l.completeStandard()
+		if err != nil {
+			return nil, err
+		}
+		defer null.Close()
+		l.start = startByOS
+		p, err := l.shim()
+		if err != nil {
+			reapKilled(p)
+			return nil, err
+		}
+		return p, nil
+	},
+}
+
+// inBothWays runs a test for each.
+func inBothWays(t *testing.T, f func(t *testing.T, start starter)) {
+	for name, start := range ways {
+		t.Run(name, func(t *testing.T) {
+			keepsDescriptors(t)
+			f(t, start)
+		})
+	}
+}
+
+type starter = func(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error)
+
 // A startReport is what a started child saw.
 type startReport struct {
 	listenReport
@@ -53,7 +88,7 @@ func init() {
 }
 
 // startChild starts the child "started" and returns what it saw.
-func startChild(t *testing.T, attr os.ProcAttr, files []*os.File) (r startReport, pid int) {
+func startChild(t *testing.T, start starter, attr os.ProcAttr, files []*os.File) (r startReport, pid int) {
 	t.Helper()
 	out, w, err := os.Pipe()
 	if err != nil {
@@ -62,7 +97,7 @@ func startChild(t *testing.T, attr os.ProcAttr, files []*os.File) (r startReport
 	defer out.Close()
 	attr.Files = []*os.File{nil, w, os.Stderr}
 	attr.Env = append(os.Environ(), childVar+"=started", "LISTEN_PID=1", "LISTEN_FDS=7")
-	p, err := StartListenFDs("/proc/self/exe", []string{"program"}, &attr, files)
+	p, err := start("/proc/self/exe", []string{"program"}, &attr, files)
 	w.Close()
 	if err != nil {
 		t.Fatal(err)
@@ -86,55 +121,57 @@ func startChild(t *testing.T, attr os.ProcAttr, files []*os.File) (r startReport
 func TestStartListenFDs(t *testing.T) {
 	needsShim(t)
 	keepsDescriptors(t)
-	open := func(name string, fd int) *os.File {
-		f, err := openAt(name, fd)
-		if err != nil {
-			t.Fatal(err)
+	inBothWays(t, func(t *testing.T, start starter) {
+		open := func(name string, fd int) *os.File {
+			f, err := openAt(name, fd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { f.Close() })
+			return f
 		}
-		t.Cleanup(func() { f.Close() })
-		return f
-	}
-	a, b := open("a", 0), open("b", 0)
-	var many []*os.File
-	for i := range 40 {
-		many = append(many, open(strconv.Itoa(i), 0))
-	}
-	slices.Reverse(many)
-	var overlapping []*os.File // each is where the next one is to go
-	for i := range 5 {
-		overlapping = append(overlapping, open(string(rune('a'+i)), 200+i))
-	}
-	for name, files := range map[string][]*os.File{
-		"none": nil, "swapped": {b, a}, "twice": {a, a}, "many": many,
-		"overlapping": append(overlapping[1:], overlapping[0]),
-	} {
-		t.Run(name, func(t *testing.T) {
-			keepsDescriptors(t)
-			dir := t.TempDir()
-			r, pid := startChild(t, os.ProcAttr{Dir: dir}, files)
-			var want []string
-			for _, f := range files {
-				want = append(want, f.Name())
-			}
-			if r.Err != "" || !slices.Equal(r.Names, want) || !slices.Equal(r.Contents, want) {
-				t.Errorf("%+v", r)
-			}
-			if r.PID != pid || r.Dir != dir {
-				t.Errorf("process %d in %s, started %d in %s", r.PID, r.Dir, pid, dir)
-			}
-			environ := []string{"LISTEN_PID=" + strconv.Itoa(r.PID)}
-			if r.ID != 0 {
-				environ = append(environ, "LISTEN_PIDFDID="+r.ID.String())
-			}
-			environ = append(environ, "LISTEN_FDS="+strconv.Itoa(len(files)), "LISTEN_FDNAMES="+strings.Join(want, ":"))
-			if len(files) == 0 {
-				environ = nil
-			}
-			if !slices.Equal(r.Inspected.Environ, environ) {
-				t.Errorf("%q", r.Inspected.Environ)
-			}
-		})
-	}
+		a, b := open("a", 0), open("b", 0)
+		var many []*os.File
+		for i := range 40 {
+			many = append(many, open(strconv.Itoa(i), 0))
+		}
+		slices.Reverse(many)
+		var overlapping []*os.File // each is where the next one is to go
+		for i := range 5 {
+			overlapping = append(overlapping, open(string(rune('a'+i)), 200+i))
+		}
+		for name, files := range map[string][]*os.File{
+			"none": nil, "swapped": {b, a}, "twice": {a, a}, "many": many,
+			"overlapping": append(overlapping[1:], overlapping[0]),
+		} {
+			t.Run(name, func(t *testing.T) {
+				keepsDescriptors(t)
+				dir := t.TempDir()
+				r, pid := startChild(t, start, os.ProcAttr{Dir: dir}, files)
+				var want []string
+				for _, f := range files {
+					want = append(want, f.Name())
+				}
+				if r.Err != "" || !slices.Equal(r.Names, want) || !slices.Equal(r.Contents, want) {
+					t.Errorf("%+v", r)
+				}
+				if r.PID != pid || r.Dir != dir {
+					t.Errorf("process %d in %s, started %d in %s", r.PID, r.Dir, pid, dir)
+				}
+				environ := []string{"LISTEN_PID=" + strconv.Itoa(r.PID)}
+				if r.ID != 0 {
+					environ = append(environ, "LISTEN_PIDFDID="+r.ID.String())
+				}
+				environ = append(environ, "LISTEN_FDS="+strconv.Itoa(len(files)), "LISTEN_FDNAMES="+strings.Join(want, ":"))
+				if len(files) == 0 {
+					environ = nil
+				}
+				if !slices.Equal(r.Inspected.Environ, environ) {
+					t.Errorf("%q", r.Inspected.Environ)
+				}
+			})
+		}
+	})
 }
 
 // The ID that the child is addressed by is that of the PidFD.
@@ -142,31 +179,33 @@ func TestStartListenFDsID(t *testing.T) {
 	needsShim(t)
 	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
-	null := openNull(t)
-	cat, w, out, r := openPipes(t)
-	p, err := StartListenFDs("/proc/self/exe", []string{"program"}, &os.ProcAttr{
-		Env: append(os.Environ(), childVar+"=echo-listen-env"), Files: []*os.File{cat, out, os.Stderr},
-	}, []*os.File{null})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	out.Close()
-	id, err := p.ID() // while it runs
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := p.PID()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	text, err := io.ReadAll(r)
-	if want := fmt.Sprintf("LISTEN_PID=%d LISTEN_PIDFDID=%d LISTEN_FDS=1 LISTEN_FDNAMES=%s\n", pid, id, null.Name()); err != nil || string(text) != want {
-		t.Errorf("%q, %v, want %q", text, err, want)
-	}
-	r2, err := p.Wait(context.Background(), 0)
-	isEnd(t, r2, err, 0, true)
+	inBothWays(t, func(t *testing.T, start starter) {
+		null := openNull(t)
+		cat, w, out, r := openPipes(t)
+		p, err := start("/proc/self/exe", []string{"program"}, &os.ProcAttr{
+			Env: append(os.Environ(), childVar+"=echo-listen-env"), Files: []*os.File{cat, out, os.Stderr},
+		}, []*os.File{null})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		out.Close()
+		id, err := p.ID() // while it runs
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := p.PID()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		text, err := io.ReadAll(r)
+		if want := fmt.Sprintf("LISTEN_PID=%d LISTEN_PIDFDID=%d LISTEN_FDS=1 LISTEN_FDNAMES=%s\n", pid, id, null.Name()); err != nil || string(text) != want {
+			t.Errorf("%q, %v, want %q", text, err, want)
+		}
+		r2, err := p.Wait(context.Background(), 0)
+		isEnd(t, r2, err, 0, true)
+	})
 }
 
 func init() {
@@ -211,39 +250,41 @@ func TestStartListenFDsAttr(t *testing.T) {
 	needsShim(t)
 	needsRoot(t)
 	keepsDescriptors(t)
-	f, err := openAt("a", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	files := []*os.File{f}
-	for name, attr := range map[string]syscall.SysProcAttr{
-		"pid namespace":  {Cloneflags: syscall.CLONE_NEWPID},
-		"user":           {Credential: &syscall.Credential{Uid: 65534, Gid: 65534}},
-		"session":        {Setsid: true},
-		"user namespace": {Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID, UidMappings: []syscall.SysProcIDMap{{ContainerID: 7, HostID: 0, Size: 1}}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			keepsDescriptors(t)
-			r, pid := startChild(t, os.ProcAttr{Sys: &attr}, files)
-			if r.Err != "" || !slices.Equal(r.Names, []string{"a"}) {
-				t.Fatalf("%+v", r)
-			}
-			uid := 0
-			if attr.Cloneflags&syscall.CLONE_NEWPID != 0 {
-				pid = 1
-			}
-			if attr.Credential != nil {
-				uid = 65534
-			}
-			if attr.UidMappings != nil {
-				uid = 7
-			}
-			if r.PID != pid || r.UID != uid || r.Inspected.Environ[0] != "LISTEN_PID="+strconv.Itoa(pid) {
-				t.Errorf("%+v", r)
-			}
-		})
-	}
+	inBothWays(t, func(t *testing.T, start starter) {
+		f, err := openAt("a", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files := []*os.File{f}
+		for name, attr := range map[string]syscall.SysProcAttr{
+			"pid namespace":  {Cloneflags: syscall.CLONE_NEWPID},
+			"user":           {Credential: &syscall.Credential{Uid: 65534, Gid: 65534}},
+			"session":        {Setsid: true},
+			"user namespace": {Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID, UidMappings: []syscall.SysProcIDMap{{ContainerID: 7, HostID: 0, Size: 1}}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				keepsDescriptors(t)
+				r, pid := startChild(t, start, os.ProcAttr{Sys: &attr}, files)
+				if r.Err != "" || !slices.Equal(r.Names, []string{"a"}) {
+					t.Fatalf("%+v", r)
+				}
+				uid := 0
+				if attr.Cloneflags&syscall.CLONE_NEWPID != 0 {
+					pid = 1
+				}
+				if attr.Credential != nil {
+					uid = 65534
+				}
+				if attr.UidMappings != nil {
+					uid = 7
+				}
+				if r.PID != pid || r.UID != uid || r.Inspected.Environ[0] != "LISTEN_PID="+strconv.Itoa(pid) {
+					t.Errorf("%+v", r)
+				}
+			})
+		}
+	})
 }
 
 // The signal at the death of the parent is set for the thread that becomes the program.
@@ -316,64 +357,62 @@ func kids(t *testing.T) (pids []string) {
 func TestStartListenFDsFails(t *testing.T) {
 	needsShim(t)
 	keepsDescriptors(t)
-	before := kids(t)
-	null := openNull(t)
-	closed := os.NewFile(uintptr(dup(t, null)), "closed")
-	closed.Close()
-	nul := os.NewFile(uintptr(dup(t, null)), "a\x00b")
-	defer nul.Close()
-	program := noProgram(t)
-	one := []*os.File{null}
-	pidfd := -1
-	for name, test := range map[string]struct {
-		argv0 string
-		argv  []string
-		attr  *os.ProcAttr
-		files []*os.File
-		want  error
-		text  string
-	}{
-		"no program":       {argv0: program, files: one, want: syscall.ENOEXEC, text: "execve " + program},
-		"nothing":          {argv0: program + "x", files: one, want: syscall.ENOENT, text: program + "x"},
-		"no files":         {argv0: program, want: syscall.ENOEXEC, text: program},
-		"relative":         {argv0: "x", attr: &os.ProcAttr{Dir: "/"}, want: syscall.ENOENT, text: "execve x"},
-		"no directory":     {argv0: program, attr: &os.ProcAttr{Dir: program + "x"}, want: syscall.ENOENT, text: "chdir " + program + "x"},
-		"too long":         {argv0: program, argv: []string{strings.Repeat("x", 32*os.Getpagesize())}, want: syscall.E2BIG, text: program},
-		"NUL":              {argv0: program, argv: []string{"a\x00b"}, want: syscall.EINVAL, text: `"a\x00b"`},
-		"NUL in env":       {argv0: program, attr: &os.ProcAttr{Env: []string{"A=\x00"}}, want: syscall.EINVAL, text: `"A=\x00"`},
-		"closed":           {argv0: program, files: []*os.File{null, closed}, want: os.ErrClosed, text: "closed"},
-		"closed stdin":     {argv0: program, attr: &os.ProcAttr{Files: []*os.File{closed}}, want: os.ErrClosed, text: "closed"},
-		"nil":              {argv0: program, files: []*os.File{nil}, want: os.ErrInvalid},
-		"name":             {argv0: program, files: []*os.File{nul}, want: syscall.EINVAL, text: `"a\x00b"`},
-		"too many":         {argv0: program, attr: &os.ProcAttr{Files: make([]*os.File, 4)}, want: syscall.EINVAL, text: "4 files"},
-		"chroot":           {argv0: program, attr: &os.ProcAttr{Sys: &syscall.SysProcAttr{Chroot: "/tmp"}}, want: syscall.EINVAL, text: `Chroot "/tmp"`},
-		"traced":           {argv0: program, attr: &os.ProcAttr{Sys: &syscall.SysProcAttr{Ptrace: true}}, want: syscall.EINVAL, text: "Ptrace"},
-		"pidfd":            {argv0: program, attr: &os.ProcAttr{Sys: &syscall.SysProcAttr{PidFD: &pidfd}}, want: syscall.EINVAL, text: "PidFD"},
-		"what clone hates": {argv0: program, attr: &os.ProcAttr{Sys: &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_FS}}, want: syscall.EINVAL, text: "/proc/self/exe"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			keepsDescriptors(t)
-			p, err := StartListenFDs(test.argv0, test.argv, test.attr, test.files)
-			want := []error{test.want}
-			if test.want == syscall.ENOENT {
-				want = append(want, os.ErrNotExist)
-			}
-			matches(t, err, want...)
-			if p != nil || err == nil || !strings.Contains(err.Error(), test.text) {
-				t.Errorf("%v, %v", p, err)
-			}
-		})
-	}
-	if after := kids(t); !slices.Equal(before, after) {
-		t.Errorf("children before %q, after %q", before, after)
-	}
+	inBothWays(t, func(t *testing.T, start starter) {
+		before := kids(t)
+		null := openNull(t)
+		closed := os.NewFile(uintptr(dup(t, null)), "closed")
+		closed.Close()
+		colon := os.NewFile(uintptr(dup(t, null)), "a:b")
+		defer colon.Close()
+		program := noProgram(t)
+		one := []*os.File{null}
+		for name, test := range map[string]struct {
+			argv0 string
+			argv  []string
+			attr  *os.ProcAttr
+			files []*os.File
+			want  error
+			text  string
+		}{
+			"no program":       {argv0: program, files: one, want: syscall.ENOEXEC, text: program + ": exec format"},
+			"nothing":          {argv0: program + "x", files: one, want: syscall.ENOENT, text: program + "x"},
+			"no files":         {argv0: program, want: syscall.ENOEXEC, text: program},
+			"relative":         {argv0: "x", attr: &os.ProcAttr{Dir: "/"}, want: syscall.ENOENT, text: " x: no such"},
+			"no directory":     {argv0: program, attr: &os.ProcAttr{Dir: program + "x"}, want: syscall.ENOENT, text: "chdir " + program + "x"},
+			"too long":         {argv0: program, argv: []string{strings.Repeat("x", 32*os.Getpagesize())}, want: syscall.E2BIG, text: program},
+			"NUL":              {argv0: program, argv: []string{"a\x00b"}, want: syscall.EINVAL, text: `"a\x00b"`},
+			"NUL in env":       {argv0: program, attr: &os.ProcAttr{Env: []string{"A=\x00"}}, want: syscall.EINVAL, text: `"A=\x00"`},
+			"closed":           {argv0: program, files: []*os.File{null, closed}, want: os.ErrClosed, text: "closed"},
+			"closed stdin":     {argv0: program, attr: &os.ProcAttr{Files: []*os.File{closed}}, want: os.ErrClosed, text: "closed"},
+			"nil":              {argv0: program, files: []*os.File{nil}, want: os.ErrInvalid},
+			"name":             {argv0: program, files: []*os.File{colon}, want: syscall.EINVAL, text: `"a:b"`},
+			"what clone hates": {argv0: program, attr: &os.ProcAttr{Sys: &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_FS}}, want: syscall.EINVAL, text: "fork/exec "},
+		} {
+			t.Run(name, func(t *testing.T) {
+				keepsDescriptors(t)
+				p, err := start(test.argv0, test.argv, test.attr, test.files)
+				want := []error{test.want}
+				if test.want == syscall.ENOENT {
+					want = append(want, os.ErrNotExist)
+				}
+				matches(t, err, want...)
+				if p != nil || err == nil || !strings.Contains(err.Error(), test.text) {
+					t.Errorf("%v, %v", p, err)
+				}
+			})
+		}
+		if after := kids(t); !slices.Equal(before, after) {
+			t.Errorf("children before %q, after %q", before, after)
+		}
+	})
+}
 
-	shimReady.Store(false)
-	defer shimReady.Store(true)
-	_, err := StartListenFDs("/proc/self/exe", []string{"x"}, nil, one)
+func TestStartListenFDsPidFD(t *testing.T) {
+	pidfd := -1
+	_, err := StartListenFDs(noProgram(t), nil, &os.ProcAttr{Sys: &syscall.SysProcAttr{PidFD: &pidfd}}, nil)
 	matches(t, err, syscall.EINVAL)
-	if err == nil || !strings.Contains(err.Error(), "ListenShim") {
-		t.Error(err)
+	if !strings.Contains(err.Error(), "PidFD") || pidfd != -1 {
+		t.Error(err, pidfd)
 	}
 }
 
@@ -381,28 +420,39 @@ func TestStartListenFDsFails(t *testing.T) {
 func TestStartListenFDsKeepsFiles(t *testing.T) {
 	needsShim(t)
 	keepsDescriptors(t)
-	null := openNull(t)
-	files := []*os.File{null, null, null, null}
-	_, err := StartListenFDs(noProgram(t), nil, &os.ProcAttr{Files: files[:0]}, files[3:])
-	matches(t, err, syscall.ENOEXEC)
-	if slices.Contains(files, nil) {
-		t.Errorf("%v", files)
+	inBothWays(t, func(t *testing.T, start starter) {
+		null := openNull(t)
+		files := []*os.File{null, null, null, null}
+		_, err := start(noProgram(t), nil, &os.ProcAttr{Files: files[:0]}, files[3:])
+		matches(t, err, syscall.ENOEXEC)
+		if slices.Contains(files, nil) {
+			t.Errorf("%v", files)
+		}
+	})
+}
+
+// newTestLaunch returns the launch of a program with an environment and nothing else.
+func newTestLaunch(t *testing.T, program string, env ...string) *launch {
+	t.Helper()
+	l, err := newLaunch(program, []string{"x"}, &os.ProcAttr{Env: env}, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
+	l.start = startByOS
+	return l
 }
 
 // A shim ends if it is not told what to become, and that one has ended is told.
 func TestShimEnds(t *testing.T) {
 	needsShim(t)
 	keepsDescriptors(t)
-	request, err := newStartRequest("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: []string{childVar + "=sleep"}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := newTestLaunch(t, "/proc/self/exe", childVar+"=sleep")
+	request := newStartRequest(l)
 	for n := range len(request) {
 		if n > fewer(20) && n < len(request)-fewer(5) {
 			continue // alike
 		}
-		s, err := startShim(&os.ProcAttr{}, nil)
+		s, err := l.startShim()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -415,7 +465,7 @@ func TestShimEnds(t *testing.T) {
 		s.pidfd.Close()
 	}
 
-	s, err := startShim(&os.ProcAttr{}, nil)
+	s, err := l.startShim()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -424,18 +474,16 @@ func TestShimEnds(t *testing.T) {
 	if err == nil {
 		t.Error("released a dead process")
 	}
-	err = s.abandon(err)
+	s.control.Close()
+	reapKilled(s.pidfd)
 	matches(t, err, syscall.ECHILD)
-	if !strings.Contains(err.Error(), "signal 9 (killed)") {
-		t.Error(err)
-	}
 }
 
 // With the standard descriptors closed, the shim's socket is none of them.
 func TestStartListenFDsWithoutStdio(t *testing.T) {
 	needsShim(t)
 	out := output(t, child("start-without-stdio", noProgram(t)))
-	if !strings.Contains(out, "exec format error") || !strings.Contains(out, "signal 9") {
+	if !strings.Contains(out, "exec format error") || !strings.Contains(out, errEnded.text) {
 		t.Errorf("%q", out)
 	}
 }
@@ -450,12 +498,19 @@ func init() {
 			syscall.Close(fd)
 		}
 		// First, for the runtime's poller takes two of the numbers then.
-		s, err := startShim(&os.ProcAttr{}, nil)
+		l, err := newLaunch("x", nil, nil, nil)
+		if err != nil {
+			return err
+		}
+		l.start = startByOS
+		s, err := l.startShim()
 		if err != nil {
 			return err
 		}
 		s.pidfd.SendSignal(syscall.SIGKILL)
-		fmt.Fprintln(stdout, s.abandon(s.release(make([]byte, 1<<21), "x")))
+		fmt.Fprintln(stdout, s.release(make([]byte, 1<<21), "x"))
+		s.control.Close()
+		reapKilled(s.pidfd)
 
 		_, err = StartListenFDs(args[0], []string{strings.Repeat("x", 100000)}, nil, []*os.File{stdout})
 		fmt.Fprintln(stdout, err)
@@ -495,29 +550,31 @@ func init() {
 func TestStartListenFDsAtOnce(t *testing.T) {
 	needsShim(t)
 	keepsDescriptors(t)
-	null := openNull(t)
-	env := append(os.Environ(), childVar+"=count")
-	for i := range 200 {
-		env = append(env, fmt.Sprintf("V%d=%s", i, strings.Repeat("x", 3000)))
-	}
-	var group waitGroup
-	for range fewer(10) {
-		group.Go(func() {
-			for range 3 {
-				p, err := StartListenFDs("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: env}, []*os.File{null, null})
-				if err != nil {
-					t.Error(err)
-					return
+	inBothWays(t, func(t *testing.T, start starter) {
+		null := openNull(t)
+		env := append(os.Environ(), childVar+"=count")
+		for i := range 200 {
+			env = append(env, fmt.Sprintf("V%d=%s", i, strings.Repeat("x", 3000)))
+		}
+		var group waitGroup
+		for range fewer(10) {
+			group.Go(func() {
+				for range 3 {
+					p, err := start("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: env}, []*os.File{null, null})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					r, err := p.Wait(context.Background(), 0)
+					if err != nil || r.String() != "exit status 2" {
+						t.Error(r, err)
+					}
+					p.Close()
 				}
-				r, err := p.Wait(context.Background(), 0)
-				if err != nil || r.String() != "exit status 2" {
-					t.Error(r, err)
-				}
-				p.Close()
-			}
-		})
-	}
-	group.Wait()
+			})
+		}
+		group.Wait()
+	})
 }
 
 func init() {
@@ -533,29 +590,31 @@ func init() {
 func TestStartListenFDsBlocking(t *testing.T) {
 	needsShim(t)
 	keepsDescriptors(t)
-	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	f, err := l.File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	named := os.NewFile(uintptr(dup(t, f)), "http")
-	defer named.Close()
-	p, err := StartListenFDs("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: append(os.Environ(), childVar+"=count")}, []*os.File{named})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	r, err := p.Wait(context.Background(), 0)
-	isEnd(t, r, err, exitCode(1), true)
-	l.SetDeadline(time.Now().Add(time.Millisecond))
-	if _, err := l.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error(err)
-	}
+	inBothWays(t, func(t *testing.T, start starter) {
+		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		f, err := l.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		named := os.NewFile(uintptr(dup(t, f)), "http")
+		defer named.Close()
+		p, err := start("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: append(os.Environ(), childVar+"=count")}, []*os.File{named})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		r, err := p.Wait(context.Background(), 0)
+		isEnd(t, r, err, exitCode(1), true)
+		l.SetDeadline(time.Now().Add(time.Millisecond))
+		if _, err := l.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+	})
 }
 
 // Who may execute a file with privileges must not be able to have it execute anything.
@@ -583,10 +642,7 @@ func TestShimWithPrivileges(t *testing.T) {
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "ours"), os.NewFile(uintptr(pair[1]), "theirs")
 	defer ours.Close()
-	request, err := newStartRequest(program, []string{"x"}, &os.ProcAttr{Env: []string{childVar + "=count"}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	request := newStartRequest(newTestLaunch(t, program, childVar+"=count"))
 	ours.Write(request)
 	syscall.Shutdown(pair[0], syscall.SHUT_WR)
 	var stderr bytes.Buffer
@@ -600,18 +656,25 @@ func TestShimWithPrivileges(t *testing.T) {
 
 	cmd = exec.Command(program)
 	cmd.Env = append(os.Environ(), childVar+"=start-with-privileges")
-	if out := output(t, cmd); !strings.Contains(out, "privileges") || !strings.Contains(out, "EPERM") {
+	if out := output(t, cmd); out != "traced: <nil>\nshim: EPERM "+wantPrivileges+"\n" {
 		t.Errorf("%q", out)
 	}
 }
 
+const wantPrivileges = "the process that was to become /proc/self/exe: ListenShim refuses to run with privileges that came with its start (AT_SECURE): " +
+	"the file of this program is setuid, setgid, has capabilities or cannot be read, or this process has another effective user or group than its real one"
+
 func init() {
 	children["start-with-privileges"] = func([]string) error {
-		_, err := StartListenFDs("/proc/self/exe", []string{"x"}, nil, nil)
-		if errors.Is(err, syscall.EPERM) {
-			fmt.Print("EPERM ")
+		for _, way := range []string{"traced", "shim"} {
+			fmt.Print(way, ": ")
+			p, err := ways[way]("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: []string{childVar + "=count"}}, nil)
+			if errors.Is(err, syscall.EPERM) {
+				fmt.Print("EPERM ")
+			}
+			fmt.Println(err)
+			p.Close()
 		}
-		fmt.Println(err)
 		return nil
 	}
 }
@@ -656,15 +719,15 @@ func TestAuxvValue(t *testing.T) {
 func TestParseStartRequest(t *testing.T) {
 	request := func(words ...string) string { return strings.Join(words, "\x00") + "\x00" }
 	most := strconv.Itoa(math.MaxInt)
-	for _, good := range []string{request("0", "0", "0", "0", ""), request("9", "1", "0", "1", "x", "name", "A=1")} {
+	for _, good := range []string{request("0", "0", "0", "0", "0", ""), request("9", "1", "1", "0", "1", "x", "name", "A=1")} {
 		if _, ok := parseStartRequest(good); !ok {
 			t.Errorf("%q is refused", good)
 		}
 	}
 	for _, bad := range []string{
-		"", request(), request("0", "0", "0", "0"), "0\x000\x000\x000\x00x", request("0", "0", "0", "0", "x", "a"), request("0", "1", "1", "0", "x", "a"),
-		request("-1", "0", "0", "0", "x"), request("0", "-1", "2", "0", "x", "a"), request("0", "2", "-1", "0", "x", "a"), request("0", "0", "2", "-1", "x", "a"),
-		request("0", most, most, "3", "x", "a"), request("0", "3", most, most, "x", "a"), request("0", "1", "x", "0", "x", "a"), request("", "0", "1", "0", "x", "a"),
+		"", request(), request("0", "0", "0", "0", "0"), "0\x000\x000\x000\x000\x00x", request("0", "0", "0", "0", "0", "x", "a"), request("0", "0", "1", "1", "0", "x", "a"),
+		request("-1", "0", "0", "0", "0", "x"), request("0", "0", "-1", "2", "0", "x", "a"), request("0", "0", "2", "-1", "0", "x", "a"), request("0", "0", "0", "2", "-1", "x", "a"),
+		request("0", "0", most, most, "3", "x", "a"), request("0", "0", "3", most, most, "x", "a"), request("0", "0", "1", "x", "0", "x", "a"), request("", "0", "0", "1", "0", "x", "a"),
 	} {
 		if r, ok := parseStartRequest(bad); ok {
 			t.Errorf("%q: %+v", bad, r)
@@ -678,16 +741,18 @@ func FuzzStartRequest(f *testing.F) {
 	f.Add("x", "", "", "", 3)
 	f.Fuzz(func(t *testing.T, argv0, names, argv, env string, cut int) {
 		lines := func(s string) []string { return strings.Split(s, "\n") }
-		text, err := newStartRequest(argv0, lines(argv), &os.ProcAttr{Env: lines(env), Sys: &syscall.SysProcAttr{Pdeathsig: 64}}, lines(names))
+		l, err := newLaunch(argv0, lines(argv), &os.ProcAttr{Env: append(lines(env), "WATCHDOG_PID="+strconv.Itoa(os.Getpid())), Sys: &syscall.SysProcAttr{Pdeathsig: 64}}, nil)
 		if err != nil {
-			if !strings.Contains(argv0+names+argv+env, "\x00") {
+			if !strings.Contains(argv0+argv+env, "\x00") {
 				t.Error(err)
 			}
 			return
 		}
+		l.names = lines(names)
+		text := newStartRequest(l)
 		r, ok := parseStartRequest(string(text))
 		if !ok || r.argv0 != argv0 || r.parentDeath != 64 || !slices.Equal(r.names, lines(names)) ||
-			!slices.Equal(r.argv, lines(argv)) || !slices.Equal(r.env, lines(env)) {
+			!slices.Equal(r.argv, lines(argv)) || !slices.Equal(r.env, withoutListenVars(lines(env))) && l.watchdog || r.watchdog != l.watchdog {
 			t.Errorf("%+v from %q", r, text)
 		}
 		if n := len(text); cut >= 0 && cut < n {

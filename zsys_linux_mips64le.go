@@ -170,6 +170,19 @@ const (
 	_SI_QUEUE = -1 // sigqueue(3)
 )
 
+// The registers that PTRACE_GETREGSET writes for NT_PRSTATUS: <asm/ptrace.h>.
+const (
+	_REGISTERS_SIZE       = 360 // bytes
+	_REGISTERS_SP         = 232 // where the stack pointer is
+	_OTHER_REGISTERS_SIZE = 180 // of a program with the other word size, 0 = there are none
+	_OTHER_REGISTERS_SP   = 140
+)
+
+// For PTRACE_GETREGSET: <linux/elf.h>.
+const (
+	_NT_PRSTATUS = 1 // the general registers
+)
+
 // How large extended attributes can be: <linux/limits.h>.
 const (
 	_XATTR_SIZE_MAX = 65536 // bytes of a value, and of all names

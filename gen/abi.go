@@ -34,6 +34,7 @@ type group struct {
 	Header string // what to include, "" = nothing
 	Doc    string // the block's comment; the header is added to it
 	Dec    bool   // counted or numbered things, spelled in decimal
+	Decl   string // C text that the expressions need
 	Consts []constant
 }
 
@@ -67,6 +68,32 @@ type field struct {
 	Array bool
 	Flex  string // C expression: the number of elements for a flexible array member
 }
+
+// registersDecl has what an architecture's NT_PRSTATUS register set is: how large, and where in it the
+// stack pointer is. In some places the kernel writes more than the struct in its public headers.
+// The other set is that of programs with the other word size.
+const registersDecl = `#if defined(__x86_64__)
+enum { regs_size = 27 * 8, regs_sp = __builtin_offsetof(struct pt_regs, rsp), other_regs_size = 17 * 4, other_regs_sp = 15 * 4 };
+#elif defined(__i386__)
+enum { regs_size = 17 * 4, regs_sp = __builtin_offsetof(struct pt_regs, esp), other_regs_size = 27 * 8, other_regs_sp = 19 * 8 };
+#elif defined(__aarch64__)
+enum { regs_size = sizeof(struct user_pt_regs), regs_sp = __builtin_offsetof(struct user_pt_regs, sp), other_regs_size = 18 * 4, other_regs_sp = 13 * 4 };
+#elif defined(__arm__)
+enum { regs_size = sizeof(struct pt_regs), regs_sp = __builtin_offsetof(struct pt_regs, ARM_sp), other_regs_size = 34 * 8, other_regs_sp = 31 * 8 };
+#elif defined(__loongarch__)
+enum { regs_size = sizeof(struct user_pt_regs), regs_sp = __builtin_offsetof(struct user_pt_regs, regs[3]), other_regs_size = 0, other_regs_sp = 0 };
+#elif defined(__mips__)
+#include <asm/reg.h>
+enum { mips32_size = 45 * 4, mips32_sp = MIPS32_EF_R29 * 4, mips64_size = 45 * 8, mips64_sp = MIPS64_EF_R29 * 8,
+	regs_size = sizeof(long) == 8 ? mips64_size : mips32_size, regs_sp = sizeof(long) == 8 ? mips64_sp : mips32_sp,
+	other_regs_size = sizeof(long) == 8 ? mips32_size : mips64_size, other_regs_sp = sizeof(long) == 8 ? mips32_sp : mips64_sp };
+#elif defined(__powerpc64__)
+enum { regs_size = 48 * 8, regs_sp = __builtin_offsetof(struct pt_regs, gpr[1]), other_regs_size = 48 * 4, other_regs_sp = 1 * 4 };
+#elif defined(__riscv)
+enum { regs_size = sizeof(struct user_regs_struct), regs_sp = __builtin_offsetof(struct user_regs_struct, sp), other_regs_size = 32 * 4, other_regs_sp = 2 * 4 };
+#elif defined(__s390x__)
+enum { regs_size = sizeof(s390_regs), regs_sp = __builtin_offsetof(s390_regs, gprs[15]), other_regs_size = 36 * 4, other_regs_sp = 17 * 4 };
+#endif`
 
 var groups = []group{
 	{Header: "asm/unistd.h", Doc: "The system calls that take and tell times in 64 bits everywhere", Dec: true, Consts: []constant{
@@ -197,6 +224,15 @@ var groups = []group{
 	}},
 	{Header: "asm/siginfo.h", Doc: "Who sent a signal", Dec: true, Consts: []constant{
 		{Name: "_SI_QUEUE", Doc: "sigqueue(3)"},
+	}},
+	{Header: "asm/ptrace.h", Decl: registersDecl, Doc: "The registers that PTRACE_GETREGSET writes for NT_PRSTATUS", Dec: true, Consts: []constant{
+		{Name: "_REGISTERS_SIZE", Doc: "bytes", Expr: "regs_size"},
+		{Name: "_REGISTERS_SP", Doc: "where the stack pointer is", Expr: "regs_sp"},
+		{Name: "_OTHER_REGISTERS_SIZE", Doc: "of a program with the other word size, 0 = there are none", Expr: "other_regs_size"},
+		{Name: "_OTHER_REGISTERS_SP", Expr: "other_regs_sp"},
+	}},
+	{Header: "linux/elf.h", Doc: "For PTRACE_GETREGSET", Dec: true, Consts: []constant{
+		{Name: "_NT_PRSTATUS", Doc: "the general registers"},
 	}},
 	{Header: "linux/limits.h", Doc: "How large extended attributes can be", Dec: true, Consts: []constant{
 		{Name: "_XATTR_SIZE_MAX", Doc: "bytes of a value, and of all names"},
@@ -404,11 +440,13 @@ var taken = []group{
 		{Name: "SYS_PPOLL"},
 		{Name: "SYS_PROCESS_MADVISE"},
 		{Name: "SYS_PROCESS_MRELEASE"},
+		{Name: "SYS_PTRACE"},
+		{Name: "SYS_SCHED_YIELD"},
 		{Name: "SYS_STATMOUNT"},
 		{Name: "SYS_STATX"},
 		{Name: "SYS_WAITID"},
 	}},
-	{Header: "linux/capability.h", Consts: []constant{{Name: "CAP_DAC_READ_SEARCH"}, {Name: "CAP_SYS_ADMIN"}, {Name: "LINUX_CAPABILITY_VERSION_3", Expr: "_LINUX_CAPABILITY_VERSION_3"}}},
+	{Header: "linux/capability.h", Consts: []constant{{Name: "CAP_DAC_READ_SEARCH"}, {Name: "CAP_SYS_ADMIN"}, {Name: "CAP_SYS_PTRACE"}, {Name: "LINUX_CAPABILITY_VERSION_3", Expr: "_LINUX_CAPABILITY_VERSION_3"}}},
 	{Header: "linux/close_range.h", Consts: []constant{{Name: "CLOSE_RANGE_UNSHARE"}}},
 	{Header: "linux/fcntl.h", Consts: []constant{{Name: "AT_STATX_DONT_SYNC"}}},
 	{Header: "linux/magic.h", Consts: []constant{
@@ -427,6 +465,17 @@ var taken = []group{
 	{Header: "linux/mount.h", Consts: []constant{{Name: "MNT_ID_REQ_SIZE_VER0"}, {Name: "MOUNT_ATTR_RDONLY"}}},
 	{Header: "linux/openat2.h", Consts: []constant{{Name: "RESOLVE_NO_SYMLINKS"}}},
 	{Header: "linux/prctl.h", Consts: []constant{{Name: "PR_SET_CHILD_SUBREAPER"}, {Name: "PR_SET_PDEATHSIG"}}},
+	{Header: "linux/ptrace.h", Consts: []constant{
+		{Name: "PTRACE_CONT"},
+		{Name: "PTRACE_DETACH"},
+		{Name: "PTRACE_GETREGSET"},
+		{Name: "PTRACE_GETSIGINFO"},
+		{Name: "PTRACE_O_EXITKILL"},
+		{Name: "PTRACE_PEEKDATA"},
+		{Name: "PTRACE_POKEDATA"},
+		{Name: "PTRACE_SETOPTIONS"},
+		{Name: "PTRACE_SETSIGMASK"},
+	}},
 	{Header: "linux/stat.h", Consts: []constant{{Name: "STATX_ATTR_MOUNT_ROOT"}, {Name: "STATX_INO"}, {Name: "STATX_MNT_ID"}, {Name: "STATX_MNT_ID_UNIQUE"}, {Name: "STATX_NLINK"}, {Name: "STATX_TYPE"}}},
 	{Header: "linux/time.h", Consts: []constant{{Name: "CLOCK_MONOTONIC"}}},
 	{Header: "linux/wait.h", Consts: []constant{{Name: "P_ALL"}, {Name: "P_PID"}, {Name: "P_PIDFD"}}},

@@ -257,6 +257,9 @@ func kernelProbe() *probe {
 	}
 	for _, g := range slices.Concat(groups, taken) {
 		p.include(g.Header)
+		if g.Decl != "" {
+			p.decls = append(p.decls, g.Decl)
+		}
 		for _, c := range g.Consts {
 			if c.Internal != "" {
 				p.decls = append(p.decls, "enum { "+c.cName()+" = "+c.Expr+" }; /* "+c.Internal+" */")
