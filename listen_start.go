@@ -396,6 +396,7 @@ func (l *launch) tracingRefused() (errno syscall.Errno) {
 		return errno
 	}
 	defer setSignalMask(old)
+	defer allowTracing()()
 	return tracingRefused()
 }
 
@@ -455,6 +456,7 @@ func (l *launch) traced() (p *PidFD, err error) {
 
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	defer allowTracing()()
 	var mask signalMask
 	func() {
 		var errno syscall.Errno
@@ -560,10 +562,10 @@ func (l *launch) awaitStop(p *PidFD) (*tracee, error) {
 			return t, nil
 		case errno == 0:
 			t.resume(t.stop.Signo) // one of those that end it, most likely
-		case hasEnded(p):
-			return nil, errEnded
 		case errno != syscall.ESRCH:
 			return nil, l.untraced(failed("ptrace", "PTRACE_GETSIGINFO", errno))
+		case hasEnded(p):
+			return nil, errEnded
 		}
 		if n < 100 {
 			yield()

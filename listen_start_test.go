@@ -4,6 +4,7 @@ package sysfd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,11 +14,13 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -791,4 +794,693 @@ func BenchmarkStart(b *testing.B) {
 			p.Close()
 		}
 	})
+}
+
+// needsTracing skips a test where nothing can be traced.
+func needsTracing(t testing.TB) {
+	t.Helper()
+	reliesOn(t, ptracing)
+	needs(t, FeatureWait)
+	l := &launch{}
+	if errno := l.tracingRefused(); errno != 0 {
+		lacks(t, "a way to trace: "+errno.Error())
+	}
+}
+
+// outputOf starts a program with its standard output in a pipe and returns what it wrote.
+func outputOf(start starter, attr os.ProcAttr, files []*os.File, words ...string) (string, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	attr.Files = append([]*os.File{nil, w, os.Stderr}, attr.Files...)
+	p, err := start(words[0], words, &attr, files)
+	w.Close()
+	if err != nil {
+		return "", err
+	}
+	defer p.Close()
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return "", err
+	}
+	result, err := p.Wait(context.Background(), 0)
+	if err == nil && (result.Unknown != nil || result.Status != 0) {
+		err = fmt.Errorf("%v", result)
+	}
+	return string(text), err
+}
+
+// sayAddress is what a shell prints: whether it is addressed, and how many descriptors there are.
+const sayAddress = `[ "$LISTEN_PID" = $$ ] && echo $LISTEN_FDS $LISTEN_FDNAMES || echo "$LISTEN_PID is not $$"`
+
+func needsShell(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat("/bin/sh"); err != nil {
+		lacks(t, "/bin/sh")
+	}
+}
+
+// isAddressed starts a shell and checks that what is passed is for it.
+func isAddressed(t *testing.T, start starter, attr os.ProcAttr) {
+	t.Helper()
+	out, err := outputOf(start, attr, []*os.File{openNull(t), openNull(t)}, "/bin/sh", "-c", sayAddress)
+	if want := "2 " + os.DevNull + ":" + os.DevNull + "\n"; out != want || err != nil {
+		t.Errorf("%q, %v, want %q", out, err, want)
+	}
+}
+
+// A standard file that is a pipe of this program is in blocking mode for the other one, which need not
+// be able to do with less.
+func TestStartListenFDsStandardFiles(t *testing.T) {
+	needsShim(t)
+	seq, err := exec.LookPath("seq")
+	if err != nil {
+		lacks(t, "seq(1)")
+	}
+	keepsDescriptors(t)
+	inBothWays(t, func(t *testing.T, start starter) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		p, err := start(seq, []string{"seq", "1", "100000"}, &os.ProcAttr{Files: []*os.File{nil, w, os.Stderr}}, []*os.File{openNull(t)})
+		w.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		time.Sleep(100 * time.Millisecond) // in which the pipe is full
+		n, err := io.Copy(io.Discard, r)
+		if n != 588895 || err != nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		result, err := p.Wait(context.Background(), 0)
+		isEnd(t, result, err, 0, true)
+	})
+}
+
+// Nobody but the user of this process gets to see its environment.
+func TestStartListenFDsHidesEnvironment(t *testing.T) {
+	needsShim(t)
+	needsRoot(t)
+	keepsDescriptors(t)
+	t.Setenv("SECRET", "sesame-of-"+strconv.Itoa(os.Getpid()))
+	spy := child("spy", os.Getenv("SECRET"))
+	spy.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	spy.Env = []string{childVar + "=spy"}
+	in, err := spy.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	spy.Stdout, spy.Stderr = &out, &out
+	if err := spy.Start(); err != nil {
+		t.Skip(err) // the file of this program is not for everybody
+	}
+	started := 0
+	for name, start := range ways {
+		for range fewer(50) {
+			text, err := outputOf(start, os.ProcAttr{Env: []string{"A=1"}, Sys: &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}}, []*os.File{openNull(t)}, "/bin/sh", "-c", sayAddress)
+			if err != nil || !strings.HasPrefix(text, "1 ") {
+				t.Fatalf("%s: %q, %v", name, text, err)
+			}
+			started++
+		}
+	}
+	in.Close()
+	if err := spy.Wait(); err != nil || !strings.HasPrefix(out.String(), "has seen ") || strings.HasPrefix(out.String(), "has seen 0") {
+		t.Errorf("%v: %q", err, out.String())
+	}
+}
+
+func init() {
+	children["spy"] = func(args []string) error {
+		end := make(chan int)
+		go func() { io.ReadAll(os.Stdin); close(end) }()
+		seen := 0
+		for {
+			select {
+			case <-end:
+				fmt.Println("has seen", seen)
+				return nil
+			default:
+			}
+			dirs, err := os.ReadDir("/proc")
+			if err != nil {
+				return err
+			}
+			for _, dir := range dirs {
+				text, err := os.ReadFile("/proc/" + dir.Name() + "/environ")
+				if err == nil && strings.Contains(string(text), args[0]) {
+					cmdline, _ := os.ReadFile("/proc/" + dir.Name() + "/cmdline")
+					return fmt.Errorf("%q has %q", cmdline, text)
+				}
+				if err == nil && len(text) > 0 {
+					seen++
+				}
+			}
+		}
+	}
+}
+
+// A shim has the environment of the program from its beginning.
+func TestShimEnvironment(t *testing.T) {
+	needsShim(t)
+	keepsDescriptors(t)
+	l := newTestLaunch(t, "/proc/self/exe", "A=1", "B=2")
+	s, err := l.startShim()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reapKilled(s.pidfd)
+	defer s.control.Close()
+	environ, err := os.ReadFile("/proc/" + strconv.Itoa(l.pid) + "/environ")
+	if string(environ) != "A=1\x00B=2\x00" || err != nil {
+		t.Errorf("%q, %v", environ, err)
+	}
+}
+
+// What the program gets is what the operating system has for it, with all that can be asked for.
+func TestStartListenFDsTraced(t *testing.T) {
+	needsTracing(t)
+	needsShell(t)
+	keepsDescriptors(t)
+	none := []string{}
+	for name, attr := range map[string]os.ProcAttr{
+		"plain":          {},
+		"no environment": {Env: none},
+		"many variables": {Env: slices.Repeat([]string{"A=1", "LISTEN_PID=7", "B"}, 3000)},
+		"root directory": {Sys: &syscall.SysProcAttr{Chroot: "/"}, Dir: "/"},
+	} {
+		t.Run(name, func(t *testing.T) { isAddressed(t, StartListenFDs, attr) })
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	other := &syscall.Credential{Uid: 65534, Gid: 65534}
+	for name, sys := range map[string]syscall.SysProcAttr{
+		"pid namespace":                   {Cloneflags: syscall.CLONE_NEWPID},
+		"pid namespace for its children":  {Unshareflags: syscall.CLONE_NEWPID},
+		"all kinds of namespaces":         {Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS},
+		"mounts":                          {Unshareflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID},
+		"user":                            {Credential: other},
+		"user namespace":                  {Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID, UidMappings: []syscall.SysProcIDMap{{Size: 1}}},
+		"user namespace and another user": {Cloneflags: syscall.CLONE_NEWUSER, Credential: &syscall.Credential{Uid: 5, NoSetGroups: true}, UidMappings: []syscall.SysProcIDMap{{Size: 10}}, GidMappings: []syscall.SysProcIDMap{{Size: 10}}},
+		"unshared user namespace":         {Unshareflags: syscall.CLONE_NEWUSER, UidMappings: []syscall.SysProcIDMap{{Size: 1}}},
+		"session":                         {Setsid: true},
+	} {
+		t.Run(name, func(t *testing.T) { isAddressed(t, StartListenFDs, os.ProcAttr{Sys: &sys}) })
+	}
+}
+
+// The thread can have another pid namespace for what it starts.
+func TestStartListenFDsUnsharedThread(t *testing.T) {
+	needsTracing(t)
+	needsRoot(t)
+	needsShell(t)
+	reliesOn(t, namespaces)
+	keepsDescriptors(t)
+	null := openNull(t)
+	var out string
+	var err error
+	onThrowawayThread(func() {
+		if err = syscall.Unshare(syscall.CLONE_NEWPID); err != nil {
+			return
+		}
+		// Process 1 of the namespace.
+		p, errStart := StartListenFDs("/bin/sh", []string{"sh", "-c", "exec sleep 1000"}, nil, []*os.File{null})
+		if err = errStart; err != nil {
+			return
+		}
+		out, err = outputOf(StartListenFDs, os.ProcAttr{}, []*os.File{null}, "/bin/sh", "-c", sayAddress+"; echo $$")
+		p.SendSignal(syscall.SIGKILL)
+		reapKilled(p)
+	})
+	if out != "1 "+os.DevNull+"\n2\n" || err != nil {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
+// Programs of all kinds.
+func TestStartListenFDsPrograms(t *testing.T) {
+	needsTracing(t)
+	needsShell(t)
+	keepsDescriptors(t)
+	files := []*os.File{openNull(t)}
+	script := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte("#!/bin/sh -u\n"+sayAddress+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := outputOf(StartListenFDs, os.ProcAttr{}, files, script, "a", "b")
+	if out != "1 "+os.DevNull+"\n" || err != nil {
+		t.Errorf("%q, %v", out, err)
+	}
+
+	env, err := exec.LookPath("env")
+	if err != nil {
+		lacks(t, "env(1)")
+	}
+	out, err = outputOf(StartListenFDs, os.ProcAttr{Env: []string{"A=1", "LISTEN_FDNAMES=x", "Z=2", "A=3"}}, files, env)
+	lines := strings.Split(out, "\n")
+	ids := slices.IndexFunc(lines, func(s string) bool { return strings.HasPrefix(s, "LISTEN_PIDFDID=") })
+	if _, err := selfID(); err == nil {
+		if ids < 0 {
+			t.Fatalf("%q", lines)
+		}
+		id, err := strconv.ParseUint(strings.TrimPrefix(lines[ids], "LISTEN_PIDFDID="), 10, 64)
+		if id == 0 || err != nil || strings.HasSuffix(lines[ids], noID) {
+			t.Errorf("%q", lines[ids])
+		}
+		lines = slices.Delete(lines, ids, ids+1)
+	}
+	pid, _ := strconv.Atoi(strings.TrimPrefix(lines[0], "LISTEN_PID="))
+	if pid <= 0 || lines[0] != "LISTEN_PID="+strconv.Itoa(pid) || lines[0] == "LISTEN_PID="+noPID ||
+		strings.Join(lines[1:], " ") != "LISTEN_FDS=1 LISTEN_FDNAMES="+os.DevNull+" A=1 Z=2 A=3 " || err != nil {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
+// A 64-bit program starts one of 32 bits, and the other way round in the tests for 386.
+func TestStartListenFDsOtherWordSize(t *testing.T) {
+	needsTracing(t)
+	other, ok := map[string]string{"amd64": "386", "386": "amd64"}[runtime.GOARCH]
+	if !ok {
+		t.Skip("this is for x86")
+	}
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("there is no go command")
+	}
+	keepsDescriptors(t)
+	program := buildFor(t, goTool, other)
+	if err := exec.Command(program).Run(); err != nil {
+		lacks(t, "a kernel that runs programs for "+other)
+	}
+	for _, attr := range []os.ProcAttr{{}, {Env: []string{"A=1"}}} {
+		out, err := outputOf(StartListenFDs, attr, []*os.File{openNull(t)}, program)
+		if out != "true "+other+" "+os.DevNull || err != nil {
+			t.Errorf("%q, %v", out, err)
+		}
+	}
+}
+
+// buildFor builds a program that tells whether it is addressed.
+func buildFor(t *testing.T, goTool, arch string) string {
+	t.Helper()
+	dir := t.TempDir()
+	const text = `package main
+		import ("os"; "runtime"; "strconv")
+		func main() {
+			print := func(s string) { os.Stdout.WriteString(s) }
+			print(strconv.FormatBool(os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid())) + " " + runtime.GOARCH + " " + os.Getenv("LISTEN_FDNAMES"))
+		}`
+	source, program := filepath.Join(dir, "main.go"), filepath.Join(dir, "program")
+	if err := os.WriteFile(source, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(goTool, "build", "-o", program, source)
+	cmd.Env = append(os.Environ(), "GOARCH="+arch, "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
+}
+
+// A program may have no thread beside its first, nor another process.
+func TestStartListenFDsProcessLimit(t *testing.T) {
+	needsTracing(t)
+	needsRoot(t)
+	needsShell(t)
+	for n := 1; n <= 4; n++ {
+		if out := output(t, child("start-limited", strconv.Itoa(n))); out != "1 "+os.DevNull+"\n" {
+			t.Errorf("%d: %q", n, out)
+		}
+	}
+}
+
+func init() {
+	children["start-limited"] = func(args []string) error {
+		n, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		const rlimitNPROC = 6
+		number := rlimitNPROC
+		if strings.HasPrefix(runtime.GOARCH, "mips") {
+			number = 8
+		}
+		if err := syscall.Setrlimit(number, &syscall.Rlimit{Cur: uint64(n), Max: uint64(n)}); err != nil {
+			return err
+		}
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return err
+		}
+		const lonely = 65000 // a user with no other processes
+		out, err := outputOf(StartListenFDs, os.ProcAttr{Sys: &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: lonely, Gid: lonely}}}, []*os.File{null}, "/bin/sh", "-c", sayAddress)
+		fmt.Print(out)
+		return err
+	}
+}
+
+// The descriptors beyond the standard ones come behind what is passed.
+func TestStartListenFDsMoreFiles(t *testing.T) {
+	needsShim(t)
+	needsShell(t)
+	keepsDescriptors(t)
+	inBothWays(t, func(t *testing.T, start starter) {
+		more := func(text string) *os.File {
+			f, err := openAt(text, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { f.Close() })
+			f.Seek(0, io.SeekStart)
+			return f
+		}
+		const script = `cat <&3; cat <&4; [ ! -e /dev/fd/5 ] && cat <&6; echo " $LISTEN_FDS"`
+		out, err := outputOf(start, os.ProcAttr{Files: []*os.File{more("c"), nil, more("d")}}, []*os.File{more("a")}, "/bin/sh", "-c", script)
+		if out != "acd 1\n" || err != nil {
+			t.Errorf("%q, %v", out, err)
+		}
+		out, err = outputOf(start, os.ProcAttr{Files: []*os.File{more("c")}}, nil, "/bin/sh", "-c", `cat <&3; echo "${LISTEN_FDS-unset}"`)
+		if out != "cunset\n" || err != nil {
+			t.Errorf("%q, %v", out, err)
+		}
+	})
+}
+
+// $WATCHDOG_PID follows if it was that of this process.
+func TestStartListenFDsWatchdog(t *testing.T) {
+	needsShim(t)
+	needsShell(t)
+	keepsDescriptors(t)
+	const script = `[ "$WATCHDOG_PID" = $$ ] && echo own || echo "$WATCHDOG_PID"; env | grep -c WATCHDOG_PID`
+	own := "WATCHDOG_PID=" + strconv.Itoa(os.Getpid())
+	inBothWays(t, func(t *testing.T, start starter) {
+		for _, files := range [][]*os.File{nil, {openNull(t)}} {
+			for want, env := range map[string][]string{
+				"own\n1\n":  {"A=1", own, own, "WATCHDOG_PID=3"},
+				"3\n1\n":    {"WATCHDOG_PID=3"},
+				"4000\n1\n": {"WATCHDOG_PID=4000", own},
+				"x\n1\n":    {"WATCHDOG_PID=x"},
+			} {
+				env = append(env, "PATH="+os.Getenv("PATH"))
+				out, err := outputOf(start, os.ProcAttr{Env: env}, files, "/bin/sh", "-c", script)
+				if out != want && !strings.HasPrefix(want, "4000") || err != nil || strings.HasPrefix(out, "own") != strings.HasPrefix(want, "own") {
+					t.Errorf("%q: %q, %v, want %q", env, out, err, want)
+				}
+			}
+			if out, err := outputOf(start, os.ProcAttr{}, files, "/bin/sh", "-c", `echo "${WATCHDOG_PID-unset}"`); out != "unset\n" || err != nil {
+				t.Errorf("%q, %v", out, err)
+			}
+		}
+	})
+}
+
+// The program blocks and ignores the signals that it would after os.StartProcess.
+func TestStartListenFDsSignalMask(t *testing.T) {
+	needsTracing(t)
+	keepsDescriptors(t)
+	grep, err := exec.LookPath("grep")
+	if err != nil {
+		lacks(t, "grep(1)")
+	}
+	words := []string{grep, "-E", "^Sig(Blk|Ign|Pnd)|^ShdPnd|^TracerPid", "/proc/self/status"}
+	null := openNull(t)
+	// The thread blocks one itself.
+	var plain, traced string
+	var err1, err2 error
+	onThrowawayThread(func() {
+		mask := signalMask{1 << (syscall.SIGUSR2 - 1)}
+		setSignalMask(mask)
+		byOS := func(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error) {
+			return StartProcess(argv0, argv, attr)
+		}
+		plain, err1 = outputOf(byOS, os.ProcAttr{}, nil, words...)
+		traced, err2 = outputOf(StartListenFDs, os.ProcAttr{}, []*os.File{null}, words...)
+		if now, _ := setSignalMask(mask); now != mask {
+			err2 = fmt.Errorf("this thread blocks %x now", now)
+		}
+	})
+	if plain != traced || err1 != nil || err2 != nil || !strings.Contains(plain, "SigBlk:\t0000000000000800\n") {
+		t.Errorf("%q, %q, %v, %v", plain, traced, err1, err2)
+	}
+}
+
+// Whoever asks for tracing gets the process stopped, and addressed.
+func TestStartListenFDsForTracer(t *testing.T) {
+	needsTracing(t)
+	needsShell(t)
+	keepsDescriptors(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p, err := StartListenFDs("/bin/sh", []string{"sh", "-c", sayAddress}, &os.ProcAttr{Files: []*os.File{nil, w}, Sys: &syscall.SysProcAttr{Ptrace: true}}, []*os.File{openNull(t)})
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	pid, err := p.PID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var status syscall.WaitStatus
+	if got, err := syscall.Wait4(pid, &status, 0, nil); got != pid || err != nil || !status.Stopped() || status.StopSignal() != syscall.SIGTRAP {
+		t.Errorf("%d, %v, %v", got, err, status)
+	}
+	if err := syscall.PtraceDetach(pid); err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(r)
+	if string(text) != "1 "+os.DevNull+"\n" || err != nil {
+		t.Errorf("%q, %v", text, err)
+	}
+	result, err := p.Wait(context.Background(), 0)
+	isEnd(t, result, err, 0, true)
+}
+
+// Signals to the process group come at any moment.
+func TestStartListenFDsAmongSignals(t *testing.T) {
+	needsTracing(t)
+	needsShell(t)
+	cmd := child("start-among-signals", strconv.Itoa(fewer(1000)))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if out := output(t, cmd); out != "ok\n" {
+		t.Errorf("%q", out)
+	}
+}
+
+func init() {
+	children["start-among-signals"] = func(args []string) error {
+		n, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGTERM)
+		go func() {
+			for {
+				for _, sig := range []syscall.Signal{syscall.SIGWINCH, syscall.SIGURG, syscall.SIGCHLD, syscall.SIGINT, syscall.SIGHUP, syscall.SIGCONT} {
+					syscall.Kill(0, sig)
+				}
+			}
+		}()
+		go func() { // which waits for all threads
+			for {
+				syscall.Setregid(-1, -1)
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return err
+		}
+		var group waitGroup
+		var failed atomic.Pointer[error]
+		for range 4 {
+			group.Go(func() {
+				for range n / 4 {
+					out, err := outputOf(StartListenFDs, os.ProcAttr{}, []*os.File{null}, "/bin/sh", "-c", sayAddress)
+					if err == nil && out != "1 "+os.DevNull+"\n" {
+						err = fmt.Errorf("%q", out)
+					}
+					if err != nil {
+						failed.Store(&err)
+						return
+					}
+				}
+			})
+		}
+		group.Wait()
+		if err := failed.Load(); err != nil {
+			return *err
+		}
+		fmt.Println("ok")
+		return nil
+	}
+}
+
+// Others in this process wait for any child, and take what there is.
+func TestStartListenFDsAmongReapers(t *testing.T) {
+	needsTracing(t)
+	needsShell(t)
+	if out := output(t, child("start-among-reapers", strconv.Itoa(fewer(300)))); out != "ok\n" {
+		t.Errorf("%q", out)
+	}
+}
+
+func init() {
+	children["start-among-reapers"] = func(args []string) error {
+		n, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		for _, options := range []int{0, syscall.WUNTRACED, syscall.WALL | syscall.WUNTRACED} {
+			go func() {
+				for {
+					if _, err := syscall.Wait4(-1, nil, options, nil); err != nil {
+						time.Sleep(time.Microsecond)
+					}
+				}
+			}()
+		}
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return err
+		}
+		for range n {
+			r, w, err := os.Pipe()
+			if err != nil {
+				return err
+			}
+			p, err := StartListenFDs("/bin/sh", []string{"sh", "-c", sayAddress}, &os.ProcAttr{Files: []*os.File{nil, w}}, []*os.File{null})
+			w.Close()
+			if err != nil {
+				return err
+			}
+			text, err := io.ReadAll(r)
+			if string(text) != "1 "+os.DevNull+"\n" || err != nil {
+				return fmt.Errorf("%q, %v", text, err)
+			}
+			p.Close()
+			r.Close()
+		}
+		fmt.Println("ok")
+		return nil
+	}
+}
+
+// Somebody kills the process while it is started.
+func TestStartListenFDsKilled(t *testing.T) {
+	needsTracing(t)
+	keepsDescriptors(t)
+	if len(kids(t)) > 0 {
+		t.Skip("there are children of other tests")
+	}
+	stop, stopped := make(chan int), make(chan int)
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			for _, pid := range kids(t) {
+				if n, err := strconv.Atoi(pid); err == nil {
+					syscall.Kill(n, syscall.SIGKILL)
+				}
+			}
+		}
+	}()
+	null := openNull(t)
+	ended := 0
+	for range fewer(300) {
+		p, err := StartListenFDs("/bin/sh", []string{"sh", "-c", "exec sleep 1000"}, nil, []*os.File{null})
+		if err != nil {
+			var pathError *os.PathError
+			if !errors.Is(err, syscall.ECHILD) && !(errors.As(err, &pathError) && errors.Is(err, syscall.EPIPE)) {
+				t.Error(err)
+			}
+			ended++
+			continue
+		}
+		r, err := p.Wait(context.Background(), 0)
+		if err != nil || !r.Status.Signaled() {
+			t.Error(r, err)
+		}
+		p.Close()
+	}
+	close(stop)
+	<-stopped
+	t.Logf("%d of %d were killed before the program ran", ended, fewer(300))
+	if left := kids(t); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// Where ptrace(2) is forbidden, a shim does it, or an error tells what would help.
+func TestStartListenFDsUntraced(t *testing.T) {
+	needsShim(t)
+	needsShell(t)
+	null := openNull(t)
+	for _, errno := range []syscall.Errno{syscall.EPERM, syscall.EACCES, syscall.ENOSYS, 0} {
+		var out string
+		var errs [4]error
+		underFilter(t, func() error { return refuse(map[int]syscall.Errno{syscall.SYS_PTRACE: errno}) }, func() {
+			out, errs[0] = outputOf(StartListenFDs, os.ProcAttr{}, []*os.File{null}, "/bin/sh", "-c", sayAddress)
+			shimReady.Store(false)
+			_, errs[1] = StartListenFDs("/bin/sh", nil, nil, []*os.File{null})
+			_, errs[2] = StartListenFDs("/proc/self/cmdline", nil, nil, []*os.File{null})
+			shimReady.Store(true)
+			_, errs[3] = StartListenFDs("/bin/sh", nil, &os.ProcAttr{Sys: &syscall.SysProcAttr{Chroot: "/"}}, []*os.File{null})
+		})
+		if out != "1 "+os.DevNull+"\n" || errs[0] != nil {
+			t.Errorf("%v: %q, %v", errno, out, errs[0])
+		}
+		want := cmp.Or(errno, syscall.ENOSYS)
+		for i, text := range map[int]string{1: "ListenShim", 3: "Chroot"} {
+			if !errors.Is(errs[i], want) || !strings.Contains(errs[i].Error(), text) || !strings.Contains(errs[i].Error(), "cannot be traced") {
+				t.Errorf("%v: %v", errno, errs[i])
+			}
+		}
+		if errno != 0 && errs[2] == nil {
+			t.Errorf("%v: %v", errno, errs[2])
+		}
+	}
+	// What has other reasons has them.
+	program := noProgram(t)
+	os.Chmod(program, 0o600)
+	_, err := StartListenFDs(program, nil, nil, []*os.File{null})
+	matches(t, err, syscall.EACCES, os.ErrPermission)
+	if strings.Contains(err.Error(), "be traced") {
+		t.Error(err)
+	}
+}
+
+// A shim that somebody stops does not keep its caller waiting.
+func TestShimStopped(t *testing.T) {
+	needsShim(t)
+	keepsDescriptors(t)
+	l := newTestLaunch(t, "/proc/self/exe", childVar+"=count")
+	s, err := l.startShim()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.control.Close()
+	s.pidfd.SendSignal(syscall.SIGSTOP)
+	if err := s.release(newStartRequest(l), l.argv0); err != nil {
+		t.Error(err)
+	}
+	r, err := s.pidfd.Wait(context.Background(), 0)
+	isEnd(t, r, err, 0, true)
+	s.pidfd.Close()
 }

@@ -41,6 +41,26 @@ func setSignalMask(mask signalMask) (old signalMask, errno syscall.Errno) {
 	return old, errno
 }
 
+// allowTracing makes CAP_SYS_PTRACE effective for the calling thread, and for what that starts up to the
+// execve, if it is permitted and not effective, as after seteuid(2): without it the kernel takes
+// from a program that is traced what it otherwise gets, and gives it another user. disallow undoes that.
+func allowTracing() (disallow func()) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	const i, bit = unix.CAP_SYS_PTRACE / 32, 1 << (unix.CAP_SYS_PTRACE % 32)
+	_, _, errno := syscall.Syscall(unix.SYS_CAPGET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data)), 0)
+	if errno != 0 || data[i].Effective&bit != 0 || data[i].Permitted&bit == 0 {
+		return func() {}
+	}
+	set := func(effective uint32) {
+		data[i].Effective = effective
+		syscall.Syscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data)), 0)
+	}
+	was := data[i].Effective
+	set(was | bit)
+	return func() { set(was) }
+}
+
 func ptrace(request, pid int, addr, data uintptr) syscall.Errno {
 	if check32(0, pid) != 0 {
 		return syscall.ESRCH

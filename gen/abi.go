@@ -428,6 +428,7 @@ var taken = []group{
 	}},
 	{Header: "asm/unistd.h", Consts: []constant{
 		{Name: "SYS_CAPGET"},
+		{Name: "SYS_CAPSET"},
 		{Name: "SYS_EXECVEAT"},
 		{Name: "SYS_GETSOCKOPT"},
 		{Name: "SYS_IOCTL"},

@@ -1,0 +1,57 @@
+//go:build linux
+
+// Package listenexec passes descriptors to the program of an [exec.Cmd], as
+// [sysfd.StartListenFDs] does for a program that os.StartProcess would start: to a service
+// that takes them as systemd's socket activation has them, by $LISTEN_FDS.
+//
+//	cmd := exec.CommandContext(ctx, "/usr/sbin/served")
+//	cmd.Stderr = log
+//	if err := listenexec.Start(cmd, files...); err != nil {
+//		return err
+//	}
+//	return cmd.Wait()
+package listenexec
+
+import (
+	"os"
+	"os/exec"
+
+	"github.com/sysfd/sysfd"
+)
+
+// Start starts cmd as its method Start does, and passes files to the program as its descriptors
+// from 3 up, with $LISTEN_FDS, $LISTEN_FDNAMES (from the name of each file), and $LISTEN_PID and
+// $LISTEN_PIDFDID of the new process. [sysfd.StartListenFDs] tells how, and what the
+// limits are. cmd.ExtraFiles come behind the files, and are not announced.
+// Everything else is as usual: pipes and buffers for the standard files, Cancel, WaitDelay, and
+// cmd.Wait, which must be called after a success. The fields of cmd that Start sets for its time have
+// their values again when it returns.
+//
+// Errors: those of cmd.Start and those of [sysfd.StartListenFDsBy]. If cmd.Start itself has succeeded, the
+// process was killed and waited for, and cmd can, as after any start, not be started again.
+func Start(cmd *exec.Cmd, files ...*os.File) error {
+	if cmd.Process != nil {
+		return cmd.Start() // which says that it was started already
+	}
+	path, words, env, sys, extra := cmd.Path, cmd.Args, cmd.Env, cmd.SysProcAttr, cmd.ExtraFiles
+	args := cmd.Args
+	if len(args) == 0 {
+		args = []string{cmd.Path}
+	}
+	attr := &os.ProcAttr{Dir: cmd.Dir, Env: cmd.Environ(), Files: append(make([]*os.File, 3), cmd.ExtraFiles...), Sys: cmd.SysProcAttr}
+	err := sysfd.StartListenFDsBy(func(name string, argv []string, attr *os.ProcAttr) (int, error) {
+		cmd.Path, cmd.Args, cmd.Env, cmd.SysProcAttr, cmd.ExtraFiles = name, argv, attr.Env, attr.Sys, attr.Files[3:]
+		defer func() {
+			cmd.Path, cmd.Args, cmd.Env, cmd.SysProcAttr, cmd.ExtraFiles = path, words, env, sys, extra
+		}()
+		if err := cmd.Start(); err != nil {
+			return 0, err
+		}
+		return cmd.Process.Pid, nil
+	}, cmd.Path, args, attr, files)
+	if err != nil && cmd.Process != nil {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	return err
+}
