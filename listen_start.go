@@ -514,11 +514,12 @@ func (l *launch) tell(p *PidFD, blanks []blank, env int, mask signalMask) error 
 	}
 	var id PidFDID
 	if blanks[len(blanks)-1].name == listenVarNames[listenPIDFDID] {
-		if id, err = p.ID(); err != nil {
-			return err
-		}
+		id, err = p.ID()
 	}
-	pid, err := l.ownPID(p, t)
+	pid := 0
+	if err == nil {
+		pid, err = l.ownPID(p, t)
+	}
 	if err == nil {
 		err = l.fill(t, blanks, env, pid, id)
 	}
@@ -532,10 +533,12 @@ func (l *launch) tell(p *PidFD, blanks []blank, env int, mask signalMask) error 
 			err = failed("ptrace", "PTRACE_DETACH", errno)
 		}
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case hasEnded(p):
+	}
+	ended := hasEnded(p)
+	t.resume(int32(syscall.SIGKILL)) // which a tracer may send in any case
+	if ended {
 		return errEnded
 	}
 	return l.untraced(err)
@@ -666,9 +669,13 @@ func (l *launch) keepsPrivileges(t *tracee, auxv uint64) error {
 // reapKilled waits for a process that has got SIGKILL, and closes p, which may be nil. It goes by the pidfd: if
 // somebody else has waited for the process, its PID may be that of another one.
 func reapKilled(p *PidFD) {
-	if p != nil {
+	if p == nil {
+		return
+	}
+	defer p.Close()
+	// A process of another user may be out of reach, if this one has CAP_SETUID alone.
+	if err := p.SendSignal(syscall.SIGKILL); err == nil || errors.Is(err, os.ErrProcessDone) || hasEnded(p) {
 		p.Wait(context.Background(), 0)
-		p.Close()
 	}
 }
 
