@@ -310,9 +310,20 @@ func onNamespace(f func(s *scene) error) preparation {
 	}
 }
 
-// starts is StartListenFDs, with a program that execve refuses if argv0 is empty. Either way no
+// startListenFDsBy is StartListenFDsBy with os.StartProcess.
+func startListenFDsBy(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error) {
+	pidfd := -1
+	sys := &syscall.SysProcAttr{PidFD: &pidfd}
+	err := StartListenFDsBy(startByOS, argv0, argv, &os.ProcAttr{Env: attr.Env, Sys: sys}, files)
+	if err != nil {
+		return nil, err
+	}
+	return TakePidFD(sys)
+}
+
+// starts is StartListenFDs or what is like it, with a program that execve refuses if argv0 is empty. Either way no
 // process is left.
-func starts(argv0 string) preparation {
+func starts(start starter, argv0 string) preparation {
 	return func(t *testing.T, s *scene) func() error {
 		before := kids(t)
 		t.Cleanup(func() {
@@ -322,7 +333,7 @@ func starts(argv0 string) preparation {
 		})
 		attr := &os.ProcAttr{Env: append(os.Environ(), childVar+"=nothing")}
 		return func() error {
-			p, err := StartListenFDs(cmp.Or(argv0, s.program), []string{"x"}, attr, []*os.File{s.null})
+			p, err := start(cmp.Or(argv0, s.program), []string{"x"}, attr, []*os.File{s.null})
 			if argv0 == "" && err != nil {
 				return except(err, syscall.ENOEXEC)
 			}
@@ -832,11 +843,16 @@ var operations = []operation{
 		return except(err, syscall.ENOEXEC)
 	}},
 	{name: "StartListenFDs", needs: FeatureWait, slow: true, takes: true, does: true, refused: []refusal{
-		{calls: "execve"}, {calls: "socketpair"}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_send_signal", eperm: works, enosys: works},
-	}, prepare: starts("/proc/self/exe")},
+		{calls: "execve"}, {calls: "ptrace", eperm: works, enosys: works}, {calls: "ptrace socketpair"}, {calls: "pidfd_open", eperm: works, enosys: works},
+		{calls: "pidfd_send_signal", eperm: works, enosys: works}, {calls: "capget", eperm: works, enosys: works},
+	}, prepare: starts(StartListenFDs, "/proc/self/exe")},
 	{name: "StartListenFDs with what is no program", needs: FeatureWait, slow: true, takes: true, does: true, refused: []refusal{
-		{calls: "execve"}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_send_signal", eperm: works, enosys: works},
-	}, prepare: starts("")},
+		{calls: "execve"}, {calls: "ptrace", eperm: works, enosys: works}, {calls: "pidfd_open", eperm: works, enosys: works}, {calls: "pidfd_send_signal", eperm: works, enosys: works},
+	}, prepare: starts(StartListenFDs, "")},
+	{name: "StartListenFDsBy", needs: FeatureWait, slow: true, takes: true, does: true, refused: []refusal{
+		{calls: "execve"}, {calls: "ptrace", eperm: works, enosys: works}, {calls: "ptrace socketpair"}, {calls: "pidfd_open", eperm: works, enosys: works},
+		{calls: "pidfd_send_signal", eperm: works, enosys: works}, {calls: "capget", eperm: works, enosys: works},
+	}, prepare: starts(startListenFDsBy, "/proc/self/exe")},
 
 	{name: "Notify", takes: true, does: true, refused: []refusal{{calls: "socket"}, {calls: "connect"}, {calls: "sendmsg"}}, prepare: notifies(func(ctx context.Context, s *scene) (bool, error) {
 		return Notify(ctx, NotifyReady)
@@ -918,7 +934,7 @@ var callNumbers = map[string]int{
 	"flistxattr": unix.SYS_FLISTXATTR, "fremovexattr": unix.SYS_FREMOVEXATTR, "fsetxattr": unix.SYS_FSETXATTR, "ioctl": unix.SYS_IOCTL, "listns": _SYS_LISTNS,
 	"mq_getsetattr": syscall.SYS_MQ_GETSETATTR, "listmount": unix.SYS_LISTMOUNT, "name_to_handle_at": unix.SYS_NAME_TO_HANDLE_AT, "open_by_handle_at": unix.SYS_OPEN_BY_HANDLE_AT,
 	"openat": syscall.SYS_OPENAT, "openat2": unix.SYS_OPENAT2, "pidfd_getfd": unix.SYS_PIDFD_GETFD, "pidfd_open": unix.SYS_PIDFD_OPEN, "pidfd_send_signal": unix.SYS_PIDFD_SEND_SIGNAL,
-	"pipe2": syscall.SYS_PIPE2, "readlinkat": syscall.SYS_READLINKAT, "ppoll": _SYS_PPOLL_TIME64, "ppoll_time32": unix.SYS_PPOLL, "process_madvise": unix.SYS_PROCESS_MADVISE, "process_mrelease": unix.SYS_PROCESS_MRELEASE,
+	"pipe2": syscall.SYS_PIPE2, "readlinkat": syscall.SYS_READLINKAT, "ppoll": _SYS_PPOLL_TIME64, "ppoll_time32": unix.SYS_PPOLL, "process_madvise": unix.SYS_PROCESS_MADVISE, "process_mrelease": unix.SYS_PROCESS_MRELEASE, "ptrace": unix.SYS_PTRACE,
 	"setns": unix.SYS_SETNS, "statmount": unix.SYS_STATMOUNT, "statx": unix.SYS_STATX, "unshare": syscall.SYS_UNSHARE, "waitid": unix.SYS_WAITID,
 }
 
@@ -1429,8 +1445,8 @@ var noProc = map[string][]error{
 	"ProcessRef.Open with a boot ID":      {errors.ErrUnsupported, os.ErrNotExist},
 	"PidFD.RefOrSecondBest without an ID": {errors.ErrUnsupported},
 	"ProcessRef.OpenOrSecondBest without an ID": {errors.ErrUnsupported, os.ErrNotExist},
-	"StartListenFDs":                         {os.ErrNotExist},
-	"StartListenFDs with what is no program": {os.ErrNotExist},
+	"StartListenFDs":   {os.ErrNotExist}, // the program that is started
+	"StartListenFDsBy": {os.ErrNotExist},
 }
 
 // privately keeps what is mounted to the mount namespace of this process.
