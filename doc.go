@@ -16,7 +16,9 @@
 //   - For a namespace, a [NamespaceID], or the [FileHandle] that holds it: [NamespaceIDOf] gives it,
 //     [OpenNamespace] opens the namespace, [Namespaces] lists them.
 //   - For passed sockets, $LISTEN_PIDFDID: the pidfd ID of the process they are
-//     meant for. [ListenFDs] takes them, and package activation makes listeners of them; [ExecListenFDs] and [StartListenFDs] pass them on. [Notify]
+//     meant for. [ListenFDs] takes them, and package activation makes listeners of them.
+//     [ExecListenFDs] and [StartListenFDs] pass them on, and package listenexec does for an
+//     [os/exec.Cmd]. [Notify]
 //     tells the service manager how things are.
 //
 // What ties them together is that a pidfd ID is the first 64 bits of the file

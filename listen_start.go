@@ -26,18 +26,17 @@ const shimName = "sysfd-listen-shim"
 // shimReady is set in a process whose main calls ListenShim, and so will that of a shim.
 var shimReady atomic.Bool
 
-// ListenShim is to be the first thing that main does in a program that calls
-// [StartListenFDs], and TestMain in its tests. In most processes it does nothing. In one
-// that StartListenFDs has started it does not return: it becomes the
-// program that was to be started.
+// ListenShim makes [StartListenFDs] work where no process can be traced. It is to be the first thing that
+// main does in a program that calls StartListenFDs, and TestMain in its tests. In most processes it does
+// nothing. In one that StartListenFDs has started to become another program, it does not return: it
+// becomes that program.
 //
 // Only what the program does before main also happens in that process: the init functions
 // of its packages. They must not start processes, which would inherit the files and be waited for.
 //
-// ListenShim recognises its process by the name under which it was started. If the
-// file of the program gives privileges to who executes it (setuid, setgid, capabilities: what
-// the kernel tells a program by AT_SECURE, see getauxval(3)), that is refused: anybody could
-// choose the name.
+// ListenShim recognises its process by the name under which it was started. It refuses to run if
+// the process has got privileges by executing this program (setuid, setgid, capabilities: what
+// the kernel reports in AT_SECURE, see getauxval(3)), because anybody can choose the name.
 func ListenShim() {
 	if len(os.Args) == 0 || os.Args[0] != shimName {
 		shimReady.Store(true)
@@ -54,59 +53,60 @@ func ListenShim() {
 	os.Exit(127)
 }
 
-// StartListenFDs starts a program in a process of its own and passes files to it as its
-// descriptors from 3 up, as [ExecListenFDs] does, with $LISTEN_PID and $LISTEN_PIDFDID of the
-// new process. They can be known only when there is that process. So it is traced, stops when it has
-// executed the program and before that runs, gets both values written into its environment, and is let go.
+// StartListenFDs starts a program in a new process and passes files to it as descriptors
+// from 3 up, as [ExecListenFDs] does, with the $LISTEN_PID and $LISTEN_PIDFDID of the new process.
+// These values exist only once the process does. StartListenFDs therefore starts the program
+// traced (ptrace(2)): the process stops after execve(2), before the program runs its first instruction, the
+// values are written into its environment, and it continues untraced.
 //
-// argv0, argv and attr are those of [os.StartProcess], which is called; attr may be nil. The first three
-// of attr.Files are the standard descriptors, and /dev/null stands in for those that are missing. The others
-// come behind the files that are passed, and are not announced to the program. attr.Env is the
-// environment of the program, or that of this process if it is nil; what it says of the
-// variables for passed descriptors is dropped. If $WATCHDOG_PID in it is the PID of this process, the
-// program gets its own instead. The files may be given twice, and stay open and in
-// their blocking mode, except that those in attr.Files are in blocking mode afterwards, as with os.StartProcess.
-// A descriptor in attr.Sys.Ctty is the number in the program. Pdeathsig works as there: call
-// [runtime.LockOSThread] before. With Ptrace, the program is still stopped and traced by the calling thread
-// when StartListenFDs returns, all variables written; call LockOSThread before then, too.
+// argv0, argv and attr are passed to [os.StartProcess]; attr may be nil. The first three attr.Files are the
+// standard descriptors; /dev/null replaces those that are missing. The remaining attr.Files follow
+// the passed files and are not announced to the program. As with os.StartProcess, attr.Files are in
+// blocking mode afterwards; files keep their mode, stay open, and may be given twice.
+// attr.Env is the environment of the program, or that of this process if it is nil; variables
+// about passed descriptors in it are dropped. If $WATCHDOG_PID in it is the PID of this
+// process, the program gets its own PID instead. Signals that this process ignores are not ignored by
+// the program, except SIGHUP and SIGINT.
 //
-// The process is a child of this one, and it is up to the caller to wait for it with [PidFD.Wait].
+// With attr.Sys.Setctty, Ctty counts the passed files. As with os.StartProcess, Pdeathsig refers to the
+// calling thread, so call [runtime.LockOSThread] first. With Ptrace, the process is left stopped and traced by the
+// calling thread, its variables written; call LockOSThread first for this, too.
 //
-// Where no process can be traced, another way is taken if main has called [ListenShim]: this program is
-// executed again and becomes the other one. That needs /proc, and the user of the new process
-// must be allowed to execute the file of this program. It does not work with Chroot, Ptrace, or a new pid
-// namespace by Unshareflags, and where the new process may not have some ten threads. A library cannot
-// rely on it, since it has no main. It is taken
+// The new process is a child of this one, and the caller must wait for it with [PidFD.Wait].
 //
-//   - if ptrace(2) is forbidden: by a seccomp filter, by Yama (kernel.yama.ptrace_scope is 2 or 3), to a process
-//     that is traced itself, as by strace -f; or if it does not exist, as in some emulators;
-//   - if the program gets privileges when it is executed (setuid, setgid, capabilities, also a
-//     difference of real and effective user of this process) that the kernel withholds from who is
-//     traced by a process without CAP_SYS_PTRACE;
-//   - if the program's file can be executed and not read, without CAP_SYS_PTRACE;
-//   - in a 32-bit program that starts a 64-bit one without having /proc.
+// Some programs cannot be started this way:
 //
-// Limits of the first way:
+//   - any program, where ptrace(2) is forbidden or missing: under some seccomp filters and emulators, if Yama's
+//     kernel.yama.ptrace_scope is 2 or 3, and if this process is itself traced with strace -f;
+//   - setuid and setgid programs and programs with file capabilities, if the new process lacks
+//     CAP_SYS_PTRACE: the kernel withholds privileges from a process that is traced;
+//   - programs that the new process may execute but not read, if it lacks CAP_SYS_PTRACE;
+//   - 64-bit programs, if this program has 32 bits and /proc is not mounted.
 //
-//   - The signals that could stop the new process before it has executed the program are blocked
-//     meanwhile. SIGSTOP cannot be blocked. If it is sent to the process in these microseconds, StartListenFDs
-//     waits until the process is killed.
-//   - This process gets one SIGCHLD more, for the stop, and a wait4(2) for any child in it can see the
-//     stop, or take the process away.
-//   - If this process ends before the stop, the program runs, and finds that $LISTEN_PID
-//     is addressed to somebody else.
-//   - /proc/PID/environ has zero bytes behind the numbers.
-//   - A process that is traced cannot be traced by others: strace -f and debuggers of this program do not
-//     see the new one.
+// In these cases StartListenFDs executes the current program again, which then becomes the other
+// program, if main has called [ListenShim]; otherwise it returns an error. This second way needs /proc,
+// and the new process must be allowed to execute the file of the current program and to start the threads of the Go
+// runtime. It does not work with Chroot or Ptrace, nor with CLONE_NEWPID in Unshareflags.
 //
-// Signals that this process ignores are not ignored by the program, except SIGHUP and SIGINT.
+// Limits of tracing:
 //
-// Errors, with which no process is left: those of os.StartProcess. EINVAL for a
-// file whose name is not a [ValidFDName], and for PidFD in attr.Sys. [os.ErrClosed] for a file that is closed.
-// One that says that the process cannot be traced and why, with the errno of ptrace(2), if neither way works;
-// EPERM if that is for the sake of privileges. ECHILD if the process has ended before the
-// program ran. One that matches [errors.ErrUnsupported] before Linux 5.3, which has no pidfds; to clean up
-// after another failure takes waitid(2) with P_PIDFD, Linux 5.4.
+//   - Between fork(2) and execve(2) the new process must not stop. StartListenFDs blocks signals for that time,
+//     but SIGSTOP cannot be blocked: sent to the new process in these microseconds, it makes
+//     StartListenFDs wait until the process is killed. The same is true of SIGTRAP and the signals that report
+//     faults, such as SIGSEGV, if another process sends them.
+//   - This process receives an additional SIGCHLD, for the stop. If it calls wait4(2) for any child elsewhere, the
+//     call may report the stop.
+//   - If this process is killed before the new process has stopped, the program runs, and $LISTEN_PID does not
+//     match its PID, so it takes no descriptors.
+//   - /proc/PID/environ has additional zero bytes after the two numbers.
+//   - No debugger can attach before the program has started.
+//
+// Errors, after which no process is left: those of os.StartProcess. EINVAL for a
+// file whose name is not a [ValidFDName], and if attr.Sys.PidFD is set. [os.ErrClosed] for a closed file.
+// If neither way works, an error that says why the process cannot be traced and that unwraps to the errno of
+// ptrace(2), or to EPERM for a program that gains privileges. ECHILD if the process ended before the
+// program ran, or was reaped by other code in this process. One that matches [errors.ErrUnsupported] before Linux 5.3, which has
+// no pidfds; cleaning up after another failure needs waitid(2) with P_PIDFD, Linux 5.4.
 func StartListenFDs(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error) {
 	l, err := newLaunch(argv0, argv, attr, files)
 	if err != nil {
@@ -155,27 +155,23 @@ func startByOS(name string, argv []string, attr *os.ProcAttr) (pid int, err erro
 	return process.Pid, nil
 }
 
-// StartListenFDsBy is [StartListenFDs] for another function than [os.StartProcess]. Package
-// listenexec builds on it, for an [os/exec.Cmd]; with the methods of that it is
+// StartListenFDsBy is [StartListenFDs] with a function that takes the place of [os.StartProcess]. Package
+// listenexec uses it to start an [os/exec.Cmd].
 //
-//	start := func(name string, argv []string, attr *os.ProcAttr) (pid int, err error) {
-//		cmd.Path, cmd.Args, cmd.Env = name, argv, attr.Env
-//		cmd.SysProcAttr, cmd.ExtraFiles = attr.Sys, attr.Files[3:]
-//		err = cmd.Start()
-//		...
+// start is called at most once, in the calling goroutine, which is locked to its thread. It must start a
+// process as os.StartProcess would with the same arguments, and return its PID. In attr, Env begins with
+// variables that must stay in front, Sys asks for tracing and for a pidfd, and Files contains the passed
+// files, which are closed afterwards, from index 3. For the first three Files start may use others: those that attr has
+// not are nil. name and argv differ from argv0 and argv if the program is started by way of [ListenShim].
 //
-// start is called once, in the same goroutine, and must start a process from that, as os.StartProcess would with
-// these arguments, of which those in attr are new: Env has variables in front that must stay there, Sys asks for
-// tracing and a pidfd, Files has files behind the first three. It has at most the time of
-// the call to use these files. For the first three it may have others.
-// It returns the PID.
+// Because start is called only once, the way is chosen beforehand: in a program whose main
+// calls ListenShim, StartListenFDsBy first starts a process that ends at once, to see whether it can be
+// traced. Programs that cannot be traced for other reasons, such as setuid programs, result in an error.
 //
-// If another way than tracing is to be taken, that must be known beforehand. So in a process that has called
-// [ListenShim], a process is started first just to see whether it can be traced; and what only the
-// program shows, such as privileges, is an error.
+// If StartListenFDsBy fails after start has succeeded, the process has been killed, and the caller must wait for
+// it. If attr.Sys.PidFD is set, it receives a pidfd on success.
 //
-// With an error after start has succeeded, the process has got SIGKILL, and it remains to be waited for.
-// PidFD in attr.Sys is allowed.
+// Errors: those of start, and those of StartListenFDs.
 func StartListenFDsBy(start func(name string, argv []string, attr *os.ProcAttr) (pid int, err error), argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) error {
 	l, err := newLaunch(argv0, argv, attr, files)
 	if err != nil {
