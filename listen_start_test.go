@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net"
 	"os"
@@ -769,31 +770,32 @@ func FuzzStartRequest(f *testing.F) {
 
 func BenchmarkStart(b *testing.B) {
 	needsShim(b)
+	program, err := exec.LookPath("true")
+	if err != nil {
+		b.Skip(err)
+	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer null.Close()
-	env := append(os.Environ(), childVar+"=count")
-	b.Run("os.StartProcess", func(b *testing.B) {
-		for b.Loop() {
-			p, err := os.StartProcess("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: env, Files: []*os.File{nil, nil, nil, null}})
-			if err != nil {
-				b.Fatal(err)
+	files := []*os.File{null}
+	starters := maps.Clone(ways)
+	starters["os.StartProcess"] = func(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error) {
+		return StartProcess(argv0, argv, &os.ProcAttr{Files: append([]*os.File{nil, nil, nil}, files...)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(starters)) {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				p, err := starters[name](program, []string{"true"}, nil, files)
+				if err != nil {
+					b.Fatal(err)
+				}
+				p.Wait(context.Background(), 0)
+				p.Close()
 			}
-			p.Wait()
-		}
-	})
-	b.Run("StartListenFDs", func(b *testing.B) {
-		for b.Loop() {
-			p, err := StartListenFDs("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: env}, []*os.File{null})
-			if err != nil {
-				b.Fatal(err)
-			}
-			p.Wait(context.Background(), 0)
-			p.Close()
-		}
-	})
+		})
+	}
 }
 
 // needsTracing skips a test where nothing can be traced.
@@ -1272,7 +1274,7 @@ func TestStartListenFDsForTracer(t *testing.T) {
 func TestStartListenFDsAmongSignals(t *testing.T) {
 	needsTracing(t)
 	needsShell(t)
-	cmd := child("start-among-signals", strconv.Itoa(fewer(1000)))
+	cmd := child("start-among-signals", strconv.Itoa(fewer(500)))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if out := output(t, cmd); out != "ok\n" {
 		t.Errorf("%q", out)
