@@ -621,6 +621,34 @@ func TestStartListenFDsBlocking(t *testing.T) {
 	})
 }
 
+// So does a pipe, which os.StartProcess puts in blocking mode.
+func TestStartListenFDsBlockingPipe(t *testing.T) {
+	needsShim(t)
+	keepsDescriptors(t)
+	inBothWays(t, func(t *testing.T, start starter) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		defer w.Close()
+		p, err := start("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: append(os.Environ(), childVar+"=count")}, []*os.File{r, w})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		result, err := p.Wait(context.Background(), 0)
+		isEnd(t, result, err, exitCode(2), true)
+		for _, f := range []*os.File{r, w} {
+			withFD(f, func(fd int) {
+				if flags, errno := fcntl(fd, syscall.F_GETFL, 0); errno != 0 || flags&syscall.O_NONBLOCK == 0 {
+					t.Errorf("%s: %#x, %v", f.Name(), flags, errno)
+				}
+			})
+		}
+	})
+}
+
 // Who may execute a file with privileges must not be able to have it execute anything.
 func TestShimWithPrivileges(t *testing.T) {
 	needsShim(t)
