@@ -1261,6 +1261,30 @@ func TestStartListenFDsSignalMask(t *testing.T) {
 	}
 }
 
+// Whatever could stop the new process is blocked while it is started, but not what calls all threads of this one.
+func TestStartListenFDsBlocksSignals(t *testing.T) {
+	needsTracing(t)
+	keepsDescriptors(t)
+	var status []byte
+	err := StartListenFDsBy(func(string, []string, *os.ProcAttr) (pid int, err error) {
+		status, err = os.ReadFile("/proc/thread-self/status")
+		return 0, cmp.Or(err, error(syscall.ENOENT))
+	}, "x", nil, nil, []*os.File{openNull(t)})
+	matches(t, err, syscall.ENOENT, os.ErrNotExist)
+	fields := procFields(string(status), "SigBlk:")
+	if len(fields) != 1 || len(fields[0]) < 16 {
+		t.Fatalf("%s", status)
+	}
+	blocked, err := strconv.ParseUint(fields[0][len(fields[0])-16:], 16, 64)
+	want := ^uint64(0)
+	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGTRAP, syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGFPE, syscall.SIGILL, syscall.SIGSYS, 32, 33, 34} {
+		want &^= 1 << (sig - 1)
+	}
+	if blocked != want || err != nil {
+		t.Errorf("%x, %v, want %x", blocked, err, want)
+	}
+}
+
 // Whoever asks for tracing gets the process stopped, and addressed.
 func TestStartListenFDsForTracer(t *testing.T) {
 	needsTracing(t)
