@@ -178,6 +178,7 @@ func InspectListenEnv() ListenEnv {
 	if !listen.taken {
 		env = inspectListenEnv(inherited)
 	}
+	env.addHints()
 	env.Environ = append([]string(nil), env.Environ...)
 	env.Names = append([]string(nil), env.Names...)
 	return env
@@ -185,15 +186,20 @@ func InspectListenEnv() ListenEnv {
 
 func inspectListenEnv(inherited func(fd int) (why string)) ListenEnv {
 	vars := listenVarsOf(os.Environ())
-	env := vars.listenEnv(syscall.Getpid(), selfID, inherited)
-	if len(env.Names) > 0 || env.Err != nil {
-		return env
+	return vars.listenEnv(syscall.Getpid(), selfID, inherited)
+}
+
+// addHints adds to the reason what else is known. It opens a file, which ListenFDs must not do: the runtime's
+// poller would take two descriptors for good.
+func (e *ListenEnv) addHints() {
+	if len(e.Names) > 0 || e.Err != nil {
+		return
 	}
-	if env.Environ == nil {
+	if e.Environ == nil {
 		if text, err := os.ReadFile("/proc/self/environ"); err == nil {
 			then := listenVarsOf(strings.Split(string(text), "\x00"))
 			if then[listenPID].set {
-				env.Reason += ", though it was when this process was executed: other code in it has unset it since"
+				e.Reason += ", though it was when this process was executed: other code in it has unset it since"
 			}
 		}
 	}
@@ -202,9 +208,8 @@ func inspectListenEnv(inherited func(fd int) (why string)) ListenEnv {
 		if listening != 0 {
 			kind = "a listening socket"
 		}
-		env.Reason += "; descriptor 0 is " + kind + ", as under StandardInput=socket or inetd"
+		e.Reason += "; descriptor 0 is " + kind + ", as under StandardInput=socket or inetd"
 	}
-	return env
 }
 
 // ParseListenEnv tells what [ListenFDs] would make of an environment that is not

@@ -454,10 +454,12 @@ func (v *listenVars) toSelf(env []string) ([]string, error) {
 	return out, nil
 }
 
-func withoutListenVars(env []string) (out []string) {
+func withoutListenVars(env []string) []string { return without(env, listenVarNames[:]...) }
+
+// without returns env without the variables of these names.
+func without(env []string, names ...string) (out []string) {
 	for _, s := range env {
-		name, _, _ := strings.Cut(s, "=")
-		if !isListenVar(name) {
+		if name, _, _ := strings.Cut(s, "="); !slices.Contains(names, name) {
 			out = append(out, s)
 		}
 	}
@@ -530,13 +532,5 @@ func renewWatchdog(environ []string, listenPID string) []string {
 	if pid != uint64(syscall.Getppid()) && (errno != 0 || pid != addressed) {
 		return environ
 	}
-	out := []string{watchdogPID + "=" + strconv.Itoa(syscall.Getpid())}
-	for _, s := range environ {
-		if !strings.HasPrefix(s, watchdogPID+"=") {
-			out = append(out, s)
-		}
-	}
-	return out
+	return append([]string{watchdogPID + "=" + strconv.Itoa(syscall.Getpid())}, without(environ, watchdogPID)...)
 }
-
-func isListenVar(name string) bool { return slices.Contains(listenVarNames[:], name) }

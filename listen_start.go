@@ -255,20 +255,16 @@ func newLaunch(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File)
 	return l, nil
 }
 
-const watchdogPIDVar = "WATCHDOG_PID="
-
 // withoutOwnWatchdog returns env without $WATCHDOG_PID if that is the PID of this process.
 func withoutOwnWatchdog(env []string) (_ []string, own bool) {
-	is := func(s string) bool { return strings.HasPrefix(s, watchdogPIDVar) }
-	i := slices.IndexFunc(env, is) // the first of several counts
-	if i < 0 {
+	value, ok := lookupIn(env, watchdogPID)
+	if !ok {
 		return env, false
 	}
-	pid, errno := parsePID(env[i][len(watchdogPIDVar):])
-	if errno != 0 || pid != uint64(syscall.Getpid()) {
+	if pid, errno := parsePID(value); errno != 0 || pid != uint64(syscall.Getpid()) {
 		return env, false
 	}
-	return slices.DeleteFunc(slices.Clone(env), is), true
+	return without(env, watchdogPID), true
 }
 
 // completeStandard has /dev/null stand in for the standard files that are missing.
@@ -332,14 +328,14 @@ func (l *launch) begin(name string, argv, env []string, trace bool, last ...*os.
 // shareWithoutMode returns a file for the descriptor of f. Its method Fd leaves the blocking mode alone, for
 // when the file was made there was another descriptor.
 func shareWithoutMode(f *os.File) (*os.File, error) {
-	null, err := openat(AT_FDCWD, os.DevNull, O_PATH)
+	other, err := openat(AT_FDCWD, "/", O_PATH)
 	if err != nil {
 		return nil, err
 	}
-	defer syscall.Close(null)
-	fd, errno := dupAbove(null, 3)
+	defer syscall.Close(other)
+	fd, errno := dupAbove(other, 3)
 	if errno != 0 {
-		return nil, failed("fcntl", "F_DUPFD_CLOEXEC of "+os.DevNull, errno)
+		return nil, failed("fcntl", "F_DUPFD_CLOEXEC", errno)
 	}
 	share := os.NewFile(uintptr(fd), f.Name())
 	if err := withFD(f, func(old int) { err = syscall.Dup3(old, fd, syscall.O_CLOEXEC) }); err != nil {
@@ -415,7 +411,7 @@ func (b *blank) String() string { return b.name + "=" + b.value }
 func (l *launch) blanks() (blanks []blank, err error) {
 	pidOf := func(pid int, _ PidFDID) string { return strconv.Itoa(pid) }
 	if l.watchdog {
-		blanks = append(blanks, blank{"WATCHDOG_PID", noPID, pidOf})
+		blanks = append(blanks, blank{watchdogPID, noPID, pidOf})
 	}
 	if len(l.files) == 0 {
 		return blanks, nil
@@ -446,7 +442,7 @@ func (l *launch) traced() (p *PidFD, err error) {
 		env = append(env, b.String())
 	}
 	if len(l.files) > 0 {
-		env = append(env, listenVarNames[listenFDs]+"="+strconv.Itoa(len(l.names)), listenVarNames[listenFDNames]+"="+strings.Join(l.names, ":"))
+		env = append(env, listenVarNames[listenFDs]+"="+strconv.Itoa(len(l.names)), listenVarNames[listenFDNames]+"="+joinNames(l.names))
 	}
 	env = append(env, l.env...)
 
@@ -817,7 +813,7 @@ func becomeRequested(control *os.File) error {
 		return err
 	}
 	if r.watchdog {
-		env = append(env, watchdogPIDVar+strconv.Itoa(syscall.Getpid()))
+		env = append(env, watchdogPID+"="+strconv.Itoa(syscall.Getpid()))
 	}
 	// The parent's death is a signal to a thread, which is not always the one that
 	// Go code gets to run on.

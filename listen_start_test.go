@@ -34,8 +34,8 @@ func needsShim(t testing.TB) {
 	needs(t, FeatureWait)
 }
 
-// ways are those in which StartListenFDs starts a program.
-var ways = map[string]starter{
+// startWays are those in which StartListenFDs starts a program.
+var startWays = map[string]starter{
 	"traced": StartListenFDs, // where nothing forbids it
 	"shim": func(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error) {
 		l, err := newLaunch(argv0, argv, attr, files)
@@ -59,7 +59,7 @@ var ways = map[string]starter{
 
 // inBothWays runs a test for each.
 func inBothWays(t *testing.T, f func(t *testing.T, start starter)) {
-	for name, start := range ways {
+	for name, start := range startWays {
 		t.Run(name, func(t *testing.T) {
 			keepsDescriptors(t)
 			f(t, start)
@@ -366,8 +366,8 @@ func TestStartListenFDsFails(t *testing.T) {
 		null := openNull(t)
 		closed := os.NewFile(uintptr(dup(t, null)), "closed")
 		closed.Close()
-		colon := os.NewFile(uintptr(dup(t, null)), "a:b")
-		defer colon.Close()
+		nul := os.NewFile(uintptr(dup(t, null)), "a\x00b")
+		defer nul.Close()
 		program := noProgram(t)
 		one := []*os.File{null}
 		for name, test := range map[string]struct {
@@ -389,7 +389,7 @@ func TestStartListenFDsFails(t *testing.T) {
 			"closed":           {argv0: program, files: []*os.File{null, closed}, want: os.ErrClosed, text: "closed"},
 			"closed stdin":     {argv0: program, attr: &os.ProcAttr{Files: []*os.File{closed}}, want: os.ErrClosed, text: "closed"},
 			"nil":              {argv0: program, files: []*os.File{nil}, want: os.ErrInvalid},
-			"name":             {argv0: program, files: []*os.File{colon}, want: syscall.EINVAL, text: `"a:b"`},
+			"name":             {argv0: program, files: []*os.File{nul}, want: syscall.EINVAL, text: `"a\x00b"`},
 			"what clone hates": {argv0: program, attr: &os.ProcAttr{Sys: &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_FS}}, want: syscall.EINVAL, text: "fork/exec "},
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -700,7 +700,7 @@ func init() {
 	children["start-with-privileges"] = func([]string) error {
 		for _, way := range []string{"traced", "shim"} {
 			fmt.Print(way, ": ")
-			p, err := ways[way]("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: []string{childVar + "=count"}}, nil)
+			p, err := startWays[way]("/proc/self/exe", []string{"x"}, &os.ProcAttr{Env: []string{childVar + "=count"}}, nil)
 			if errors.Is(err, syscall.EPERM) {
 				fmt.Print("EPERM ")
 			}
@@ -808,7 +808,7 @@ func BenchmarkStart(b *testing.B) {
 	}
 	defer null.Close()
 	files := []*os.File{null}
-	starters := maps.Clone(ways)
+	starters := maps.Clone(startWays)
 	starters["os.StartProcess"] = func(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error) {
 		return StartProcess(argv0, argv, &os.ProcAttr{Files: append([]*os.File{nil, nil, nil}, files...)})
 	}
@@ -931,7 +931,7 @@ func TestStartListenFDsHidesEnvironment(t *testing.T) {
 		t.Skip(err) // the file of this program is not for everybody
 	}
 	started := 0
-	for name, start := range ways {
+	for name, start := range startWays {
 		for range fewer(50) {
 			text, err := outputOf(start, os.ProcAttr{Env: []string{"A=1"}, Sys: &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}}, []*os.File{openNull(t)}, "/bin/sh", "-c", sayAddress)
 			if err != nil || !strings.HasPrefix(text, "1 ") {
