@@ -189,15 +189,16 @@ func inspectListenEnv(inherited func(fd int) (why string)) ListenEnv {
 	return vars.listenEnv(syscall.Getpid(), selfID, inherited)
 }
 
-// addHints adds to the reason what else is known. It opens a file, which ListenFDs must not do: the runtime's
-// poller would take two descriptors for good.
+// addHints adds to the reason what else is known. The file does not become an os.File, for which the
+// runtime's poller would take two descriptors for good.
 func (e *ListenEnv) addHints() {
 	if len(e.Names) > 0 || e.Err != nil {
 		return
 	}
 	if e.Environ == nil {
-		if text, err := os.ReadFile("/proc/self/environ"); err == nil {
-			then := listenVarsOf(strings.Split(string(text), "\x00"))
+		room := make([]byte, 1<<18) // twice the longest single variable
+		if n, errno := readSmall("/proc/self/environ", room); errno == 0 {
+			then := listenVarsOf(strings.Split(string(room[:n]), "\x00"))
 			if then[listenPID].set {
 				e.Reason += ", though it was when this process was executed: other code in it has unset it since"
 			}

@@ -324,7 +324,7 @@ func (e *execution) moving(fds []int) error {
 
 // prepareThread makes the calling thread the one that executes.
 func (e *execution) prepareThread() error {
-	adoptScheduling(syscall.Getpid()) // the main thread's
+	adoptScheduling()
 	if e.deathSignal == 0 {
 		return nil
 	}

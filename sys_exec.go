@@ -130,6 +130,9 @@ type scheduling struct {
 
 // schedulingOf is about a thread, 0 = the calling one.
 func schedulingOf(tid int) (s scheduling) {
+	if check32(0, tid) != 0 {
+		return scheduling{ioPriority: -1}
+	}
 	s.attr, _ = unix.SchedGetAttr(tid, 0) // Linux 3.14
 	room := make([]byte, 8192/8)          // more processors than the kernel can be built for
 	n, _, errno := syscall.Syscall(syscall.SYS_SCHED_GETAFFINITY, uintptr(tid), uintptr(len(room)), uintptr(unsafe.Pointer(&room[0])))
@@ -143,10 +146,10 @@ func schedulingOf(tid int) (s scheduling) {
 	return s
 }
 
-// adoptScheduling has the calling thread be scheduled as another one. What is the same already is
+// adoptScheduling has the calling thread be scheduled as the main one. What is the same already is
 // not set: there are seccomp filters that let a thread ask, and kill one that sets.
-func adoptScheduling(tid int) {
-	want, is := schedulingOf(tid), schedulingOf(0)
+func adoptScheduling() {
+	want, is := schedulingOf(syscall.Getpid()), schedulingOf(0)
 	if want.affinity != nil && is.affinity != nil && string(want.affinity) != string(is.affinity) {
 		syscall.Syscall(syscall.SYS_SCHED_SETAFFINITY, 0, uintptr(len(want.affinity)), uintptr(unsafe.Pointer(&want.affinity[0])))
 	}
