@@ -15,6 +15,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Assignments for [Notify] that have just one value.
+const (
+	NotifyReady           = "READY=1"          // the service has started, or reloaded
+	NotifyStopping        = "STOPPING=1"       // the service is about to end
+	NotifyWatchdog        = "WATCHDOG=1"       // it is alive; see [WatchdogInterval]
+	NotifyWatchdogTrigger = "WATCHDOG=trigger" // it is not well: as if the watchdog had not been fed
+	NotifyNoPoll          = "FDPOLL=0"         // for [NotifyStoreFDs]: a hang-up or error does not remove them from the store
+)
+
+// NotifyStatus returns the assignment STATUS=: one line of text for people, in UTF-8. Line breaks
+// in it become spaces, what is not UTF-8, a NUL or a noncharacter becomes U+FFFD, and what is longer
+// than 3 KiB is cut: any of that would cost systemd's status, or the whole message and with
+// it a [NotifyReady].
+func NotifyStatus(text string) string { return "STATUS=" + statusLine(text) }
+
+// NotifyErrno returns the assignment ERRNO=, which tells why the service failed.
+func NotifyErrno(errno syscall.Errno) string { return "ERRNO=" + strconv.Itoa(int(errno)) }
+
+// NotifyExtendTimeout returns the assignment EXTEND_TIMEOUT_USEC=: the next message
+// about starting, running or stopping comes within d, which is rounded up to
+// microseconds. What is not positive asks for nothing.
+func NotifyExtendTimeout(d time.Duration) string {
+	usec := max(d, 0) / time.Microsecond
+	if d > usec*time.Microsecond {
+		usec++
+	}
+	return "EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(int64(usec), 10)
+}
+
 // Notify tells the service manager something, as sd_notify(3) does: it sends the
 // assignments, such as [NotifyReady] or what [NotifyStatus] returns, as one datagram to
 // the Unix socket in $NOTIFY_SOCKET, which is an absolute path, or an abstract
@@ -25,14 +54,15 @@ import (
 // Notify waits only while the queue of the receiver is full, and ctx limits just that. So a
 // ctx that is done does not keep [NotifyStopping] back.
 //
-// An assignment is a name, "=" and a value. Each is one argument: a newline in it would
-// start another one, and is an error. systemd takes no message of more than 4096 bytes
+// An assignment is a name, "=" and a value. Each is one argument, or several are one with a
+// newline between them, as in "READY=1\nSTATUS=up"; blank lines are not sent. So a value that
+// others have a say in must have no newline, which [NotifyStatus] sees to. systemd takes no message of more than 4096 bytes
 // (src/shared/notify-recv.c), and no status that is not UTF-8. It looks at the sender, which is
 // this process also in what is told of another one, and NotifyAccess= in
 // systemd.service(5) tells from whom it takes messages. That a message was sent does not
 // mean that it was heeded.
 //
-// Errors: EINVAL for an assignment that is none or has a newline or a NUL in it, for no
+// Errors: EINVAL for an assignment that is none or has a NUL in it, for no
 // assignments, and for a $NOTIFY_SOCKET that is no address. ENAMETOOLONG if its path
 // has more than 107 bytes. One that matches [errors.ErrUnsupported] for an address of
 // AF_VSOCK, which is for virtual machines. ENOENT or ECONNREFUSED if no one receives
@@ -84,6 +114,31 @@ func notify(ctx context.Context, files []syscall.Conn, assignments ...string) (s
 		syscall.Close(socket)
 	}
 	return err == nil, err
+}
+
+func joinAssignments(assignments []string) (state []byte, err error) {
+	for _, a := range assignments {
+		before := len(state)
+		for line := range strings.SplitSeq(a, "\n") {
+			if line == "" { // as behind a newline at the end
+				continue
+			}
+			if strings.IndexByte(line, '=') < 1 || strings.IndexByte(line, 0) >= 0 {
+				return nil, refused(syscall.EINVAL, strconv.Quote(line)+" is not an assignment")
+			}
+			if len(state) > 0 {
+				state = append(state, '\n')
+			}
+			state = append(state, line...)
+		}
+		if len(state) == before {
+			return nil, refused(syscall.EINVAL, strconv.Quote(a)+" is not an assignment")
+		}
+	}
+	if state == nil {
+		return nil, refused(syscall.EINVAL, "there is no assignment to send")
+	}
+	return state, nil
 }
 
 // checkNotifySocket finds what [syscall.Connect] would take for something else, or not tell.

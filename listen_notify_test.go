@@ -156,6 +156,12 @@ func TestNotifyMessages(t *testing.T) {
 		{want: "READY=1\nSTATUS=all well: 100 % \u2713\nX_A==", send: func(ctx context.Context) (bool, error) {
 			return Notify(ctx, NotifyReady, NotifyStatus("all well: 100 % \u2713"), "X_A==")
 		}},
+		{want: "READY=1\nSTATUS=up", send: func(ctx context.Context) (bool, error) { return Notify(ctx, "READY=1\nSTATUS=up") }},
+		{want: "READY=1", send: func(ctx context.Context) (bool, error) { return Notify(ctx, "READY=1\n") }},
+		{want: "A=1\nB=2\nC=3\r\nD=", send: func(ctx context.Context) (bool, error) { return Notify(ctx, "\nA=1\n\nB=2\n", "C=3\r", "D=") }},
+		{want: "READY=1\nSTATUS=a MAINPID=1", send: func(ctx context.Context) (bool, error) {
+			return Notify(ctx, NotifyReady, NotifyStatus("a\nMAINPID=1\n"))
+		}},
 		{want: "STATUS=", send: func(ctx context.Context) (bool, error) { return Notify(ctx, NotifyStatus("")) }},
 		{want: "STOPPING=1\nERRNO=2", send: func(ctx context.Context) (bool, error) {
 			return Notify(ctx, NotifyStopping, NotifyErrno(syscall.ENOENT))
@@ -296,8 +302,9 @@ func TestNotifyBadInput(t *testing.T) {
 		{func() (bool, error) { return Notify(background, NotifyReady, "") }, syscall.EINVAL, `""`},
 		{func() (bool, error) { return Notify(background, "READY") }, syscall.EINVAL, `"READY"`},
 		{func() (bool, error) { return Notify(background, "=1") }, syscall.EINVAL, `"=1"`},
-		{func() (bool, error) { return Notify(background, NotifyStatus("a\nMAINPID=1")) }, syscall.EINVAL, `"STATUS=a\nMAINPID=1"`},
-		{func() (bool, error) { return Notify(background, NotifyReady, NotifyStatus("a\x00")) }, syscall.EINVAL, `"STATUS=a\x00"`},
+		{func() (bool, error) { return Notify(background, "\n") }, syscall.EINVAL, `"\n"`},
+		{func() (bool, error) { return Notify(background, "READY=1\nMAIN PROCESS\n") }, syscall.EINVAL, `"MAIN PROCESS"`},
+		{func() (bool, error) { return Notify(background, "READY=1", "STATUS=a\x00") }, syscall.EINVAL, `"STATUS=a\x00"`},
 		{func() (bool, error) { return NotifyFiles(background, many, "X=1") }, syscall.E2BIG, "254"},
 		{func() (bool, error) { return NotifyFiles(background, []*os.File{file, closed}, "X=1") }, os.ErrClosed, "closed"},
 		{func() (bool, error) { return NotifyFiles(background, []*os.File{file, nil}, "X=1") }, os.ErrInvalid, "invalid"},

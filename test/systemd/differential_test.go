@@ -998,6 +998,9 @@ func compareNotify(t *testing.T, p peers) {
 		if n < 0 && want.libsystemd == anyError {
 			got.libsystemd = anyError
 		}
+		for i := range sent { // newlines at the ends say nothing, and sysfd does not send them
+			sent[i].Data = strings.Trim(sent[i].Data, "\n")
+		}
 		if got != *want || n == ours && !slices.Equal(sent, oursSent) {
 			t.Errorf("NOTIFY_SOCKET=%q: %s, %.200q, %d descriptors:\nlibsystemd %d %.200q\nsysfd      %d %.200q", socket, what, state, fds, n, fmt.Sprint(sent), ours, fmt.Sprint(oursSent))
 		}
@@ -1034,8 +1037,9 @@ func compareNotify(t *testing.T, p peers) {
 		{"notify", "", 0, nil},
 		{"notify", "READY", 0, noAssignment},
 		{"notify", "=1", 0, noAssignment},
-		{"notify", "READY=1\n", 0, noAssignment},
-		{"notify", "\nREADY=1", 0, noAssignment},
+		{"notify", "READY=1\n", 0, nil},
+		{"notify", "\nREADY=1", 0, nil},
+		{"notify", "\n", 0, noAssignment},
 	} {
 		compare(m, m.path, test.what, test.state, test.fds, test.want)
 	}

@@ -69,11 +69,24 @@ func testStatus(t *testing.T, s system) {
 		strings.Repeat("z", most+1): full, // not taken
 		"not UTF-8: \xff":           "",   // not taken, but the old one is dropped
 	} {
-		a.sends(t, "Notify", []string{sysfd.NotifyStatus(full)})
+		a.sends(t, "Notify", []string{"STATUS=" + full})
 		s.shows(t, "status.service", "StatusText", full)
+		a.sends(t, "Notify", []string{"STATUS=" + text})
+		s.shows(t, "status.service", "StatusText", want)
+	}
+	for text, want := range map[string]string{
+		"two\nlines\n":              "two lines",
+		"not UTF-8: \xff":           "not UTF-8: \ufffd",
+		"\ufffe is no character":    "\ufffd is no character",
+		strings.Repeat("z", most+1): strings.Repeat("z", 3<<10-len("…")) + "…",
+	} {
+		a.sends(t, "Notify", []string{"STATUS=before"})
 		a.sends(t, "Notify", []string{sysfd.NotifyStatus(text)})
 		s.shows(t, "status.service", "StatusText", want)
 	}
+	a.sends(t, "Notify", []string{"STATUS=several\nERRNO=5\n"})
+	s.shows(t, "status.service", "StatusText", "several")
+	s.shows(t, "status.service", "StatusErrno", "5")
 	a.sends(t, "Notify", []string{sysfd.NotifyErrno(syscall.ENOSPC)})
 	s.shows(t, "status.service", "StatusErrno", "28")
 }

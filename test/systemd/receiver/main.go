@@ -217,7 +217,7 @@ func notify(words []string) (bool, error) {
 	_, value, _ := strings.Cut(assignments[len(assignments)-1], "=")
 	switch words[0] {
 	case "notify":
-		return sysfd.NotifyFiles(ctx, files, assignments...)
+		return sysfd.NotifyFiles(ctx, files, text(words[2]))
 	case "store":
 		return sysfd.NotifyStoreFDs(ctx, value, files)
 	case "remove":

@@ -1,0 +1,48 @@
+package sysfd
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// mostStatus is how many bytes of a status are sent. systemd takes no message of more than 4096,
+// so this leaves 1 KiB for what goes with it, such as READY=1.
+const mostStatus = 3 << 10
+
+// statusLine makes of a text what systemd takes for a status: one line of UTF-8, without a NUL.
+// One that it does not take costs the message with all that is in it, or the status shown before.
+func statusLine(text string) string {
+	if len(text) <= mostStatus && !strings.ContainsFunc(text, isNoStatus) {
+		return text
+	}
+	var line strings.Builder
+	text = strings.Trim(text, "\r\n")
+	for i, c := range text {
+		switch {
+		case c == '\n' || c == '\r':
+			if c = rune(text[i-1]); c != '\n' && c != '\r' { // one space for all that are in a row
+				line.WriteByte(' ')
+			}
+		case isNoStatus(c):
+			line.WriteRune(utf8.RuneError)
+		default:
+			line.WriteRune(c)
+		}
+	}
+	text = line.String()
+	if len(text) <= mostStatus {
+		return text
+	}
+	const cut = "…"
+	end := mostStatus - len(cut)
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + cut
+}
+
+// isNoStatus is also about what is no UTF-8, which reads as RuneError, and about noncharacters
+// (unichar_is_valid of systemd's src/basic/utf8.c).
+func isNoStatus(c rune) bool {
+	return c == '\n' || c == '\r' || c == 0 || c == utf8.RuneError || 0xfdd0 <= c && c <= 0xfdef || c&0xfffe == 0xfffe
+}
