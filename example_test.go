@@ -87,3 +87,17 @@ func ExampleTakePidFD() {
 	// exit status 3 <nil>
 	// true
 }
+
+func ExampleNotifier_Watchdog() {
+	n, err := sysfd.TakeNotifier() // children do not inherit the variables
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go n.Watchdog(ctx, func(ctx context.Context) error {
+		// Do what the program is there for, such as a query of its own database.
+		return nil
+	})
+	n.Notify(ctx, sysfd.NotifyReady, sysfd.NotifyStatus("serving"))
+}

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Assignments for [Notify] that have just one value.
@@ -48,8 +46,8 @@ func NotifyExtendTimeout(d time.Duration) string {
 // assignments, such as [NotifyReady] or what [NotifyStatus] returns, as one datagram to
 // the Unix socket in $NOTIFY_SOCKET, which is an absolute path, or an abstract
 // name behind an "@". If the variable is not set it does nothing, and sent is
-// false. The variable stays set, and programs that are started inherit it; see
-// [os.Unsetenv].
+// false; if it is set and empty that is an error, as it is in libsystemd (not in go-systemd). The
+// variable stays set, and programs that are started inherit it; see [TakeNotifier].
 //
 // Notify waits only while the queue of the receiver is full, and ctx limits just that. So a
 // ctx that is done does not keep [NotifyStopping] back.
@@ -69,7 +67,7 @@ func NotifyExtendTimeout(d time.Duration) string {
 // there; EACCES. EMSGSIZE if the message is too long for the kernel. That of ctx if the
 // queue was full until it was done.
 func Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
-	return notify(ctx, nil, assignments...)
+	return envNotifier().Notify(ctx, assignments...)
 }
 
 // NotifyFiles is [Notify] with descriptors, at most 253. The receiver gets duplicates; the
@@ -79,27 +77,11 @@ func Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
 // Errors: those of [Notify]. E2BIG if there are too many files. [os.ErrClosed] if one is
 // closed. ETOOMANYREFS beyond the descriptors on their way that RLIMIT_NOFILE allows.
 func NotifyFiles(ctx context.Context, files []*os.File, assignments ...string) (sent bool, err error) {
-	var conns []syscall.Conn
-	for _, f := range files {
-		conns = append(conns, f)
-	}
-	return notify(ctx, conns, assignments...)
+	return envNotifier().NotifyFiles(ctx, files, assignments...)
 }
 
-// notify is NotifyFiles for whatever owns a descriptor.
-func notify(ctx context.Context, files []syscall.Conn, assignments ...string) (sent bool, err error) {
-	state, err := joinAssignments(assignments)
-	if err != nil {
-		return false, err
-	}
-	const most = 253 // SCM_MAX_FD of the kernel's include/net/scm.h, which says EINVAL
-	if len(files) > most {
-		return false, refused(syscall.E2BIG, strconv.Itoa(len(files))+" descriptors cannot be sent at once")
-	}
-	address, ok := os.LookupEnv("NOTIFY_SOCKET")
-	if !ok {
-		return false, nil
-	}
+// sendNotify sends to address.
+func sendNotify(ctx context.Context, address string, state []byte, files []syscall.Conn) (sent bool, err error) {
 	if err := checkNotifySocket(address); err != nil {
 		return false, err
 	}
@@ -234,11 +216,7 @@ func sendmsg(socket int, address string, state []byte, fds []int) error {
 //
 // Errors: those of [Notify]. ENOSYS on a kernel of 32 bits before Linux 5.1.
 func NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err error) {
-	usec, errno := monotonicUsec()
-	if errno != 0 {
-		return false, failed("clock_gettime", "CLOCK_MONOTONIC", errno)
-	}
-	return Notify(ctx, prepend(assignments, "RELOADING=1", "MONOTONIC_USEC="+strconv.FormatUint(usec, 10))...)
+	return envNotifier().NotifyReloading(ctx, assignments...)
 }
 
 // NotifyMainProcess is [Notify] with MAINPID= and MAINPIDFDID= ahead of the
@@ -249,14 +227,7 @@ func NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err
 //
 // Errors: those of [Notify]. EINVAL if r has no PID.
 func NotifyMainProcess(ctx context.Context, r ProcessRef, assignments ...string) (sent bool, err error) {
-	if r.PID < 1 || !fits32(r.PID) {
-		return false, notAProcess(r.String())
-	}
-	first := []string{"MAINPID=" + strconv.Itoa(r.PID)}
-	if r.ID != 0 {
-		first = append(first, "MAINPIDFDID="+r.ID.String())
-	}
-	return Notify(ctx, prepend(assignments, first...)...)
+	return envNotifier().NotifyMainProcess(ctx, r, assignments...)
 }
 
 // NotifyMainPidFD is [NotifyFiles] with MAINPIDFD=1 ahead of the assignments, and the
@@ -265,11 +236,7 @@ func NotifyMainProcess(ctx context.Context, r ProcessRef, assignments ...string)
 //
 // Errors: those of [NotifyFiles]. [os.ErrClosed] if p is closed.
 func NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...string) (sent bool, err error) {
-	if err := p.acquire(); err != nil { // also where there is no manager
-		return false, err
-	}
-	defer p.release()
-	return notify(ctx, []syscall.Conn{p}, prepend(assignments, "MAINPIDFD=1")...)
+	return envNotifier().NotifyMainPidFD(ctx, p, assignments...)
 }
 
 // NotifyStoreFDs is [NotifyFiles] with FDSTORE=1 and FDNAME= ahead of the assignments: the
@@ -284,11 +251,7 @@ func NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...string) (sent
 // Errors: those of [NotifyFiles]. EINVAL for no files and for a name that is not a
 // [ValidFDName].
 func NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
-	first, err := storeAssignments(name, files)
-	if err != nil {
-		return false, err
-	}
-	return NotifyFiles(ctx, files, prepend(assignments, first...)...)
+	return envNotifier().NotifyStoreFDs(ctx, name, files, assignments...)
 }
 
 // NotifyRemoveStoredFDs is [Notify] with FDSTOREREMOVE=1 and FDNAME=: the service manager
@@ -296,11 +259,7 @@ func NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignme
 //
 // Errors: those of [Notify]. EINVAL for a name that is not a [ValidFDName].
 func NotifyRemoveStoredFDs(ctx context.Context, name string) (sent bool, err error) {
-	fdname, err := assignFDName(name)
-	if err != nil {
-		return false, err
-	}
-	return Notify(ctx, "FDSTOREREMOVE=1", fdname)
+	return envNotifier().NotifyRemoveStoredFDs(ctx, name)
 }
 
 // NotifyBarrier sends BARRIER=1, as sd_notify_barrier(3) does, and waits until the
@@ -313,38 +272,7 @@ func NotifyRemoveStoredFDs(ctx context.Context, name string) (sent bool, err err
 // Errors: those of [NotifyFiles]. That of ctx if the manager has not closed the pipe when
 // it is done; sent is then true. EMFILE and ENFILE if there is no descriptor left.
 func NotifyBarrier(ctx context.Context) (sent bool, err error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return false, err
-	}
-	defer r.Close()
-	sent, err = NotifyFiles(ctx, []*os.File{w}, "BARRIER=1")
-	w.Close() // the manager's is then the only one
-	if !sent {
-		return false, err
-	}
-	if err := inPoller(r); err != nil {
-		return true, err
-	}
-	p, err := newParking(r)
-	if err != nil {
-		return true, err
-	}
-	var errPoll error
-	err = p.wait(ctx, nil, func() (done bool) {
-		p.conn.Control(func(fd uintptr) {
-			revents, errno := pollNow(int(fd))
-			if errno != 0 { // a seccomp filter
-				errPoll = failed("ppoll", fdSubject(int(fd)), errno)
-			}
-			done = errno != 0 || revents&unix.POLLHUP != 0
-		})
-		return done
-	})
-	if errPoll != nil {
-		err = errPoll
-	}
-	return true, err
+	return envNotifier().NotifyBarrier(ctx)
 }
 
 // WatchdogInterval returns the time within which the service manager expects the

@@ -1,0 +1,275 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Notifier reports to a service manager whose address it has, whatever becomes of the
+// environment: see [TakeNotifier]. A literal with an Address of one's own is for proxies and tests.
+//
+// Its methods are [Notify] and the functions beside it, of the same names, with the same errors. The
+// zero Notifier and nil send nothing, and then sent is false, but bad input is an error nevertheless.
+// The methods can be called from several goroutines at once, as long as nobody sets a field.
+type Notifier struct {
+	// Address is what $NOTIFY_SOCKET holds; "" sends nothing.
+	Address string
+
+	// WatchdogInterval is the time within which the service manager expects the next
+	// [NotifyWatchdog]; 0 = it expects none. See [WatchdogInterval] and [Notifier.Watchdog].
+	WatchdogInterval time.Duration
+
+	fromEnv bool // an empty Address is an error
+}
+
+// envNotifier is for one message.
+func envNotifier() *Notifier {
+	address, ok := os.LookupEnv("NOTIFY_SOCKET")
+	return &Notifier{Address: address, fromEnv: ok}
+}
+
+var notifierVarNames = [...]string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
+
+// TakeNotifier returns a Notifier with what $NOTIFY_SOCKET, $WATCHDOG_USEC and
+// $WATCHDOG_PID tell, and unsets them, whatever it returns. Programs that are started from then on do not
+// inherit them, and the functions such as [Notify], which read them each time, send nothing. For a
+// program that is to have them there is [Notifier.Environ]. Another TakeNotifier returns a
+// Notifier that sends nothing.
+//
+// The Notifier is never nil: on an error it has what can be had, so that a bad $WATCHDOG_USEC
+// does not keep [NotifyReady] back.
+//
+// Empty variables are not the same as none, but errors, as they are in libsystemd. In
+// go-systemd, whose functions take a flag for unsetting, they are the same.
+//
+// Errors: those of Notify about the address, and those of [WatchdogInterval].
+func TakeNotifier() (*Notifier, error) {
+	n := envNotifier()
+	var err error
+	n.WatchdogInterval, err = WatchdogInterval()
+	for _, name := range notifierVarNames {
+		os.Unsetenv(name)
+	}
+	if n.fromEnv {
+		n.fromEnv = false
+		if errAddress := checkNotifySocket(n.Address); errAddress != nil {
+			n.Address, err = "", errAddress
+		}
+	}
+	return n, err
+}
+
+// Environ returns env, which is left as it is, for a program that is to report to the same
+// service manager: with $NOTIFY_SOCKET and, if there is a WatchdogInterval, $WATCHDOG_USEC in place of what env says of
+// them. There is no $WATCHDOG_PID, so the watchdog is whose process gets the environment. If n sends
+// nothing, env is without all three.
+func (n *Notifier) Environ(env []string) []string {
+	var environ []string
+	for _, assignment := range env {
+		name, _, _ := strings.Cut(assignment, "=")
+		if name != notifierVarNames[0] && name != notifierVarNames[1] && name != notifierVarNames[2] {
+			environ = append(environ, assignment)
+		}
+	}
+	if n.sends() {
+		environ = append(environ, "NOTIFY_SOCKET="+n.Address)
+		if usec := n.WatchdogInterval / time.Microsecond; usec > 0 {
+			environ = append(environ, "WATCHDOG_USEC="+strconv.FormatInt(int64(usec), 10))
+		}
+	}
+	return environ
+}
+
+func (n *Notifier) sends() bool { return n != nil && (n.Address != "" || n.fromEnv) }
+
+// Watchdog feeds the watchdog of the service manager until ctx is done: it sends [NotifyWatchdog] at
+// once, and then each time that half the WatchdogInterval is over, as long as check tells that the
+// program is well by returning nil. A nil check is always well. Where no watchdog is expected, or n
+// sends nothing, Watchdog returns nil at once.
+//
+// If check returns an error, or the message cannot be sent, nothing is sent and check is asked
+// again soon: four times in half the interval. So what passes in time does no harm. If it is not well until
+// the WatchdogInterval since the last message is over, Watchdog returns that error. At this time
+// systemd sends the signal of WatchdogSignal=, SIGABRT for a core dump if nothing else is set, and restarts the service if
+// Restart= says so; whoever does not want to wait for that has check send
+// [NotifyWatchdogTrigger]. A check that does not return is not well; its context is done after half
+// the interval.
+//
+// The clock is that of systemd, CLOCK_MONOTONIC, which stands still while the machine is suspended. The
+// sender has to be one from whom NotifyAccess= lets systemd take messages.
+//
+// Errors: that of ctx ([context.Cause]). That of check or of [Notify], as above.
+func (n *Notifier) Watchdog(ctx context.Context, check func(ctx context.Context) error) error {
+	if !n.sends() || n.WatchdogInterval <= 0 {
+		return nil
+	}
+	half := max(n.WatchdogInterval/2, time.Millisecond)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	fed := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+		began := time.Now()
+		err := n.feed(ctx, half, check)
+		next := began.Add(half)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil:
+			fed = began
+		case time.Since(fed) >= 2*half:
+			return err
+		default:
+			next = began.Add(half / 4)
+			if last := fed.Add(2 * half); next.After(last) {
+				next = last
+			}
+		}
+		timer.Reset(time.Until(next))
+	}
+}
+
+func (n *Notifier) feed(ctx context.Context, atMost time.Duration, check func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, atMost)
+	defer cancel()
+	if check != nil {
+		if err := check(ctx); err != nil {
+			return err
+		}
+	}
+	_, err := n.Notify(ctx, NotifyWatchdog)
+	return err
+}
+
+// Notify is the function [Notify] with the Address of n.
+func (n *Notifier) Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
+	return n.notify(ctx, nil, assignments...)
+}
+
+// NotifyFiles is the function [NotifyFiles] with the Address of n.
+func (n *Notifier) NotifyFiles(ctx context.Context, files []*os.File, assignments ...string) (sent bool, err error) {
+	var conns []syscall.Conn
+	for _, f := range files {
+		conns = append(conns, f)
+	}
+	return n.notify(ctx, conns, assignments...)
+}
+
+// mostSent is SCM_MAX_FD of the kernel's include/net/scm.h, which says EINVAL to more descriptors.
+const mostSent = 253
+
+// notify is NotifyFiles for whatever owns a descriptor.
+func (n *Notifier) notify(ctx context.Context, files []syscall.Conn, assignments ...string) (sent bool, err error) {
+	state, err := joinAssignments(assignments)
+	if err != nil {
+		return false, err
+	}
+	if len(files) > mostSent {
+		return false, refused(syscall.E2BIG, strconv.Itoa(len(files))+" descriptors cannot be sent at once")
+	}
+	if !n.sends() {
+		return false, nil
+	}
+	return sendNotify(ctx, n.Address, state, files)
+}
+
+// NotifyReloading is the function [NotifyReloading] with the Address of n.
+func (n *Notifier) NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err error) {
+	usec, errno := monotonicUsec()
+	if errno != 0 {
+		return false, failed("clock_gettime", "CLOCK_MONOTONIC", errno)
+	}
+	return n.Notify(ctx, prepend(assignments, "RELOADING=1", "MONOTONIC_USEC="+strconv.FormatUint(usec, 10))...)
+}
+
+// NotifyMainProcess is the function [NotifyMainProcess] with the Address of n.
+func (n *Notifier) NotifyMainProcess(ctx context.Context, r ProcessRef, assignments ...string) (sent bool, err error) {
+	if r.PID < 1 || !fits32(r.PID) {
+		return false, notAProcess(r.String())
+	}
+	first := []string{"MAINPID=" + strconv.Itoa(r.PID)}
+	if r.ID != 0 {
+		first = append(first, "MAINPIDFDID="+r.ID.String())
+	}
+	return n.Notify(ctx, prepend(assignments, first...)...)
+}
+
+// NotifyMainPidFD is the function [NotifyMainPidFD] with the Address of n.
+func (n *Notifier) NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...string) (sent bool, err error) {
+	if err := p.acquire(); err != nil { // also where there is no manager
+		return false, err
+	}
+	defer p.release()
+	return n.notify(ctx, []syscall.Conn{p}, prepend(assignments, "MAINPIDFD=1")...)
+}
+
+// NotifyStoreFDs is the function [NotifyStoreFDs] with the Address of n.
+func (n *Notifier) NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
+	if len(files) == 0 {
+		return false, refused(syscall.EINVAL, "there is no file to store")
+	}
+	fdname, err := assignFDName(name)
+	if err != nil {
+		return false, err
+	}
+	return n.NotifyFiles(ctx, files, prepend(assignments, "FDSTORE=1", fdname)...)
+}
+
+// NotifyRemoveStoredFDs is the function [NotifyRemoveStoredFDs] with the Address of n.
+func (n *Notifier) NotifyRemoveStoredFDs(ctx context.Context, name string) (sent bool, err error) {
+	fdname, err := assignFDName(name)
+	if err != nil {
+		return false, err
+	}
+	return n.Notify(ctx, "FDSTOREREMOVE=1", fdname)
+}
+
+// NotifyBarrier is the function [NotifyBarrier] with the Address of n.
+func (n *Notifier) NotifyBarrier(ctx context.Context) (sent bool, err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	sent, err = n.NotifyFiles(ctx, []*os.File{w}, barrierAssignment)
+	w.Close() // the manager's is then the only one
+	if !sent {
+		return false, err
+	}
+	if err := inPoller(r); err != nil {
+		return true, err
+	}
+	p, err := newParking(r)
+	if err != nil {
+		return true, err
+	}
+	var errPoll error
+	err = p.wait(ctx, nil, func() (done bool) {
+		p.conn.Control(func(fd uintptr) {
+			revents, errno := pollNow(int(fd))
+			if errno != 0 { // a seccomp filter
+				errPoll = failed("ppoll", fdSubject(int(fd)), errno)
+			}
+			done = errno != 0 || revents&unix.POLLHUP != 0
+		})
+		return done
+	})
+	if errPoll != nil {
+		err = errPoll
+	}
+	return true, err
+}
+
+const barrierAssignment = "BARRIER=1"

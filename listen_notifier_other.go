@@ -1,0 +1,55 @@
+//go:build !linux
+
+package sysfd
+
+import (
+	"context"
+	"os"
+	"time"
+)
+
+// A Notifier reports to a service manager. This system has none that listens at a $NOTIFY_SOCKET, and
+// the methods send nothing.
+type Notifier struct {
+	Address          string
+	WatchdogInterval time.Duration
+}
+
+// TakeNotifier returns a Notifier that sends nothing, and no error.
+func TakeNotifier() (*Notifier, error) { return &Notifier{}, nil }
+
+// Environ returns env.
+func (n *Notifier) Environ(env []string) []string { return env }
+
+// Watchdog returns nil.
+func (n *Notifier) Watchdog(ctx context.Context, check func(ctx context.Context) error) error {
+	return nil
+}
+
+// Notify sends nothing.
+func (n *Notifier) Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
+	return false, nil
+}
+
+// NotifyFiles sends nothing.
+func (n *Notifier) NotifyFiles(ctx context.Context, files []*os.File, assignments ...string) (sent bool, err error) {
+	return false, nil
+}
+
+// NotifyReloading sends nothing.
+func (n *Notifier) NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err error) {
+	return false, nil
+}
+
+// NotifyStoreFDs sends nothing.
+func (n *Notifier) NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
+	return false, nil
+}
+
+// NotifyRemoveStoredFDs sends nothing.
+func (n *Notifier) NotifyRemoveStoredFDs(ctx context.Context, name string) (sent bool, err error) {
+	return false, nil
+}
+
+// NotifyBarrier sends nothing.
+func (n *Notifier) NotifyBarrier(ctx context.Context) (sent bool, err error) { return false, nil }
