@@ -1,0 +1,364 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+)
+
+// A NotifyListener receives what programs report with [Notify] or sd_notify(3): it is the
+// service manager's end. Its methods can be called from several goroutines at once.
+type NotifyListener struct {
+	address string
+	made    inode // of a path
+	fd      int   // of the parking's file
+	parking *parking
+	noPidFD error // why senders come without a pidfd, or nil
+	closed  atomic.Bool
+	dropped atomic.Uint64
+
+	data, control []byte // for whoever has the turn in the parking
+}
+
+// mostReceived is the size of a message that systemd takes (NOTIFY_BUFFER_MAX in src/shared/notify-recv.c).
+const mostReceived = 4096
+
+// ListenNotify makes a socket for programs to report to. The address is what they get as $NOTIFY_SOCKET
+// (see [Notifier.Environ]): an absolute path, or an "@" and a name, which is an abstract one of
+// unix(7). A file with the path must not exist, and one that was left by another process has to be removed first.
+//
+// Who may write to the socket may send: mode has the permissions of the path, whatever the umask is, and it
+// never has more. An abstract name has none, and any process in the network
+// namespace can send there. Look at the sender ([Notification.IsFrom]): the programs that are started inherit
+// the variable. Whoever may send can keep the queue full, so that others wait
+// (/proc/sys/net/unix/max_dgram_qlen).
+//
+// Errors: EINVAL for an address that is none, and a mode with other bits than permissions; ENAMETOOLONG for more than 107
+// bytes; one that matches [errors.ErrUnsupported] for AF_VSOCK. EADDRINUSE if the path exists or the name
+// is taken. ENOENT, EACCES and the others of bind(2). EMFILE and ENFILE.
+func ListenNotify(address string, mode os.FileMode) (*NotifyListener, error) {
+	if err := checkNotifySocket(address); err != nil {
+		return nil, err
+	}
+	if mode != mode.Perm() {
+		return nil, refused(syscall.EINVAL, "the permissions of a socket cannot be "+mode.String())
+	}
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	file := os.NewFile(uintptr(fd), address)
+	l := &NotifyListener{address: address, fd: fd,
+		data:    make([]byte, mostReceived),
+		control: make([]byte, syscall.CmsgSpace(syscall.SizeofUcred)+syscall.CmsgSpace(mostSent*4)+PidFDControlSize),
+	}
+	if err = inPoller(file); err == nil {
+		if l.parking, err = newParking(file); err == nil {
+			err = l.bind(mode)
+		}
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// bind gives the socket its address when all else is set: no message comes without credentials.
+func (l *NotifyListener) bind(mode os.FileMode) error {
+	if err := syscall.SetsockoptInt(l.fd, syscall.SOL_SOCKET, syscall.SO_PASSCRED, 1); err != nil {
+		return optionFailed("setsockopt", "SO_PASSCRED", err.(syscall.Errno))
+	}
+	err := SetPassPidFD(l.parking.file, true)
+	if errors.Is(err, errors.ErrUnsupported) {
+		l.noPidFD = err // before Linux 6.5
+	} else if err != nil {
+		return err
+	}
+	isPath := l.address[0] == '/'
+	if isPath {
+		// The path gets these permissions less the umask (net/unix/af_unix.c, unix_bind_bsd).
+		if err := syscall.Fchmod(l.fd, uint32(mode)); err != nil {
+			return os.NewSyscallError("fchmod", err)
+		}
+	}
+	if err := syscall.Bind(l.fd, &syscall.SockaddrUnix{Name: l.address}); err != nil {
+		return failed("bind", l.address, err.(syscall.Errno))
+	}
+	if isPath {
+		var errno syscall.Errno
+		if l.made, errno = stat(l.address); errno == 0 && l.made.mode&0o777 != uint32(mode) {
+			errno = errnoOf(syscall.Chmod(l.address, uint32(mode)))
+		}
+		if errno != 0 {
+			l.remove()
+			return failed("chmod", l.address, errno)
+		}
+	}
+	return nil
+}
+
+// remove removes the path if it still is that of this socket.
+func (l *NotifyListener) remove() {
+	if now, errno := stat(l.address); errno == 0 && now.kind() == syscall.S_IFSOCK && now.dev == l.made.dev && now.ino == l.made.ino {
+		os.Remove(l.address)
+	}
+}
+
+// Address returns the address that l was made with.
+func (l *NotifyListener) Address() string { return l.address }
+
+// Dropped tells how many messages Next has passed over.
+func (l *NotifyListener) Dropped() uint64 { return l.dropped.Load() }
+
+// Close closes the socket and removes its path. A Next that waits returns [os.ErrClosed]. What is in the queue is
+// lost, and who waits for a barrier there goes on.
+//
+// Errors: [os.ErrClosed] if it was closed before.
+func (l *NotifyListener) Close() error {
+	if l.closed.Swap(true) {
+		return os.ErrClosed
+	}
+	if l.address[0] == '/' {
+		l.remove()
+	}
+	return l.parking.file.Close()
+}
+
+// A Notification is a message that [NotifyListener.Next] has received.
+type Notification struct {
+	// Assignments are its lines, such as [NotifyReady], in the order in which they came. There is at
+	// least one; what is no assignment is left out. A value can be any text of
+	// the sender's, but has no newline and no NUL.
+	Assignments []string
+
+	// Files are the descriptors that came with it, close-on-exec. Their name is that in FDNAME=, or "stored" if
+	// there is none or it is no [ValidFDName]. They can be anything of the sender's
+	// choice: reading from one can wait, and so can closing one (a FUSE file, a socket with SO_LINGER).
+	Files []*os.File
+
+	// Sender is the process that has sent it, also if it has ended since (SCM_PIDFD, Linux 6.5; of a
+	// process that was reaped before the message was received since 6.17). If it is nil, SenderErr tells why, as for
+	// [TakePeerPidFD].
+	Sender    *PidFD
+	SenderErr error
+
+	// Credentials are the PID and the real user and group IDs of the sender when it sent the message, which the kernel vouches for:
+	// others can be given only by who could take them on, or pretend to be another process
+	// with CAP_SYS_ADMIN (SCM_CREDENTIALS of unix(7)). The PID is that of the caller's pid namespace, and 0 for a
+	// process out of sight. It may be that of another process by now.
+	Credentials syscall.Ucred
+}
+
+// Next returns the next message, in the order in which they were sent. It holds no thread while it
+// waits. The caller closes what it returns. It may set Sender to nil, and Files or one of them, to keep what was there.
+//
+//	for {
+//		m, err := l.Next(ctx)
+//		if err != nil {
+//			return err
+//		}
+//		if from, err := m.IsFrom(main); err == nil && from && m.Has(sysfd.NotifyReady) {
+//			…
+//		}
+//		m.Close()
+//	}
+//
+// What systemd would not take is passed over, and its descriptors are closed: a message of more than
+// 4096 bytes, one with a NUL other than at its end, one without an assignment, and one whose
+// descriptors did not all come because this process has too many open. See [NotifyListener.Dropped].
+//
+// A message of [NotifyBarrier] is one like any other, see [Notification.IsBarrier]: its sender
+// waits until it is closed.
+//
+// Errors: that of ctx ([context.Cause]); [os.ErrClosed] when l is closed. With either of them no message is lost.
+// Those of recvmsg(2).
+func (l *NotifyListener) Next(ctx context.Context) (m *Notification, err error) {
+	errWait := l.parking.wait(ctx, nil, func() (done bool) {
+		for {
+			if m, err = l.receive(); m != nil || err != nil {
+				return err != syscall.EAGAIN
+			}
+			l.dropped.Add(1)
+			// Whoever sends such messages can do so without end.
+			if ctx.Err() != nil || l.closed.Load() {
+				err = os.ErrClosed
+				if ctx.Err() != nil {
+					err = context.Cause(ctx)
+				}
+				return true
+			}
+		}
+	})
+	switch {
+	case m != nil:
+		return m, nil
+	case errWait != nil:
+		return nil, errWait
+	}
+	return nil, err
+}
+
+// receive returns a message, or an error, or neither if it has dropped a message.
+func (l *NotifyListener) receive() (*Notification, error) {
+	var n, nControl, flags int
+	errno := uninterrupted(func() syscall.Errno {
+		var err error
+		n, nControl, flags, _, err = syscall.Recvmsg(l.fd, l.data, l.control, syscall.MSG_DONTWAIT|syscall.MSG_CMSG_CLOEXEC)
+		return errnoOf(err)
+	})
+	switch errno {
+	case 0:
+	case syscall.EAGAIN:
+		return nil, syscall.EAGAIN
+	default:
+		return nil, failed("recvmsg", "from "+l.address, errno)
+	}
+	control := l.control[:nControl]
+	m := &Notification{}
+	fds, known := m.readControl(control)
+	m.Sender, m.SenderErr = TakePeerPidFD(control)
+	if l.noPidFD != nil && errors.Is(m.SenderErr, syscall.ENODATA) {
+		m.SenderErr = l.noPidFD
+	}
+	if known && flags&(syscall.MSG_TRUNC|syscall.MSG_CTRUNC) == 0 {
+		m.Assignments = parseNotification(l.data[:n])
+	}
+	if m.Assignments == nil {
+		for _, fd := range fds {
+			syscall.Close(fd)
+		}
+		m.Close()
+		return nil, nil
+	}
+	name := "stored"
+	if given, ok := m.Value("FDNAME"); ok && given != "" && ValidFDName(given) {
+		name = given
+	}
+	for _, fd := range fds {
+		m.Files = append(m.Files, os.NewFile(uintptr(fd), name))
+	}
+	return m, nil
+}
+
+// readControl reads the credentials, and returns the descriptors.
+func (m *Notification) readControl(control []byte) (fds []int, known bool) {
+	messages, _ := syscall.ParseSocketControlMessage(control)
+	for i := range messages {
+		if messages[i].Header.Level != syscall.SOL_SOCKET {
+			continue
+		}
+		switch messages[i].Header.Type {
+		case syscall.SCM_RIGHTS:
+			got, _ := syscall.ParseUnixRights(&messages[i])
+			fds = append(fds, got...)
+		case syscall.SCM_CREDENTIALS:
+			if c, err := syscall.ParseUnixCredentials(&messages[i]); err == nil {
+				m.Credentials, known = *c, true
+			}
+		}
+	}
+	return fds, known
+}
+
+// parseNotification returns the assignments in a message, nil for one that systemd would not take.
+func parseNotification(data []byte) (assignments []string) {
+	text := strings.TrimSuffix(string(data), "\x00")
+	if strings.IndexByte(text, 0) >= 0 {
+		return nil
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if strings.IndexByte(line, '=') > 0 {
+			assignments = append(assignments, line)
+		}
+	}
+	return assignments
+}
+
+// Value returns the value of the first assignment to a name, as systemd does.
+func (m *Notification) Value(name string) (value string, ok bool) {
+	for _, a := range m.Assignments {
+		if rest, found := strings.CutPrefix(a, name); found && rest != "" && rest[0] == '=' {
+			return rest[1:], true
+		}
+	}
+	return "", false
+}
+
+// Has reports whether an assignment, such as [NotifyReady], is the first one to its name.
+func (m *Notification) Has(assignment string) bool {
+	name, value, ok := strings.Cut(assignment, "=")
+	got, found := m.Value(name)
+	return ok && found && got == value
+}
+
+// IsBarrier reports whether m is what [NotifyBarrier] sends: BARRIER=1 and nothing else, with one descriptor. Close
+// it when all that came before has been dealt with, and its sender goes on. A
+// proxy sends it on before that; then the sender goes on when all who have got the descriptor have closed it.
+func (m *Notification) IsBarrier() bool {
+	return len(m.Assignments) == 1 && m.Assignments[0] == barrierAssignment && len(m.Files) == 1
+}
+
+// IsFrom reports whether p is the process that has sent m, as NotifyAccess=main of systemd asks. For
+// NotifyAccess=all, compare the CgroupID that [PidFD.Info] of the Sender tells.
+//
+// With a Sender the answer is certain, whatever has ended since. Without one, or where there are no pidfd IDs (before
+// Linux 6.9, for 32-bit programs before 6.14), the PIDs are compared: as long as p has not been
+// reaped, its PID is that of no other process, but it may have been before p was started, when
+// the message was sent.
+//
+// Errors: those of [PidFD.PID] where the PIDs are compared, among them one that matches [os.ErrProcessDone]
+// if p was reaped: it is then not known. [os.ErrClosed].
+func (m *Notification) IsFrom(p *PidFD) (bool, error) {
+	if m.Sender != nil {
+		sender, err := m.Sender.ID()
+		if err == nil {
+			id, err := p.ID()
+			return err == nil && id == sender, err
+		}
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return false, err
+		}
+	}
+	pid, err := p.PID()
+	if err != nil {
+		return false, err
+	}
+	sender, err := int(m.Credentials.Pid), m.SenderErr
+	if m.Sender != nil {
+		sender, err = m.Sender.PID()
+	}
+	if errors.Is(err, os.ErrProcessDone) { // and p was not reaped
+		return false, nil
+	}
+	if m.Sender != nil && err != nil {
+		return false, err
+	}
+	return sender == pid, nil
+}
+
+// String returns the assignments for messages, each in quotes, and whom they are from.
+func (m *Notification) String() string {
+	s := "PID " + strconv.Itoa(int(m.Credentials.Pid)) + ":"
+	for _, a := range m.Assignments {
+		s += " " + strconv.Quote(a)
+	}
+	return s
+}
+
+// Close closes the Files and the Sender, if they are still there. It returns nil.
+func (m *Notification) Close() error {
+	for _, f := range m.Files {
+		f.Close() // which may be nil
+	}
+	if m.Sender != nil {
+		m.Sender.Close()
+	}
+	return nil
+}

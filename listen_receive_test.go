@@ -1,0 +1,784 @@
+//go:build linux
+
+package sysfd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// listenNotify returns a listener at a path, which is closed at the end of the test, and a Notifier for it.
+func listenNotify(t testing.TB) (*NotifyListener, *Notifier) {
+	t.Helper()
+	l, err := ListenNotify(filepath.Join(t.TempDir(), "notify"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l, &Notifier{Address: l.Address()}
+}
+
+// received returns the next message, which the test closes.
+func received(t testing.TB, l *NotifyListener) *Notification {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(background, time.Minute)
+	defer cancel()
+	m, err := l.Next(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// nothing fails the test if there is a message.
+func nothing(t *testing.T, l *NotifyListener) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(background, 10*time.Millisecond)
+	defer cancel()
+	if m, err := l.Next(ctx); m != nil || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, %v", m, err)
+	}
+}
+
+// sendRaw sends what Notify would not.
+func sendRaw(t testing.TB, address, data string, fds ...int) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	var control []byte
+	if len(fds) > 0 {
+		control = syscall.UnixRights(fds...)
+	}
+	if err := syscall.Sendmsg(fd, []byte(data), control, &syscall.SockaddrUnix{Name: address}, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestListenNotify(t *testing.T) {
+	keepsDescriptors(t)
+	endsAsMany(t)
+	l, n := listenNotify(t)
+	files := openFiles(t, 2)
+	for _, test := range []struct {
+		send  func() (bool, error)
+		want  []string
+		files []*os.File
+		name  string
+	}{
+		{func() (bool, error) { return n.Notify(background, NotifyReady, NotifyStatus("a = b")) }, []string{"READY=1", "STATUS=a = b"}, nil, ""},
+		{func() (bool, error) { return n.NotifyStoreFDs(background, "", files) }, []string{"FDSTORE=1", "FDNAME=stored"}, files, "stored"},
+		{func() (bool, error) { return n.NotifyStoreFDs(background, "a b", files) }, []string{"FDSTORE=1", "FDNAME=a b"}, files, "a b"},
+		{func() (bool, error) { return n.NotifyFiles(background, files[:1], "FDNAME=") }, []string{"FDNAME="}, files[:1], "stored"},
+		{func() (bool, error) { return n.NotifyFiles(background, files[:1], "FDNAME=a:b", "FDNAME=c") }, []string{"FDNAME=a:b", "FDNAME=c"}, files[:1], "stored"},
+		{func() (bool, error) { return n.NotifyFiles(background, slices.Repeat(files[:1], 253), "X=") }, []string{"X="}, slices.Repeat(files[:1], 253), "stored"},
+	} {
+		sent, err := test.send()
+		sentWell(t, sent, err)
+		m := received(t, l)
+		if !slices.Equal(m.Assignments, test.want) || len(m.Files) != len(test.files) || m.IsBarrier() {
+			t.Errorf("%v with %d files, want %q with %d", m, len(m.Files), test.want, len(test.files))
+		}
+		for i, f := range m.Files {
+			got, err := f.Stat()
+			want, errWant := test.files[i].Stat()
+			flags, errno := fcntl(int(f.Fd()), syscall.F_GETFD, 0)
+			if err != nil || errWant != nil || !os.SameFile(got, want) || f.Name() != test.name || errno != 0 || flags != syscall.FD_CLOEXEC {
+				t.Errorf("%v: file %d: %s, %v, %v, flags %#x, %v", m, i, f.Name(), err, errWant, flags, errno)
+			}
+		}
+		if c := m.Credentials; int(c.Pid) != os.Getpid() || int(c.Uid) != os.Getuid() || int(c.Gid) != os.Getgid() {
+			t.Errorf("%+v", c)
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		m.Close()
+	}
+	nothing(t, l)
+	if l.Dropped() != 0 {
+		t.Errorf("%d were dropped", l.Dropped())
+	}
+}
+
+func TestNotificationValue(t *testing.T) {
+	m := &Notification{Assignments: []string{"READY=1", "STATUS=a=b", "READY=0", "ERRNO=", "X="}}
+	for name, want := range map[string]string{"READY": "1", "STATUS": "a=b", "ERRNO": "", "READ": "-", "READY=": "-", "": "-", "1": "-", "STATUS=a": "-"} {
+		value, ok := m.Value(name)
+		if !ok {
+			value = "-"
+		}
+		if value != want {
+			t.Errorf("%s: %q", name, value)
+		}
+	}
+	for assignment, want := range map[string]bool{"READY=1": true, "READY=0": false, "READY": false, "ERRNO=": true, "ERRNO": false, "STATUS=a=b": true, "STATUS=a": false, "": false, "=": false} {
+		if m.Has(assignment) != want {
+			t.Errorf("%q: %v", assignment, !want)
+		}
+	}
+}
+
+// The permissions are those that were asked for, and never more.
+func TestListenNotifyMode(t *testing.T) {
+	keepsDescriptors(t)
+	dir := t.TempDir()
+	for _, mask := range []int{0, 0o022, 0o777} {
+		for _, mode := range []os.FileMode{0, 0o600, 0o622, 0o777} {
+			path := filepath.Join(dir, "notify")
+			before := syscall.Umask(mask)
+			l, err := ListenNotify(path, mode)
+			syscall.Umask(before)
+			if err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(path)
+			if err != nil || info.Mode() != os.ModeSocket|mode {
+				t.Errorf("umask %#o: %v, want %v, %v", mask, info.Mode(), mode, err)
+			}
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("closed, it is still there: %v", err)
+			}
+			matches(t, l.Close(), os.ErrClosed)
+		}
+	}
+	// Between bind(2) and chmod(2) it has less than that.
+	underFilter(t, func() error {
+		answers, ok := answersTo("chmod fchmodat", retErrno|uint32(syscall.EPERM))
+		if !ok {
+			answers = map[int]uint32{}
+			for _, nr := range chmodNumbers {
+				answers[nr] = retErrno | uint32(syscall.EPERM)
+			}
+		}
+		return filter(answers)
+	}, func() {
+		path := filepath.Join(dir, "filtered")
+		l, err := ListenNotify(path, 0o777)
+		if err == nil { // where the umask lets all pass
+			l.Close()
+			return
+		}
+		matches(t, err, syscall.EPERM, os.ErrPermission)
+		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("it is still there: %v", err)
+		}
+	})
+}
+
+var chmodNumbers = map[string][]int{"amd64": {90, 268}, "386": {15, 306}, "arm64": {53}}[runtime.GOARCH]
+
+func TestListenNotifyErrors(t *testing.T) {
+	keepsDescriptors(t)
+	dir := t.TempDir()
+	long := "/" + strings.Repeat("x", 107)
+	taken, _ := listenNotify(t)
+	abstract := "@sysfd-test-receive-" + strconv.Itoa(os.Getpid())
+	l, err := ListenNotify(abstract, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, test := range []struct {
+		address string
+		mode    os.FileMode
+		want    []error
+	}{
+		{"", 0o600, []error{syscall.EINVAL}},
+		{"@", 0o600, []error{syscall.EINVAL}},
+		{"notify", 0o600, []error{syscall.EINVAL}},
+		{long, 0o600, []error{syscall.ENAMETOOLONG}},
+		{"vsock::1234", 0o600, []error{syscall.EAFNOSUPPORT, errors.ErrUnsupported}},
+		{dir + "/mode", 0o1600, []error{syscall.EINVAL}},
+		{dir + "/mode", os.ModeSetuid | 0o600, []error{syscall.EINVAL}},
+		{dir + "/none/notify", 0o600, []error{syscall.ENOENT, os.ErrNotExist}},
+		{dir, 0o600, []error{syscall.EADDRINUSE}},
+		{taken.Address(), 0o600, []error{syscall.EADDRINUSE}},
+		{abstract, 0o600, []error{syscall.EADDRINUSE}},
+	} {
+		l, err := ListenNotify(test.address, test.mode)
+		if l != nil || err == nil {
+			t.Fatalf("%s: no error", test.address)
+		}
+		matches(t, err, test.want...)
+		if test.mode == 0o600 && !strings.Contains(err.Error(), strings.Trim(strconv.Quote(test.address), `"`)) {
+			t.Errorf("%v does not name %q", err, test.address)
+		}
+	}
+	if _, err := os.Lstat(taken.Address()); err != nil {
+		t.Errorf("the path that was taken: %v", err)
+	}
+	// A path that belongs to another one by now stays.
+	os.Remove(taken.Address())
+	other, err := ListenNotify(taken.Address(), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	taken.Close()
+	if _, err := os.Lstat(taken.Address()); err != nil {
+		t.Errorf("the path of another listener: %v", err)
+	}
+}
+
+// What systemd does not take is passed over, and costs nothing.
+func TestNotifyListenerHostile(t *testing.T) {
+	keepsDescriptors(t)
+	l, n := listenNotify(t)
+	null := openNull(t)
+	many := slices.Repeat([]int{int(null.Fd())}, 253)
+	full := "X=" + strings.Repeat("x", mostReceived-2)
+	for _, data := range []string{
+		"", "\n", "\x00", "READY", "=1", "READY=1\x00\x00", "\x00READY=1", "READY=1\x00\n", full + "\x00", full + "x", strings.Repeat("X=1\n", 10_000),
+	} {
+		before := l.Dropped()
+		sendRaw(t, l.Address(), data)
+		sendRaw(t, l.Address(), data, many...)
+		nothing(t, l)
+		if got := l.Dropped() - before; got != 2 {
+			t.Errorf("%.20q: %d were dropped", data, got)
+		}
+	}
+	for data, want := range map[string][]string{
+		full:                                 {full},
+		full[:mostReceived-1] + "\x00":       {full[:mostReceived-1]},
+		"READY=1\x00":                        {"READY=1"},
+		"\n\nREADY=1\n\x00":                  {"READY=1"},
+		"a\nB=\xff\xfe\r\n=\nC==\n\n \n D=1": {"B=\xff\xfe\r", "C==", " D=1"},
+	} {
+		sendRaw(t, l.Address(), data, many...)
+		m := received(t, l)
+		if !slices.Equal(m.Assignments, want) || len(m.Files) != 253 {
+			t.Errorf("%.40q: %.40q, %d files", data, m.Assignments, len(m.Files))
+		}
+		m.Close()
+	}
+	sent, err := n.Notify(background, NotifyReady)
+	sentWell(t, sent, err)
+	m := received(t, l)
+	if !m.Has(NotifyReady) {
+		t.Errorf("%v", m)
+	}
+	m.Close()
+}
+
+// FuzzNotification has the kernel deliver messages, with descriptors.
+func FuzzNotification(f *testing.F) {
+	for _, s := range []string{"", "READY=1", "READY=1\n", "\nREADY=1\nSTATUS=a\x00", "a\x00b=1", "=", "X=" + strings.Repeat("x", mostReceived-2), "FDSTORE=1\nFDNAME=a:b"} {
+		f.Add(s, uint8(0))
+		f.Add(s, uint8(253))
+	}
+	l, n := listenNotify(f)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { null.Close() })
+	before := len(descriptors(f))
+	f.Fuzz(func(t *testing.T, s string, fds uint8) {
+		if len(s) > 100_000 {
+			return
+		}
+		count := int(fds) % 254
+		sendRaw(t, l.Address(), s, slices.Repeat([]int{int(null.Fd())}, count)...)
+		sent, err := n.Notify(background, "END=1")
+		sentWell(t, sent, err)
+		m := received(t, l)
+		if len(m.Assignments) != 1 || m.Assignments[0] != "END=1" {
+			if len(m.Files) != count {
+				t.Errorf("%d files, want %d", len(m.Files), count)
+			}
+			text := strings.Join(m.Assignments, "\n")
+			if strings.ContainsRune(text, 0) || len(text) > mostReceived || !strings.Contains(s, m.Assignments[0]) {
+				t.Errorf("%q from %q", m.Assignments, s)
+			}
+			// A proxy can send on what it has got.
+			if state, err := joinAssignments(m.Assignments); err != nil || string(state) != text {
+				t.Errorf("%q, %v; want %q", state, err, text)
+			}
+			m.Close()
+			m = received(t, l)
+		}
+		if !m.Has("END=1") {
+			t.Errorf("%v", m)
+		}
+		m.Close()
+		if after := len(descriptors(t)); after != before {
+			t.Errorf("%d descriptors, %d before", after, before)
+		}
+	})
+}
+
+// When this process has no descriptors left, a message that has some is lost, and one without is not.
+func TestNotifyListenerDescriptors(t *testing.T) {
+	if !again(t, nil) {
+		return
+	}
+	limit := syscall.Rlimit{Cur: 128, Max: 128}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	l, n := listenNotify(t)
+	null := openNull(t)
+	files := []*os.File{null, null}
+	for left := range 4 {
+		for _, with := range [][]*os.File{files, nil} {
+			sent, err := n.NotifyFiles(background, with, "X=1", "N="+strconv.Itoa(len(with)))
+			sentWell(t, sent, err)
+		}
+		sent, err := n.Notify(background, "END=1")
+		sentWell(t, sent, err)
+		before := descriptorNumbers()
+		withDescriptorsLeft(left, func() {
+			for {
+				m, err := l.Next(background)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(m.Files) != 2 && m.Has("N=2") {
+					t.Errorf("%d left: %d files", left, len(m.Files))
+				}
+				if m.Sender == nil && left > 2 && !lacksFeature(t, FeaturePassPidFD) {
+					t.Errorf("%d left: %v: %v", left, m, m.SenderErr)
+				}
+				if left == 0 && m.Sender == nil && !errors.Is(m.SenderErr, syscall.EMFILE) && !lacksFeature(t, FeaturePassPidFD) {
+					t.Errorf("%d left: %v: %v", left, m, m.SenderErr)
+				}
+				end := m.Has("END=1")
+				m.Close()
+				if end {
+					break
+				}
+			}
+		})
+		if after := descriptorNumbers(); !slices.Equal(before, after) {
+			t.Errorf("%d left: before %d, after %d", left, before, after)
+		}
+	}
+	if l.Dropped() == 0 || l.Dropped() > 3 {
+		t.Errorf("%d were dropped", l.Dropped())
+	}
+}
+
+func init() {
+	// notifier sends assignments to an address, or a barrier, and ends.
+	children["notifier"] = func(args []string) error {
+		n := &Notifier{Address: args[0]}
+		if args[1] == "barrier" {
+			return second(n.NotifyBarrier(background))
+		}
+		return second(n.Notify(background, args[1:]...))
+	}
+	// flood sends as many messages as it is told to, each with as many descriptors, and ends.
+	children["flood"] = func(args []string) error {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return err
+		}
+		count, _ := strconv.Atoi(args[2])
+		files, _ := strconv.Atoi(args[3])
+		n := &Notifier{Address: args[0]}
+		for i := range count {
+			if _, err := n.NotifyFiles(background, slices.Repeat([]*os.File{null}, files), args[1]+"="+strconv.Itoa(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	// drops floods with what is not taken, until it is killed.
+	children["drops"] = func(args []string) error {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return err
+		}
+		fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM, 0)
+		if err != nil {
+			return err
+		}
+		rights := syscall.UnixRights(slices.Repeat([]int{int(null.Fd())}, 253)...)
+		for {
+			runtime.KeepAlive(null)
+			for _, data := range []string{"", "x\x00=", strings.Repeat("x", 4097)} {
+				if err := syscall.Sendmsg(fd, []byte(data), rights, &syscall.SockaddrUnix{Name: args[0]}, 0); err != nil && err != syscall.ETOOMANYREFS {
+					return err
+				}
+			}
+		}
+	}
+}
+
+func TestNotificationIsFrom(t *testing.T) {
+	keepsDescriptors(t)
+	l, n := listenNotify(t)
+	from := func(m *Notification, p *PidFD, want bool, wantErr error) {
+		t.Helper()
+		got, err := m.IsFrom(p)
+		if got != want || (err != nil) != (wantErr != nil) || !errors.Is(err, wantErr) {
+			t.Errorf("%v, sender %v, %v: from %v: %v, %v; want %v, %v", m, m.Sender, m.SenderErr, p, got, err, want, wantErr)
+		}
+	}
+	me, other := openPidFD(t, os.Getpid()), openPidFD(t, sleeper(t).Process.Pid)
+	sent, err := n.Notify(background, NotifyReady)
+	sentWell(t, sent, err)
+	m := received(t, l)
+	if (m.Sender == nil) != lacksFeature(t, FeaturePassPidFD) || (m.Sender == nil) != (m.SenderErr != nil) {
+		t.Errorf("sender %v, %v", m.Sender, m.SenderErr)
+	}
+	if m.Sender == nil {
+		matches(t, m.SenderErr, errors.ErrUnsupported)
+	}
+	from(m, me, true, nil)
+	from(m, other, false, nil)
+	from(m, nil, false, os.ErrInvalid)
+	// As on older kernels.
+	less := *m
+	less.Sender, less.SenderErr = nil, errors.ErrUnsupported
+	from(&less, me, true, nil)
+	from(&less, other, false, nil)
+	less.SenderErr = refused(syscall.EINVAL, "reaped").as(os.ErrProcessDone)
+	from(&less, me, false, nil)
+	m.Close()
+	if m.Sender != nil {
+		from(m, me, false, os.ErrClosed)
+	}
+
+	// One that has ended.
+	cmd := child("notifier", l.Address(), "READY=1")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := openPidFD(t, cmd.Process.Pid)
+	stranger := openPidFD(t, sleeper(t).Process.Pid)
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	m = received(t, l)
+	defer m.Close()
+	if int(m.Credentials.Pid) != cmd.Process.Pid {
+		t.Errorf("%v, want %d", m, cmd.Process.Pid)
+	}
+	switch _, err := p.ID(); {
+	case m.Sender != nil && err == nil:
+		from(m, p, true, nil)
+	case lacksFeature(t, FeatureInfo) && surroundings().instead: // nothing tells that it was reaped
+	default:
+		from(m, p, false, os.ErrProcessDone)
+	}
+	from(m, stranger, false, nil)
+	from(m, me, false, nil)
+}
+
+func TestNotifyListenerBarrier(t *testing.T) {
+	keepsDescriptors(t)
+	endsAsMany(t)
+	l, n := listenNotify(t)
+	done := make(chan error, 1)
+	start := func() {
+		go func() { done <- second(n.NotifyBarrier(background)) }()
+	}
+	start()
+	m := received(t, l)
+	if !m.IsBarrier() {
+		t.Fatalf("%v", m)
+	}
+	awaitIOWait(t, "NotifyBarrier")
+	select {
+	case err := <-done:
+		t.Fatalf("it has not waited: %v", err)
+	default:
+	}
+	m.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+
+	// A proxy: the barrier holds until the one behind it is done.
+	behind, further := listenNotify(t)
+	start()
+	m = received(t, l)
+	sent, err := further.NotifyFiles(background, m.Files, m.Assignments...)
+	sentWell(t, sent, err)
+	m.Close()
+	select {
+	case err := <-done:
+		t.Fatalf("it has not waited: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	m = received(t, behind)
+	if !m.IsBarrier() {
+		t.Errorf("%v", m)
+	}
+	m.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+
+	// A listener that is closed holds nobody up.
+	start()
+	awaitIOWait(t, "NotifyBarrier")
+	l.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	for _, m := range []Notification{
+		{Assignments: []string{"BARRIER=1"}},
+		{Assignments: []string{"BARRIER=1", "X=1"}, Files: make([]*os.File, 1)},
+		{Assignments: []string{"BARRIER=1"}, Files: make([]*os.File, 2)},
+		{Assignments: []string{"BARRIER=0"}, Files: make([]*os.File, 1)},
+	} {
+		if m.IsBarrier() {
+			t.Errorf("%v", &m)
+		}
+		m.Close() // with files that are nil
+	}
+}
+
+func TestNotifyListenerClose(t *testing.T) {
+	keepsDescriptors(t)
+	endsAsMany(t)
+	l, _ := listenNotify(t)
+	done := make(chan error)
+	const waiting = 3
+	for range waiting {
+		go func() {
+			m, err := l.Next(background)
+			if m != nil {
+				err = fmt.Errorf("%v, %w", m, err)
+			}
+			done <- err
+		}()
+	}
+	cause := errors.New("because")
+	ctx, cancel := context.WithCancelCause(background)
+	go func() { done <- second(l.Next(ctx)) }()
+	awaitIOWait(t, "(*NotifyListener).Next")
+	cancel(cause)
+	if err := <-done; err != cause {
+		t.Error(err)
+	}
+	if err := second(l.Next(ctx)); err != cause {
+		t.Error(err)
+	}
+	l.Close()
+	for range waiting {
+		if err := <-done; err != os.ErrClosed {
+			t.Error(err)
+		}
+	}
+	if err := second(l.Next(background)); err != os.ErrClosed {
+		t.Error(err)
+	}
+	// A flood of what is dropped does not keep Next.
+	l, _ = listenNotify(t)
+	flood := child("drops", l.Address())
+	if err := flood.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer reap(flood)
+	for i, end := range []func(cancel func()){func(cancel func()) { cancel() }, func(func()) { l.Close() }} {
+		ctx, cancel := context.WithCancel(background)
+		go func() { done <- second(l.Next(ctx)) }()
+		for start := l.Dropped(); l.Dropped() < start+10; {
+			time.Sleep(time.Millisecond)
+		}
+		end(cancel)
+		if err := <-done; !errors.Is(err, []error{context.Canceled, os.ErrClosed}[i]) {
+			t.Error(err)
+		}
+		cancel()
+	}
+}
+
+// Messages, descriptors and Close, all at the same time: none is lost before Close, nothing is left.
+func TestNotifyListenerRace(t *testing.T) {
+	keepsDescriptors(t)
+	endsAsMany(t)
+	for range fewer(50) {
+		l, n := listenNotify(t)
+		files := openFiles(t, 1)
+		var sent, got atomic.Int32
+		var senders, receivers waitGroup
+		ctx, cancel := context.WithCancel(background)
+		for range 3 {
+			senders.Go(func() {
+				for range 20 {
+					if ok, _ := n.NotifyFiles(ctx, files, "X=1"); ok {
+						sent.Add(1)
+					}
+				}
+			})
+			receivers.Go(func() {
+				for {
+					short, stop := context.WithTimeout(background, time.Millisecond)
+					m, err := l.Next(short)
+					stop()
+					switch {
+					case err == nil:
+						got.Add(1)
+						m.Close()
+					case !errors.Is(err, context.DeadlineExceeded):
+						return
+					}
+				}
+			})
+		}
+		senders.Wait()
+		for got.Load() < sent.Load() {
+			time.Sleep(time.Millisecond)
+		}
+		l.Close()
+		receivers.Wait()
+		cancel()
+	}
+}
+
+func TestNotifyFromSystemdNotify(t *testing.T) {
+	reliesOn(t, runsItself)
+	if _, err := exec.LookPath("systemd-notify"); err != nil {
+		lacks(t, "systemd-notify")
+	}
+	keepsDescriptors(t)
+	l, n := listenNotify(t)
+	cmd := exec.Command("systemd-notify", "--ready", "--status=two\nlines", "X_OWN=1")
+	cmd.Env = n.Environ(os.Environ())
+	done := make(chan error, 1)
+	go func() {
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%v: %w\n%s", cmd, err, out)
+		}
+		done <- err
+	}()
+	m := received(t, l)
+	if !m.Has(NotifyReady) || !m.Has("STATUS=two") || !m.Has("X_OWN=1") {
+		t.Errorf("%v", m)
+	}
+	m.Close()
+	m = received(t, l) // it has waited for the barrier since systemd 246
+	if !m.IsBarrier() {
+		t.Errorf("%v", m)
+	}
+	select {
+	case err := <-done:
+		t.Errorf("it has not waited: %v", err)
+	case <-time.After(10 * time.Millisecond):
+	}
+	m.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// Senders of all kinds at once: what is authenticated comes, each message once and in order; no
+// descriptor is left, and the memory stays as it is. SYSFD_TEST_LOAD makes it 100,000 messages.
+func TestNotifyListenerLoad(t *testing.T) {
+	l, _ := listenNotify(t)
+	before := descriptorNumbers()
+	const senders = 4
+	each, dying := fewer(2500), fewer(100)
+	if os.Getenv("SYSFD_TEST_LOAD") != "" {
+		each, dying = 25_000, 1000
+	}
+	hostile := child("drops", l.Address())
+	hostile.Stderr = os.Stderr
+	if err := hostile.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer reap(hostile)
+	type program struct {
+		cmd  *exec.Cmd
+		p    *PidFD
+		next int
+	}
+	var programs []*program
+	for i := range senders {
+		cmd := child("flood", l.Address(), "N", strconv.Itoa(each), strconv.Itoa(i%2*253))
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer reap(cmd)
+		programs = append(programs, &program{cmd: cmd, p: openPidFD(t, cmd.Process.Pid)})
+	}
+	done := make(chan error, 1)
+	go func() { // those that die as soon as they have sent
+		for range dying {
+			if err := child("notifier", l.Address(), "DEAD=1").Run(); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	sender := func(m *Notification) *program {
+		for _, g := range programs {
+			if from, err := m.IsFrom(g.p); err != nil {
+				t.Fatal(m, err)
+			} else if from {
+				return g
+			}
+		}
+		return nil
+	}
+	var memory runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&memory)
+	start, peak, most := memory.HeapInuse+memory.StackInuse, uint64(0), 0
+	began, files := time.Now(), 0
+	for n, dead := 0, 0; n < senders*each || dead < dying; {
+		m := received(t, l)
+		switch g := sender(m); {
+		case g == nil && m.Has("DEAD=1"):
+			dead++
+		case g == nil || !m.Has("N="+strconv.Itoa(g.next)):
+			t.Fatalf("%v from %v", m, g)
+		default:
+			g.next++
+			n++
+		}
+		files += len(m.Files)
+		m.Close()
+		if (n+dead)%500 == 0 {
+			runtime.ReadMemStats(&memory)
+			peak = max(peak, memory.HeapInuse+memory.StackInuse)
+			most = max(most, len(descriptorNumbers()))
+		}
+	}
+	took := time.Since(began)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d messages with %d descriptors, and %d of senders that died, in %v; %d dropped, with 253 each; memory in use: %d KiB before, at most %d KiB",
+		senders*each, files, dying, took.Round(time.Millisecond), l.Dropped(), start>>10, peak>>10)
+	if peak > start+16<<20 {
+		t.Errorf("it took %d KiB of memory", (peak-start)>>10)
+	}
+	if most > len(before)+2*senders+16 { // pidfds, and what it takes to start a child
+		t.Errorf("%d descriptors were open, %d before", most, len(before))
+	}
+	reap(hostile)
+	for _, g := range programs {
+		g.p.Close()
+		reap(g.cmd)
+	}
+	if after := descriptorNumbers(); !slices.Equal(before, after) {
+		t.Errorf("descriptors before: %d, after: %d", before, after)
+	}
+}
