@@ -877,6 +877,42 @@ var operations = []operation{
 		return sent, gaveUp(err)
 	})},
 
+	{name: "Notifier.Watchdog", takes: true, does: true, refused: []refusal{{calls: "socket"}, {calls: "sendmsg"}}, prepare: func(t *testing.T, s *scene) func() error {
+		newManager(t, "")
+		n := &Notifier{Address: os.Getenv("NOTIFY_SOCKET"), WatchdogInterval: 4 * time.Millisecond}
+		return func() error { return gaveUp(n.Watchdog(giveUp(), nil)) }
+	}},
+	{name: "ListenNotify", takes: true, does: true, refused: []refusal{{calls: "socket"}, {calls: "setsockopt"}, {calls: "bind"}, {calls: "fchmod"}, {calls: "statx", eperm: works, enosys: works}}, prepare: func(t *testing.T, s *scene) func() error {
+		path := filepath.Join(t.TempDir(), "notify")
+		return func() error {
+			l, err := ListenNotify(path, 0o600)
+			if err != nil {
+				return err
+			}
+			return l.Close()
+		}
+	}},
+	{name: "NotifyListener.Next", takes: true, does: true, refused: []refusal{{calls: "recvmsg"}, {calls: "statx", eperm: works, enosys: works}}, prepare: func(t *testing.T, s *scene) func() error {
+		l, n := listenNotify(t)
+		return func() error {
+			if _, err := n.NotifyFiles(context.Background(), []*os.File{s.null}, NotifyReady); err != nil {
+				return err
+			}
+			m, err := l.Next(giveUp())
+			if l.Dropped() > 0 {
+				return syscall.EMFILE // the descriptor did not come
+			}
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			if errors.Is(m.SenderErr, errors.ErrUnsupported) && isMissing(t, FeaturePassPidFD) {
+				return nil
+			}
+			return m.SenderErr
+		}
+	}},
+
 	{name: "IsSocket", does: true, refused: []refusal{{calls: "getsockopt"}}, do: func(s *scene) error { return second(IsSocket(s.null, 0, 0, -1)) }},
 	{name: "IsSocketUnix", does: true, refused: []refusal{{calls: "getsockopt"}, {calls: "getsockname"}}, prepare: func(t *testing.T, s *scene) func() error {
 		a, _ := socketpair(t, syscall.SOCK_STREAM)
@@ -952,10 +988,10 @@ func fcntlNumber() int {
 // callNumbersHere are those that go by another name in package syscall, or by several: what
 // Go makes of Fstat, of sockets and the like.
 var callNumbersHere = map[string]map[string]int{
-	"amd64": {"connect": 42, "readlink": 89, "epoll_wait": 232, "fstat": 5, "fstatfs": 138, "getsockname": 51, "getsockopt": 55, "sendmsg": 46, "setsockopt": 54, "socket": 41, "socketpair": 53},
-	"386":   {"connect": 102, "readlink": 85, "epoll_wait": 256, "fstat": 197, "fstatfs": 269, "getsockname": 102, "getsockopt": 102, "sendmsg": 102, "setsockopt": 102, "socket": 102, "socketpair": 102},
-	"arm":   {"connect": 283, "readlink": 85, "epoll_wait": 252, "fstat": 197, "fstatfs": 267, "getsockname": 286, "getsockopt": 295, "sendmsg": 296, "setsockopt": 294, "socket": 281, "socketpair": 288},
-	"arm64": {"connect": 203, "epoll_wait": 22, "fstat": 80, "fstatfs": 44, "getsockname": 204, "getsockopt": 209, "sendmsg": 211, "setsockopt": 208, "socket": 198, "socketpair": 199},
+	"amd64": {"bind": 49, "fchmod": 91, "recvmsg": 47, "connect": 42, "readlink": 89, "epoll_wait": 232, "fstat": 5, "fstatfs": 138, "getsockname": 51, "getsockopt": 55, "sendmsg": 46, "setsockopt": 54, "socket": 41, "socketpair": 53},
+	"386":   {"bind": 102, "fchmod": 94, "recvmsg": 102, "connect": 102, "readlink": 85, "epoll_wait": 256, "fstat": 197, "fstatfs": 269, "getsockname": 102, "getsockopt": 102, "sendmsg": 102, "setsockopt": 102, "socket": 102, "socketpair": 102},
+	"arm":   {"bind": 282, "fchmod": 94, "recvmsg": 297, "connect": 283, "readlink": 85, "epoll_wait": 252, "fstat": 197, "fstatfs": 267, "getsockname": 286, "getsockopt": 295, "sendmsg": 296, "setsockopt": 294, "socket": 281, "socketpair": 288},
+	"arm64": {"bind": 200, "fchmod": 52, "recvmsg": 212, "connect": 203, "epoll_wait": 22, "fstat": 80, "fstatfs": 44, "getsockname": 204, "getsockopt": 209, "sendmsg": 211, "setsockopt": 208, "socket": 198, "socketpair": 199},
 }[runtime.GOARCH]
 
 // allCalls is what Linux 5.0 lacks, and the file handles, which containers refuse.
