@@ -157,7 +157,8 @@ type Notification struct {
 }
 
 // Next returns the next message, in the order in which they were sent. It holds no thread while it
-// waits. The caller closes what it returns. It may set Sender to nil, and Files or one of them, to keep what was there.
+// waits. A ctx that is done already does not keep a message back that is there: so Next empties the
+// queue. The caller closes what it returns. It may set Sender to nil, and Files or one of them, to keep what was there.
 //
 //	for {
 //		m, err := l.Next(ctx)
@@ -180,27 +181,37 @@ type Notification struct {
 // Errors: that of ctx ([context.Cause]); [os.ErrClosed] when l is closed. With either of them no message is lost.
 // Those of recvmsg(2).
 func (l *NotifyListener) Next(ctx context.Context) (m *Notification, err error) {
-	errWait := l.parking.wait(ctx, nil, func() (done bool) {
-		for {
+	late := ctx.Err() != nil
+	next := func() (done bool) {
+		for dropped := 0; ; dropped++ {
 			if m, err = l.receive(); m != nil || err != nil {
 				return err != syscall.EAGAIN
 			}
 			l.dropped.Add(1)
-			// Whoever sends such messages can do so without end.
-			if ctx.Err() != nil || l.closed.Load() {
-				err = os.ErrClosed
-				if ctx.Err() != nil {
-					err = context.Cause(ctx)
-				}
+			// Whoever sends such messages can do so without end. A queue is not as long as that.
+			if l.closed.Load() || ctx.Err() != nil && (!late || dropped > 1000) {
+				err = syscall.EAGAIN
 				return true
 			}
 		}
-	})
+	}
+	if late {
+		select {
+		case l.parking.turn <- struct{}{}:
+			l.parking.conn.Control(func(uintptr) { next() })
+			<-l.parking.turn
+		default: // someone waits, so there is nothing
+		}
+	} else if errWait := l.parking.wait(ctx, nil, next); m == nil && errWait != nil {
+		return nil, errWait
+	}
 	switch {
 	case m != nil:
 		return m, nil
-	case errWait != nil:
-		return nil, errWait
+	case l.closed.Load():
+		return nil, os.ErrClosed
+	case err == nil || err == syscall.EAGAIN:
+		return nil, context.Cause(ctx)
 	}
 	return nil, err
 }

@@ -582,11 +582,29 @@ func TestNotifyListenerClose(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := second(l.Next(background)); err != os.ErrClosed {
+	for _, ctx := range []context.Context{background, ctx} {
+		if err := second(l.Next(ctx)); err != os.ErrClosed {
+			t.Error(err)
+		}
+	}
+	// A context that is done empties the queue.
+	l, n := listenNotify(t)
+	for range 3 {
+		sendRaw(t, l.Address(), "")
+		sent, err := n.Notify(background, NotifyReady)
+		sentWell(t, sent, err)
+	}
+	for range 3 {
+		m, err := l.Next(ctx)
+		if err != nil || !m.Has(NotifyReady) {
+			t.Fatal(m, err)
+		}
+		m.Close()
+	}
+	if err := second(l.Next(ctx)); err != cause {
 		t.Error(err)
 	}
 	// A flood of what is dropped does not keep Next.
-	l, _ = listenNotify(t)
 	flood := child("drops", l.Address())
 	if err := flood.Start(); err != nil {
 		t.Fatal(err)

@@ -6,11 +6,17 @@
 //
 // CONFIG is JSON, a list of programs. They have to stay in the foreground:
 //
-//	[{"name": "web", "command": ["httpd", "-f"], "dir": "/srv/www"}]
+//	[{"name": "web", "command": ["httpd", "-f"], "dir": "/srv/www", "notify": true}]
+//
+// They are started in the order of the list. One with "notify" tells by $NOTIFY_SOCKET when it is
+// ready (READY=1, as for systemd), and those behind it that do not run yet wait for that. Any
+// program can tell its status there (STATUS=…). What others send, children of a program among them, is not heeded.
 //
 // What happens is printed, a line for each event, where REF is the text of a ProcessRef:
 //
 //	started NAME REF
+//	ready NAME REF           it has told so
+//	status NAME REF: "TEXT"  it tells people that
 //	ended NAME REF: HOW
 //	restarting NAME in TIME
 //	adopted NAME REF         it was started by a supervisor that is gone
@@ -22,7 +28,10 @@
 // end the supervisor. If it ends in another way, be it SIGKILL, the programs live on,
 // and the next supervisor adopts them. It learns how they end although they are not its
 // children: that takes Linux 6.15, before it the status is unknown. What is no longer in
-// CONFIG it stops; a new command it takes up when the program is started again.
+// CONFIG it stops; a new command it takes up when the program is started again. The socket for
+// notifications (CONFIG.state.notify) has the same path for the next supervisor; what is adopted passes for ready.
+//
+// The supervisor tells its own service manager when all programs run and are ready, and how many do.
 //
 // # No program twice, none lost
 //
@@ -68,11 +77,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -103,6 +115,10 @@ type supervisor struct {
 	stdout, stderr io.Writer
 	null           *os.File
 	set            *sysfd.WaitSet[*program] // those that run
+	listener       *sysfd.NotifyListener    // where they tell how they are; nil if that is not to be had
+	message        *sysfd.Notification      // what has come there
+	manager        *sysfd.Notifier          // the service manager of the supervisor
+	told           string                   // the status that it was told
 	programs       []*program
 	stopping       bool
 }
@@ -111,9 +127,11 @@ type program struct {
 	Name    string   `json:"name"`
 	Command []string `json:"command"`
 	Dir     string   `json:"dir"`
+	Notify  bool     `json:"notify"`
 
 	p        *sysfd.PidFD // nil while it does not run
 	ref      sysfd.ProcessRef
+	ready    bool
 	release  *os.File      // the pipe to a shim
 	since    time.Time     // when it was started or adopted
 	pause    time.Duration // before the last start
@@ -204,6 +222,13 @@ func (s *supervisor) run(config string) error {
 		return err
 	}
 	defer lock.Close()
+	if s.manager, err = sysfd.TakeNotifier(); err != nil {
+		s.complain(err)
+	}
+	s.listen()
+	if s.listener != nil {
+		defer s.listener.Close()
+	}
 	if s.null, err = os.Open(os.DevNull); err != nil {
 		return err
 	}
@@ -228,11 +253,93 @@ func (s *supervisor) run(config string) error {
 			continue
 		}
 		s.doDue()
+		s.tell()
 		if err := s.wait(signals); err != nil {
 			return err
 		}
 	}
 	return s.save()
+}
+
+// listen makes the socket for notifications. The one that a supervisor has left is no one's: its
+// state is locked here.
+func (s *supervisor) listen() {
+	path, err := filepath.Abs(s.state + ".notify")
+	if err == nil {
+		os.Remove(path)
+		s.listener, err = sysfd.ListenNotify(path, 0o600)
+	}
+	if err != nil {
+		s.complain(fmt.Errorf("no program can tell that it is ready: %w", err))
+	}
+}
+
+// environ is that of the programs.
+func (s *supervisor) environ() []string {
+	var to sysfd.Notifier
+	if s.listener != nil {
+		to.Address = s.listener.Address()
+	}
+	return to.Environ(os.Environ())
+}
+
+// tell tells the service manager how many programs are well, if that has changed. It does not wait
+// for a manager whose queue is full, but tries again with the next event.
+func (s *supervisor) tell() {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	well := 0
+	for _, g := range s.programs {
+		if g.p != nil && !s.awaits(g) {
+			well++
+		}
+	}
+	status := fmt.Sprintf("%d of %d programs are well", well, len(s.programs))
+	assignments := []string{sysfd.NotifyStatus(status)}
+	switch {
+	case s.stopping:
+		assignments = append(assignments, sysfd.NotifyStopping)
+	case well == len(s.programs):
+		assignments = append(assignments, sysfd.NotifyReady)
+	}
+	if strings.Join(assignments, " ") == s.told {
+		return
+	}
+	if _, err := s.manager.Notify(now, assignments...); err != nil {
+		s.complain(err)
+		return
+	}
+	s.told = strings.Join(assignments, " ")
+}
+
+// awaits reports whether a program has yet to tell that it is ready.
+func (s *supervisor) awaits(g *program) bool {
+	return g.Notify && !g.ready && !g.stopping && s.listener != nil
+}
+
+// notified heeds a message that a program itself has sent.
+func (s *supervisor) notified(m *sysfd.Notification) {
+	defer m.Close() // with it the barrier at which its sender waits
+	for _, g := range s.programs {
+		if g.p == nil {
+			continue
+		}
+		from, err := m.IsFrom(g.p)
+		if err != nil && !errors.Is(err, os.ErrProcessDone) {
+			s.complain(fmt.Errorf("%s: %w", g.Name, err))
+		}
+		if !from {
+			continue
+		}
+		if status, ok := m.Value("STATUS"); ok {
+			s.say("status", g.Name, g.ref.String()+":", strconv.Quote(status))
+		}
+		if m.Has(sysfd.NotifyReady) && !g.ready {
+			g.ready = true
+			s.say("ready", g.Name, g.ref)
+		}
+		return
+	}
 }
 
 func notifySignals() (context.Context, context.CancelFunc) {
@@ -322,7 +429,7 @@ func (s *supervisor) adopt() error {
 		if err := s.set.Add(p, g); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		g.p, g.ref, g.since, g.due = p, refs[name], time.Now(), time.Time{}
+		g.p, g.ref, g.since, g.due, g.ready = p, refs[name], time.Now(), time.Time{}, true
 		s.say("adopted", name, g.ref)
 		if !wanted {
 			s.stop(g)
@@ -331,10 +438,23 @@ func (s *supervisor) adopt() error {
 	return nil
 }
 
+// queue returns the programs but for those that wait until others are ready before they are started.
+func (s *supervisor) queue() iter.Seq[*program] {
+	return func(yield func(*program) bool) {
+		held := false
+		for _, g := range s.programs {
+			if (g.p != nil || !held) && !yield(g) {
+				return
+			}
+			held = held || s.awaits(g)
+		}
+	}
+}
+
 // doDue kills and starts what is due. Those it starts share one write of the state.
 func (s *supervisor) doDue() {
 	var shims []*program
-	for _, g := range s.programs {
+	for g := range s.queue() {
 		if g.due.IsZero() || time.Now().Before(g.due) {
 			continue
 		}
@@ -381,7 +501,7 @@ func (s *supervisor) startShim(g *program) error {
 	pidfd := -1
 	attr := &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd}
 	child, err := os.StartProcess("/proc/self/exe", append([]string{shim}, g.Command...), &os.ProcAttr{
-		Dir: g.Dir, Files: []*os.File{s.null, os.Stdout, os.Stderr, r}, Sys: attr,
+		Dir: g.Dir, Env: s.environ(), Files: []*os.File{s.null, os.Stdout, os.Stderr, r}, Sys: attr,
 	})
 	if err != nil {
 		w.Close()
@@ -402,7 +522,7 @@ func (s *supervisor) startShim(g *program) error {
 		return err
 	}
 	child.Release() // the set waits for it
-	g.p, g.release, g.since = p, w, time.Now()
+	g.p, g.release, g.since, g.ready = p, w, time.Now(), false
 	return nil
 }
 
@@ -431,15 +551,44 @@ func (s *supervisor) save() error {
 	return os.Rename(f.Name(), s.state)
 }
 
-// wait waits until a program ends, something is due or a signal comes.
+// wait waits until a program ends or tells something, something is due or a signal comes.
 func (s *supervisor) wait(signals context.Context) error {
-	ctx := signals
+	ctx, cancel := context.WithCancel(signals)
+	defer cancel()
 	if due := s.nextDue(); !due.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(signals, due)
+		ctx, cancel = context.WithDeadline(ctx, due)
 		defer cancel()
 	}
+	told := make(chan bool)
+	go func() {
+		defer close(told)
+		if s.listener == nil {
+			return
+		}
+		defer cancel()
+		switch m, err := s.listener.Next(ctx); {
+		case err == nil:
+			s.message = m
+		case ctx.Err() == nil:
+			s.complain(err)
+			s.listener.Close()
+			s.listener = nil
+		}
+	}()
 	g, r, err := s.set.Next(ctx)
+	cancel()
+	<-told
+	if s.message != nil {
+		s.notified(s.message)
+		s.message = nil
+	}
+	for g != nil && s.listener != nil { // what it has told comes ahead of its end
+		m, err := s.listener.Next(ctx)
+		if err != nil {
+			break
+		}
+		s.notified(m)
+	}
 	switch {
 	case g != nil && err == nil:
 		s.ended(g, soon(g.p, r))
@@ -464,7 +613,7 @@ func soon(p *sysfd.PidFD, r sysfd.WaitResult) sysfd.WaitResult {
 }
 
 func (s *supervisor) nextDue() (next time.Time) {
-	for _, g := range s.programs {
+	for g := range s.queue() {
 		if !g.due.IsZero() && (next.IsZero() || g.due.Before(next)) {
 			next = g.due
 		}

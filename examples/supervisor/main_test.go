@@ -131,6 +131,8 @@ func readState(file string) map[string]sysfd.ProcessRef {
 //	stubborn    the same, but SIGTERM is ignored
 //	flap        exits after up to 40 ms, or stays once DIR/calm exists
 //	7           exits with 7
+//	notify      the same as stay, and tells by steps that it is ready, once DIR/NAME.go exists
+//	last        tells a status, and exits with 7
 func runProgram(args []string) {
 	name, dir, mode := args[0], args[1], args[2]
 	self, err := selfRef()
@@ -165,8 +167,17 @@ func runProgram(args []string) {
 		fmt.Println("runs", name, self)
 		os.Exit(7)
 	}
+	if mode == "last" {
+		if _, err := sysfd.Notify(context.Background(), sysfd.NotifyStatus("the last")); err != nil {
+			fmt.Println("WRONG", name, err)
+		}
+		os.Exit(7)
+	}
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGUSR1)
+	if mode == "notify" {
+		go beReady(name, dir)
+	}
 	if mode == "stubborn" {
 		signal.Ignore(syscall.SIGTERM)
 	}
@@ -174,6 +185,30 @@ func runProgram(args []string) {
 	<-end
 	runtime.KeepAlive(f) // the collector would close it
 	os.Exit(7)
+}
+
+func beReady(name, dir string) {
+	n, err := sysfd.TakeNotifier()
+	if err == nil {
+		_, err = n.Notify(context.Background(), sysfd.NotifyStatus("wait\x1b for it"))
+	}
+	for err == nil {
+		if _, err := os.Stat(filepath.Join(dir, name+".go")); err == nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if err == nil {
+		// A child speaks for itself alone.
+		cmd := exec.Command("/proc/self/exe", "program", name, dir, "last")
+		cmd.Env = n.Environ(os.Environ())
+		cmd.Run()
+		_, err = n.Notify(context.Background(), sysfd.NotifyReady, sysfd.NotifyStatus("up"))
+	}
+	if err == nil {
+		_, err = n.NotifyBarrier(context.Background())
+	}
+	fmt.Println("told", name, err)
 }
 
 // An order is what a test has its init do.
@@ -340,7 +375,7 @@ func (s *scene) configure(programs ...string) {
 	var config []program
 	for _, text := range programs {
 		name, mode, _ := strings.Cut(text, " ")
-		config = append(config, program{Name: name, Command: []string{exe, "program", name, s.dir, mode}, Dir: "/"})
+		config = append(config, program{Name: name, Command: []string{exe, "program", name, s.dir, mode}, Dir: "/", Notify: mode == "notify"})
 	}
 	text, err := json.Marshal(config)
 	s.must(err)
@@ -480,6 +515,87 @@ func (s *scene) edit(f func(ref *sysfd.ProcessRef)) {
 	text, err := json.Marshal(refs)
 	s.must(err)
 	s.must(os.WriteFile(s.state, text, 0o600))
+}
+
+// A program that tells when it is ready is waited for, and what it tells is shown.
+func TestReady(t *testing.T) {
+	manager, err := sysfd.ListenNotify(filepath.Join(t.TempDir(), "manager"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	t.Setenv("NOTIFY_SOCKET", manager.Address())
+	told := func(want string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		for {
+			m, err := manager.Next(ctx)
+			if err != nil {
+				t.Fatalf("no %s: %v", want, err)
+			}
+			m.Close()
+			if strings.Join(m.Assignments, " ") == want {
+				return
+			}
+		}
+	}
+	s := newScene(t, "first stay", "a notify", "b stay")
+	s.start("")
+	ref := s.await("started a ")
+	s.await("status a " + ref + `: "wait\x1b for it"`)
+	told("STATUS=1 of 3 programs are well")
+	time.Sleep(50 * time.Millisecond)
+	if len(s.started["b"]) != 0 {
+		s.fail("b has not waited for a")
+	}
+	s.must(os.WriteFile(filepath.Join(s.dir, "a.go"), nil, 0o600))
+	s.await("status a " + ref + `: "up"`)
+	s.await("ready a " + ref)
+	s.await("told a <nil>") // the barrier is over
+	live := s.settle("b")
+	told("STATUS=3 of 3 programs are well READY=1")
+	// Another supervisor listens where the old one did.
+	s.kill()
+	s.start("")
+	s.await("adopted a " + ref)
+	s.await("adopted b ")
+	told("STATUS=3 of 3 programs are well READY=1")
+	// One that runs does not wait.
+	s.must(os.Remove(filepath.Join(s.dir, "a.go")))
+	s.must(s.settle("a")["a"].SendSignal(syscall.SIGUSR1))
+	s.await("ended a " + ref)
+	ref = s.await("started a ")
+	s.await("status a " + ref)
+	s.must(os.WriteFile(filepath.Join(s.dir, "a.go"), nil, 0o600))
+	s.await("ready a " + ref)
+	if live["b"].SendSignal(0) != nil {
+		t.Error("b was started anew")
+	}
+	s.stop()
+	told("STATUS=3 of 3 programs are well STOPPING=1")
+	for _, line := range s.seen {
+		if strings.HasPrefix(line, "status") && strings.Contains(line, "last") {
+			s.fail("a child was heeded: " + line)
+		}
+	}
+	if _, err := os.Lstat(s.state + ".notify"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+}
+
+// What a program tells just before it ends is shown.
+func TestLastWords(t *testing.T) {
+	s := newScene(t, "a last")
+	s.start("", "-backoff", "1ms,1ms")
+	for range 20 {
+		ref := s.await("started a ")
+		if line := s.next(); line != "status a "+ref+`: "the last"` {
+			s.fail("not its status: " + line)
+		}
+		s.await("ended a " + ref)
+	}
+	s.stop()
 }
 
 func TestBackoff(t *testing.T) {
