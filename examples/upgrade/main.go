@@ -13,6 +13,11 @@
 //	$ curl http://127.0.0.1:8080
 //	process 16766, program 9995280
 //
+// With -new the new version is a process of its own, and the old one serves until that has reported
+// that it is ready (READY=1, as to systemd). So a version that cannot be executed, ends or is not ready in time
+// costs nothing, where a version that was executed in place is on its own. The PID changes,
+// which systemd is told (Type=notify); whoever has started the server otherwise must not go by it.
+//
 // The number of the program is the inode number of its file. Started by a socket unit of
 // systemd, or by sysfd activate, it serves on the sockets that it is passed. On Unix systems
 // other than Linux it builds and serves, and an upgrade fails, as one of a bad file does.
@@ -34,16 +39,23 @@ import (
 	"github.com/sysfd/sysfd"
 )
 
+// readyVar is the variable that tells a new process where the old one waits for it.
+const readyVar = "UPGRADE_READY_SOCKET"
+
 func main() {
+	sysfd.ListenShim()
 	listen := flag.String("listen", "127.0.0.1:8080", "the `ADDRESS` to listen on if no sockets are passed")
 	patience := flag.Duration("patience", 30*time.Second, "the `TIME` that requests have to finish")
+	anew := flag.Bool("new", false, "upgrade to a new process once that is ready")
 	flag.Parse()
-	if err := run(*listen, *patience); err != nil {
+	if err := run(*listen, *patience, *anew); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(address string, patience time.Duration) error {
+func run(address string, patience time.Duration, anew bool) error {
+	old := &sysfd.Notifier{Address: os.Getenv(readyVar)} // sends nothing if there is none
+	os.Unsetenv(readyVar)
 	program, err := os.Executable() // now: later, the file may be another one
 	if err != nil {
 		return err
@@ -74,11 +86,25 @@ func run(address string, patience time.Duration) error {
 		if _, err := sysfd.Notify(context.Background(), sysfd.NotifyReady); err != nil {
 			log.Print(err)
 		}
-		select {
-		case <-end:
-			server.stop(patience)
-			return nil
-		case <-upgrade:
+		if _, err := old.Notify(context.Background(), sysfd.NotifyReady); err != nil {
+			log.Print(err)
+		}
+		for {
+			select {
+			case <-end:
+				server.stop(patience)
+				return nil
+			case <-upgrade:
+			}
+			if !anew {
+				break
+			}
+			err := handOver(program, files, patience, end)
+			if err == nil {
+				server.stop(patience)
+				return nil
+			}
+			log.Print("this version goes on: ", err)
 		}
 		sysfd.NotifyReloading(context.Background())
 		server.stop(patience)

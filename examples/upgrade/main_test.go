@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sysfd/sysfd"
 )
 
 // With this variable the test binary is the server.
@@ -37,11 +40,11 @@ type service struct {
 	client  *http.Client
 }
 
-func start(t *testing.T) *service {
+func start(t *testing.T, flags ...string) *service {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "server")
 	install(t, program)
-	cmd := exec.Command(program, "-listen", "127.0.0.1:0")
+	cmd := exec.Command(program, append(flags, "-listen", "127.0.0.1:0")...)
 	cmd.Env = append(os.Environ(), serverVar+"=1")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -219,4 +222,89 @@ func TestUpgradeFails(t *testing.T) {
 		}
 	}
 	s.upgrade(t)
+}
+
+// With -new another process takes over when it is ready, and what does not come to that is none.
+func TestUpgradeAnew(t *testing.T) {
+	manager, err := sysfd.ListenNotify(filepath.Join(t.TempDir(), "manager"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	t.Setenv("NOTIFY_SOCKET", manager.Address())
+	t.Setenv("TMPDIR", t.TempDir())
+	mains := make(chan *sysfd.PidFD, 1)
+	go func() {
+		for {
+			m, err := manager.Next(context.Background())
+			if err != nil {
+				return
+			}
+			if m.Has("MAINPIDFD=1") && len(m.Files) == 1 {
+				fd, err := syscall.Dup(int(m.Files[0].Fd()))
+				if err != nil {
+					panic(err)
+				}
+				p, err := sysfd.NewPidFD(fd)
+				if err != nil {
+					panic(err)
+				}
+				mains <- p
+			}
+			m.Close()
+		}
+	}()
+	s := start(t, "-new", "-patience", "2s")
+	before, err := s.get("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stop atomic.Bool
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer stop.Store(true)
+	for range 2 {
+		group.Go(func() {
+			for !stop.Load() {
+				if got, err := s.get(""); err != nil {
+					t.Errorf("%q, %v", got, err)
+					return
+				}
+			}
+		})
+	}
+	for text, want := range map[string]string{
+		"not a program":                "exec format error",
+		"#!/bin/sh\nexit 3\n":          "the new version has ended: exit status 3",
+		"#!/bin/sh\nexec sleep 1000\n": "the new version is not ready in time",
+		"#!/bin/sh\nkill -9 $$\n":      "the new version has ended: signal 9",
+		"#!/bin/sh\nPATH=$PATH:/usr/bin systemd-notify --ready; exit 4\n": "the new version has ended: exit status 4",
+	} {
+		replace(t, s.Path, []byte(text))
+		s.Process.Signal(syscall.SIGHUP)
+		if line := s.line(t); !strings.Contains(line, "this version goes on: ") || !strings.Contains(line, want) {
+			t.Errorf("%s, want %s", line, want)
+		}
+		if got, err := s.get(""); err != nil || got != before {
+			t.Errorf("%q, %v, want %q", got, err, before)
+		}
+	}
+	want := install(t, s.Path)
+	s.Process.Signal(syscall.SIGHUP)
+	p := <-mains
+	defer p.Close()
+	defer p.SendSignal(syscall.SIGTERM)
+	pid, err := p.PID()
+	if err != nil || pid == s.Process.Pid {
+		t.Fatalf("the main process is %d, %v", pid, err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; {
+		got, err := s.get("")
+		if got == fmt.Sprintf("process %d, program %d\n", pid, want) {
+			break
+		}
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
 }
