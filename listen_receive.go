@@ -295,8 +295,8 @@ func parseNotification(data []byte) (assignments []string) {
 // Value returns the value of the first assignment to a name, as systemd does.
 func (m *Notification) Value(name string) (value string, ok bool) {
 	for _, a := range m.Assignments {
-		if rest, found := strings.CutPrefix(a, name); found && rest != "" && rest[0] == '=' {
-			return rest[1:], true
+		if to, value, _ := strings.Cut(a, "="); to == name {
+			return value, true
 		}
 	}
 	return "", false
