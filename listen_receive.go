@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -131,17 +132,13 @@ func (l *NotifyListener) Close() error {
 	return l.parking.file.Close()
 }
 
-// A Notification is a message that [NotifyListener.Next] has received.
+// A Notification is a message that [NotifyListener.Next] has received. Its methods are for one goroutine
+// at a time. The descriptors of one that is forgotten are closed when the garbage collector finds it.
 type Notification struct {
 	// Assignments are its lines, such as [NotifyReady], in the order in which they came. There is at
 	// least one; what is no assignment is left out. A value can be any text of
 	// the sender's, but has no newline and no NUL.
 	Assignments []string
-
-	// Files are the descriptors that came with it, close-on-exec. Their name is that in FDNAME=, or "stored" if
-	// there is none or it is no [ValidFDName]. They can be anything of the sender's
-	// choice: reading from one can wait, and so can closing one (a FUSE file, a socket with SO_LINGER).
-	Files []*os.File
 
 	// Sender is the process that has sent it, also if it has ended since (SCM_PIDFD, Linux 6.5; of a
 	// process that was reaped before the message was received since 6.17). If it is nil, SenderErr tells why, as for
@@ -154,11 +151,14 @@ type Notification struct {
 	// with CAP_SYS_ADMIN (SCM_CREDENTIALS of unix(7)). The PID is that of the caller's pid namespace, and 0 for a
 	// process out of sight. It may be that of another process by now.
 	Credentials syscall.Ucred
+
+	fds   []int // until Files
+	files []*os.File
 }
 
 // Next returns the next message, in the order in which they were sent. It holds no thread while it
 // waits. A ctx that is done already does not keep a message back that is there: so Next empties the
-// queue. The caller closes what it returns. It may set Sender to nil, and Files or one of them, to keep what was there.
+// queue. The caller closes what it returns.
 //
 //	for {
 //		m, err := l.Next(ctx)
@@ -234,6 +234,7 @@ func (l *NotifyListener) receive() (*Notification, error) {
 	control := l.control[:nControl]
 	m := &Notification{}
 	fds, known := m.readControl(control)
+	m.fds = fds
 	m.Sender, m.SenderErr = TakePeerPidFD(control)
 	if l.noPidFD != nil && errors.Is(m.SenderErr, syscall.ENODATA) {
 		m.SenderErr = l.noPidFD
@@ -242,18 +243,11 @@ func (l *NotifyListener) receive() (*Notification, error) {
 		m.Assignments = parseNotification(l.data[:n])
 	}
 	if m.Assignments == nil {
-		for _, fd := range fds {
-			syscall.Close(fd)
-		}
 		m.Close()
 		return nil, nil
 	}
-	name := "stored"
-	if given, ok := m.Value("FDNAME"); ok && given != "" && ValidFDName(given) {
-		name = given
-	}
-	for _, fd := range fds {
-		m.Files = append(m.Files, os.NewFile(uintptr(fd), name))
+	if len(fds) > 0 {
+		runtime.SetFinalizer(m, (*Notification).closeFDs) // not the Sender, which may be all that is kept
 	}
 	return m, nil
 }
@@ -313,7 +307,36 @@ func (m *Notification) Has(assignment string) bool {
 // it when all that came before has been dealt with, and its sender goes on. A
 // proxy sends it on before that; then the sender goes on when all who have got the descriptor have closed it.
 func (m *Notification) IsBarrier() bool {
-	return len(m.Assignments) == 1 && m.Assignments[0] == barrierAssignment && len(m.Files) == 1
+	return len(m.Assignments) == 1 && m.Assignments[0] == barrierAssignment && m.NumFiles() == 1
+}
+
+// NumFiles tells how many descriptors came with m.
+func (m *Notification) NumFiles() int { return len(m.fds) + len(m.files) }
+
+// Files returns the descriptors that came with m as files, which Close closes. They are close-on-exec. Their name is
+// that in FDNAME=, or "stored" if there is none or it is no [ValidFDName].
+//
+// Look at the sender first. A descriptor can be anything of its choice, and an [os.File] in
+// non-blocking mode is in the poller of the Go runtime: a file system in user space (FUSE) that does
+// not answer there holds up the program.
+func (m *Notification) Files() []*os.File {
+	name := "stored"
+	if given, ok := m.Value("FDNAME"); ok && given != "" && ValidFDName(given) {
+		name = given
+	}
+	runtime.SetFinalizer(m, nil) // they have their own
+	for _, fd := range m.fds {
+		m.files = append(m.files, os.NewFile(uintptr(fd), name))
+	}
+	m.fds = nil
+	return m.files
+}
+
+// TakeFiles is Files for a caller who is to close them. Then m has none.
+func (m *Notification) TakeFiles() []*os.File {
+	files := m.Files()
+	m.files = nil
+	return files
 }
 
 // IsFrom reports whether p is the process that has sent m, as NotifyAccess=main of systemd asks. For
@@ -363,13 +386,25 @@ func (m *Notification) String() string {
 	return s
 }
 
-// Close closes the Files and the Sender, if they are still there. It returns nil.
+// Close closes the files and the Sender; a Sender that is to stay open is set to nil before. It
+// returns nil. Closing a file can wait, too: for a FUSE server that does not answer.
 func (m *Notification) Close() error {
-	for _, f := range m.Files {
-		f.Close() // which may be nil
+	m.closeFDs()
+	for _, f := range m.files {
+		f.Close()
 	}
+	m.files = nil
 	if m.Sender != nil {
 		m.Sender.Close()
 	}
 	return nil
+}
+
+// closeFDs closes the descriptors that are no files yet.
+func (m *Notification) closeFDs() {
+	runtime.SetFinalizer(m, nil)
+	for _, fd := range m.fds {
+		syscall.Close(fd)
+	}
+	m.fds = nil
 }

@@ -90,10 +90,10 @@ func TestListenNotify(t *testing.T) {
 		sent, err := test.send()
 		sentWell(t, sent, err)
 		m := received(t, l)
-		if !slices.Equal(m.Assignments, test.want) || len(m.Files) != len(test.files) || m.IsBarrier() {
-			t.Errorf("%v with %d files, want %q with %d", m, len(m.Files), test.want, len(test.files))
+		if !slices.Equal(m.Assignments, test.want) || m.NumFiles() != len(test.files) || m.IsBarrier() {
+			t.Errorf("%v with %d files, want %q with %d", m, m.NumFiles(), test.want, len(test.files))
 		}
-		for i, f := range m.Files {
+		for i, f := range m.Files() {
 			got, err := f.Stat()
 			want, errWant := test.files[i].Stat()
 			flags, errno := fcntl(int(f.Fd()), syscall.F_GETFD, 0)
@@ -104,8 +104,14 @@ func TestListenNotify(t *testing.T) {
 		if c := m.Credentials; int(c.Pid) != os.Getpid() || int(c.Uid) != os.Getuid() || int(c.Gid) != os.Getgid() {
 			t.Errorf("%+v", c)
 		}
-		if err := m.Close(); err != nil {
-			t.Error(err)
+		taken := m.TakeFiles()
+		if err := m.Close(); err != nil || m.NumFiles() != 0 || len(m.Files()) != 0 {
+			t.Errorf("closed: %d files, %v", m.NumFiles(), err)
+		}
+		for _, f := range taken {
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 		m.Close()
 	}
@@ -265,8 +271,8 @@ func TestNotifyListenerHostile(t *testing.T) {
 	} {
 		sendRaw(t, l.Address(), data, many...)
 		m := received(t, l)
-		if !slices.Equal(m.Assignments, want) || len(m.Files) != 253 {
-			t.Errorf("%.40q: %.40q, %d files", data, m.Assignments, len(m.Files))
+		if !slices.Equal(m.Assignments, want) || m.NumFiles() != 253 {
+			t.Errorf("%.40q: %.40q, %d files", data, m.Assignments, m.NumFiles())
 		}
 		m.Close()
 	}
@@ -302,8 +308,8 @@ func FuzzNotification(f *testing.F) {
 		sentWell(t, sent, err)
 		m := received(t, l)
 		if len(m.Assignments) != 1 || m.Assignments[0] != "END=1" {
-			if len(m.Files) != count {
-				t.Errorf("%d files, want %d", len(m.Files), count)
+			if m.NumFiles() != count {
+				t.Errorf("%d files, want %d", m.NumFiles(), count)
 			}
 			text := strings.Join(m.Assignments, "\n")
 			if strings.ContainsRune(text, 0) || len(text) > mostReceived || !strings.Contains(s, m.Assignments[0]) {
@@ -324,6 +330,43 @@ func FuzzNotification(f *testing.F) {
 			t.Errorf("%d descriptors, %d before", after, before)
 		}
 	})
+}
+
+// What is forgotten is closed by the collector, and no file that was asked for.
+func TestNotificationForgotten(t *testing.T) {
+	l, n := listenNotify(t)
+	files := openFiles(t, 2)
+	before := descriptorNumbers()
+	for range 3 {
+		sent, err := n.NotifyFiles(background, files, "X=1")
+		sentWell(t, sent, err)
+	}
+	sender := received(t, l).Sender
+	kept := received(t, l).Files()
+	taken := received(t, l).TakeFiles()
+	for range 10 {
+		runtime.GC()
+		time.Sleep(10 * time.Millisecond)
+	}
+	if sender != nil {
+		if _, err := sender.TryWait(0); err != nil {
+			t.Error(err)
+		}
+		sender.Close()
+	}
+	for _, f := range append(kept, taken...) {
+		if _, err := f.Stat(); err != nil {
+			t.Error(err)
+		}
+		f.Close()
+	}
+	for i := 0; !slices.Equal(descriptorNumbers(), before); i++ {
+		if i == 100 {
+			t.Fatalf("descriptors before: %d, now: %d", before, descriptorNumbers())
+		}
+		runtime.GC()
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // When this process has no descriptors left, a message that has some is lost, and one without is not.
@@ -352,8 +395,8 @@ func TestNotifyListenerDescriptors(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if len(m.Files) != 2 && m.Has("N=2") {
-					t.Errorf("%d left: %d files", left, len(m.Files))
+				if m.NumFiles() != 2 && m.Has("N=2") {
+					t.Errorf("%d left: %d files", left, m.NumFiles())
 				}
 				if m.Sender == nil && left > 2 && !lacksFeature(t, FeaturePassPidFD) {
 					t.Errorf("%d left: %v: %v", left, m, m.SenderErr)
@@ -513,7 +556,7 @@ func TestNotifyListenerBarrier(t *testing.T) {
 	behind, further := listenNotify(t)
 	start()
 	m = received(t, l)
-	sent, err := further.NotifyFiles(background, m.Files, m.Assignments...)
+	sent, err := further.NotifyFiles(background, m.Files(), m.Assignments...)
 	sentWell(t, sent, err)
 	m.Close()
 	select {
@@ -539,14 +582,14 @@ func TestNotifyListenerBarrier(t *testing.T) {
 	}
 	for _, m := range []Notification{
 		{Assignments: []string{"BARRIER=1"}},
-		{Assignments: []string{"BARRIER=1", "X=1"}, Files: make([]*os.File, 1)},
-		{Assignments: []string{"BARRIER=1"}, Files: make([]*os.File, 2)},
-		{Assignments: []string{"BARRIER=0"}, Files: make([]*os.File, 1)},
+		{Assignments: []string{"BARRIER=1", "X=1"}, fds: []int{-1}},
+		{Assignments: []string{"BARRIER=1"}, files: make([]*os.File, 2)},
+		{Assignments: []string{"BARRIER=0"}, fds: []int{-1}},
 	} {
 		if m.IsBarrier() {
 			t.Errorf("%v", &m)
 		}
-		m.Close() // with files that are nil
+		m.Close() // with descriptors that are none
 	}
 }
 
@@ -771,7 +814,7 @@ func TestNotifyListenerLoad(t *testing.T) {
 			g.next++
 			n++
 		}
-		files += len(m.Files)
+		files += m.NumFiles()
 		m.Close()
 		if (n+dead)%500 == 0 {
 			runtime.ReadMemStats(&memory)

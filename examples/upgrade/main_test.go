@@ -240,8 +240,8 @@ func TestUpgradeAnew(t *testing.T) {
 			if err != nil {
 				return
 			}
-			if m.Has("MAINPIDFD=1") && len(m.Files) == 1 {
-				fd, err := syscall.Dup(int(m.Files[0].Fd()))
+			if m.Has("MAINPIDFD=1") && m.NumFiles() == 1 {
+				fd, err := syscall.Dup(int(m.Files()[0].Fd()))
 				if err != nil {
 					panic(err)
 				}

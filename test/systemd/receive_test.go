@@ -41,11 +41,11 @@ func TestNotifyListener(t *testing.T) {
 		}()
 		m := next(t, l)
 		name := ""
-		if len(m.Files) == 1 {
-			name = m.Files[0].Name()
+		if m.NumFiles() == 1 {
+			name = m.Files()[0].Name()
 		}
 		if !m.Has(sysfd.NotifyReady) || !m.Has("STATUS=up") || !m.Has("X_OWN=1") || name != "null" {
-			t.Errorf("%v, %d descriptors, %q", m, len(m.Files), name)
+			t.Errorf("%v, %d descriptors, %q", m, m.NumFiles(), name)
 		}
 		isSender(t, m, os.Getpid()) // run by root, it sends in the name of its parent
 		m.Close()
@@ -146,10 +146,10 @@ func receiveFrom(t *testing.T, oracle string) {
 			}()
 			if test.want != nil {
 				m := next(t, l)
-				if !slices.Equal(m.Assignments, test.want) || len(m.Files) != test.fds {
-					t.Errorf("%.100q and %d descriptors, want %.100q and %d", m.Assignments, len(m.Files), test.want, test.fds)
+				if !slices.Equal(m.Assignments, test.want) || m.NumFiles() != test.fds {
+					t.Errorf("%.100q and %d descriptors, want %.100q and %d", m.Assignments, m.NumFiles(), test.want, test.fds)
 				}
-				for _, f := range m.Files {
+				for _, f := range m.Files() {
 					if f.Name() != test.name {
 						t.Fatalf("%q is the name of a descriptor, want %q", f.Name(), test.name)
 					}

@@ -83,7 +83,7 @@ func (a *Agent) Proxy(path string, _ *int) error {
 			if err != nil {
 				panic(err)
 			}
-			if _, err := notifier.NotifyFiles(context.Background(), m.Files, m.Assignments...); err != nil {
+			if _, err := notifier.NotifyFiles(context.Background(), m.Files(), m.Assignments...); err != nil {
 				panic(err)
 			}
 			m.Close()
