@@ -16,10 +16,8 @@
 //   - For a namespace, a [NamespaceID], or the [FileHandle] that holds it: [NamespaceIDOf] gives it,
 //     [OpenNamespace] opens the namespace, [Namespaces] lists them.
 //   - For passed sockets, $LISTEN_PIDFDID: the pidfd ID of the process they are
-//     meant for. [ListenFDs] takes them, and package activation makes listeners of them.
-//     [ExecListenFDs] and [StartListenFDs] pass them on, and package listenexec does for an
-//     [os/exec.Cmd]. [Notify]
-//     tells the service manager how things are.
+//     meant for. [ListenFDs] takes them, [ExecListenFDs] and [StartListenFDs] pass them on. [Notify]
+//     tells the service manager how things are, and [ListenNotify] is the manager's end.
 //
 // What ties them together is that a pidfd ID is the first 64 bits of the file
 // handle of a pidfd. On a 32-bit kernel the inode number that fstat(2) returns
@@ -35,7 +33,7 @@
 // XOf(fd) borrows a descriptor and returns what it knows of it: [PidFDIDOf], [CgroupIDOf],
 // [FileSystemIDOf]. XAt(dirfd, path, flags) names a file by its path: [NameToHandleAt],
 // [CgroupIDAt], [FileRefAt]. Open… and Start… return an owner, Take… takes ownership of what exists,
-// Parse… reads text, Notify… speaks to the service manager. IDs of 64 bits are types of
+// Parse… reads text, Notify… speaks to the service manager, a [Notifier] to one of one's own choice. IDs of 64 bits are types of
 // their own: [PidFDID], [CgroupID], [NamespaceID], [MountID]. Names for storing have one text
 // each, which String writes, Parse… reads, and JSON, flags and map keys use: [FileHandle],
 // [FileSystemID], [FileRef], [BootID], [ProcessRef].

@@ -101,3 +101,64 @@ func ExampleNotifier_Watchdog() {
 	})
 	n.Notify(ctx, sysfd.NotifyReady, sysfd.NotifyStatus("serving"))
 }
+
+// A supervisor that waits until a program reports that it is ready.
+func ExampleListenNotify() {
+	l, err := sysfd.ListenNotify("/run/supervisor/notify", 0o600)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer l.Close()
+	to := &sysfd.Notifier{Address: l.Address(), WatchdogInterval: time.Minute}
+	p, err := sysfd.StartProcess("/usr/bin/httpd", []string{"httpd", "-f"}, &os.ProcAttr{Env: to.Environ(os.Environ())})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for {
+		m, err := l.Next(ctx)
+		if err != nil {
+			fmt.Println("not ready:", err)
+			return
+		}
+		main, err := m.IsFrom(p) // and not a child of it
+		if status, ok := m.Value("STATUS"); ok && main {
+			fmt.Printf("%q\n", status)
+		}
+		ready := main && m.Has(sysfd.NotifyReady)
+		m.Close() // with it a barrier at which the program waits
+		if ready || err != nil {
+			return
+		}
+	}
+}
+
+// A proxy passes on what a program reports, as it comes: descriptors too, and barriers, at which the
+// program waits until the service manager has dealt with what came before.
+func ExampleNotification_Files() {
+	manager, err := sysfd.TakeNotifier()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	l, err := sysfd.ListenNotify("/run/proxy/notify", 0o600) // $NOTIFY_SOCKET of the program
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer l.Close()
+	ctx := context.Background()
+	for {
+		m, err := l.Next(ctx)
+		if err != nil {
+			return
+		}
+		if _, err := manager.NotifyFiles(ctx, m.Files(), m.Assignments...); err != nil {
+			fmt.Println(m, err)
+		}
+		m.Close()
+	}
+}
