@@ -796,7 +796,7 @@ func TestStop(t *testing.T) {
 	s.start("", "-grace", "50ms")
 	s.await("stopping b")
 	how := s.await("ended b " + s.started["b"][2] + ": ")
-	if how != "signal 9 (killed)" && !strings.HasPrefix(how, "ended: status unknown: ") { // b is not its child
+	if how != "signal 9 (killed)" && !strings.HasPrefix(how, "status unknown: ") { // b is not its child
 		t.Error(how)
 	}
 	s.settle("a")
