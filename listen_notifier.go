@@ -38,13 +38,13 @@ func envNotifier() *Notifier {
 
 var notifierVarNames = [...]string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 
-// TakeNotifier returns a Notifier with what $NOTIFY_SOCKET, $WATCHDOG_USEC and
-// $WATCHDOG_PID tell, and unsets them, whatever it returns. Programs that are started from then on do not
-// inherit them, and the functions such as [Notify], which read them each time, send nothing. For a
-// program that is to have them there is [Notifier.Environ]. Another TakeNotifier returns a
-// Notifier that sends nothing.
+// TakeNotifier returns a Notifier with what $NOTIFY_SOCKET, $WATCHDOG_USEC and $WATCHDOG_PID
+// tell, and unsets them, whatever it returns. Programs that are started from then on do not inherit
+// them, and functions such as [Notify], which read them each time, send nothing. A program that is
+// to have them gets them from [Notifier.Environ]: also what this one becomes by [ExecListenFDs]. A
+// second TakeNotifier returns a Notifier that sends nothing.
 //
-// The Notifier is never nil: on an error it has what can be had, so that a bad $WATCHDOG_USEC
+// The Notifier is never nil: with an error it has what can be had, so that a bad $WATCHDOG_USEC
 // does not keep [NotifyReady] back.
 //
 // Empty variables are not the same as none, but errors, as they are in libsystemd. In
@@ -67,10 +67,10 @@ func TakeNotifier() (*Notifier, error) {
 	return n, err
 }
 
-// Environ returns env, which is left as it is, for a program that is to report to the same
-// service manager: with $NOTIFY_SOCKET and, if there is a WatchdogInterval, $WATCHDOG_USEC in place of what env says of
-// them. There is no $WATCHDOG_PID, so the watchdog is whose process gets the environment. If n sends
-// nothing, env is without all three.
+// Environ returns a copy of env for a program that is to report to the same service manager: with
+// $NOTIFY_SOCKET and, if there is a WatchdogInterval, $WATCHDOG_USEC, in place of what env says
+// of them. There is no $WATCHDOG_PID: the watchdog is for the process that gets the environment. If n
+// sends nothing, the copy is without all three.
 func (n *Notifier) Environ(env []string) []string {
 	var environ []string
 	for _, assignment := range env {
@@ -95,13 +95,13 @@ func (n *Notifier) sends() bool { return n != nil && (n.Address != "" || n.fromE
 // program is well by returning nil. A nil check is always well. Where no watchdog is expected, or n
 // sends nothing, Watchdog returns nil at once.
 //
-// If check returns an error, or the message cannot be sent, nothing is sent and check is asked
-// again soon: four times in half the interval. So what passes in time does no harm. If it is not well until
-// the WatchdogInterval since the last message is over, Watchdog returns that error. At this time
-// systemd sends the signal of WatchdogSignal=, SIGABRT for a core dump if nothing else is set, and restarts the service if
-// Restart= says so; whoever does not want to wait for that has check send
-// [NotifyWatchdogTrigger]. A check that does not return is not well; its context is done after half
-// the interval.
+// If check returns an error, or the message cannot be sent, check is asked again soon, four times
+// in half the interval: what passes in time does no harm. If the program is still not well when
+// the WatchdogInterval since the last message is over, Watchdog returns the error. At that time
+// systemd sends the signal of WatchdogSignal=, by default SIGABRT for a core dump, and starts the
+// service again if Restart= says so; a check that does not want to wait for that sends
+// [NotifyWatchdogTrigger]. The context of check is done after half the interval, and a check that
+// does not return is not well.
 //
 // The clock is that of systemd, CLOCK_MONOTONIC, which stands still while the machine is suspended. The
 // sender has to be one from whom NotifyAccess= lets systemd take messages.

@@ -30,19 +30,20 @@ type NotifyListener struct {
 // mostReceived is the size of a message that systemd takes (NOTIFY_BUFFER_MAX in src/shared/notify-recv.c).
 const mostReceived = 4096
 
-// ListenNotify makes a socket for programs to report to. The address is what they get as $NOTIFY_SOCKET
-// (see [Notifier.Environ]): an absolute path, or an "@" and a name, which is an abstract one of
-// unix(7). A file with the path must not exist, and one that was left by another process has to be removed first.
+// ListenNotify makes a socket for programs to report to. The address is what they get as
+// $NOTIFY_SOCKET (see [Notifier.Environ]): an absolute path, or an abstract name of unix(7)
+// behind an "@". A path must not exist: one that another process has left is to be removed first.
 //
-// Who may write to the socket may send: mode has the permissions of the path, whatever the umask is, and it
-// never has more. An abstract name has none, and any process in the network
-// namespace can send there. Look at the sender ([Notification.IsFrom]): the programs that are started inherit
-// the variable. Whoever may send can keep the queue full, so that others wait
-// (/proc/sys/net/unix/max_dgram_qlen).
+// Whoever may write to the path may send. It has the permissions in mode, whatever the umask
+// is, and at no time more. An abstract name has none: any process in the network namespace may
+// send there. So look at the sender ([Notification.IsFrom]), also because the children of a program
+// inherit its $NOTIFY_SOCKET. Whoever may send can keep the queue full, and then others wait;
+// /proc/sys/net/unix/max_dgram_qlen is its length.
 //
-// Errors: EINVAL for an address that is none, and a mode with other bits than permissions; ENAMETOOLONG for more than 107
-// bytes; one that matches [errors.ErrUnsupported] for AF_VSOCK. EADDRINUSE if the path exists or the name
-// is taken. ENOENT, EACCES and the others of bind(2). EMFILE and ENFILE.
+// Errors: EINVAL for an address that is none, and for a mode that is not just permissions.
+// ENAMETOOLONG if the address has more than 107 bytes. One that matches [errors.ErrUnsupported] for
+// AF_VSOCK. EADDRINUSE if the path exists or the name is taken. ENOENT, EACCES and others
+// of bind(2). EMFILE and ENFILE.
 func ListenNotify(address string, mode os.FileMode) (*NotifyListener, error) {
 	if err := checkNotifySocket(address); err != nil {
 		return nil, err
@@ -118,8 +119,8 @@ func (l *NotifyListener) Address() string { return l.address }
 // Dropped tells how many messages Next has passed over.
 func (l *NotifyListener) Dropped() uint64 { return l.dropped.Load() }
 
-// Close closes the socket and removes its path. A Next that waits returns [os.ErrClosed]. What is in the queue is
-// lost, and who waits for a barrier there goes on.
+// Close closes the socket, and removes its path if that is still there. A Next that waits returns
+// [os.ErrClosed]. What is in the queue is lost, and whoever waits for a barrier in it goes on.
 //
 // Errors: [os.ErrClosed] if it was closed before.
 func (l *NotifyListener) Close() error {
@@ -132,24 +133,26 @@ func (l *NotifyListener) Close() error {
 	return l.parking.file.Close()
 }
 
-// A Notification is a message that [NotifyListener.Next] has received. Its methods are for one goroutine
-// at a time. The descriptors of one that is forgotten are closed when the garbage collector finds it.
+// A Notification is a message that [NotifyListener.Next] has received. Its methods are for one
+// goroutine at a time. The descriptors of one that is forgotten are closed when the garbage
+// collector finds it.
 type Notification struct {
 	// Assignments are its lines, such as [NotifyReady], in the order in which they came. There is at
 	// least one; what is no assignment is left out. A value can be any text of
 	// the sender's, but has no newline and no NUL.
 	Assignments []string
 
-	// Sender is the process that has sent it, also if it has ended since (SCM_PIDFD, Linux 6.5; of a
-	// process that was reaped before the message was received since 6.17). If it is nil, SenderErr tells why, as for
-	// [TakePeerPidFD].
+	// Sender is the process that has sent the message, or that its Credentials name, even if that
+	// has ended since (SCM_PIDFD, Linux 6.5; of one that was reaped before the message was
+	// received Linux 6.17). If it is nil, SenderErr tells why, as for [TakePeerPidFD].
 	Sender    *PidFD
 	SenderErr error
 
-	// Credentials are the PID and the real user and group IDs of the sender when it sent the message, which the kernel vouches for:
-	// others can be given only by who could take them on, or pretend to be another process
-	// with CAP_SYS_ADMIN (SCM_CREDENTIALS of unix(7)). The PID is that of the caller's pid namespace, and 0 for a
-	// process out of sight. It may be that of another process by now.
+	// Credentials are the PID and the real user and group IDs of the sender when it sent the
+	// message (SCM_CREDENTIALS of unix(7)). The kernel has checked them: a sender may name IDs
+	// that it could take on, and with CAP_SYS_ADMIN another process, as systemd-notify does with its
+	// parent. The PID is that of the caller's pid namespace, 0 for a process out of sight. It can be that
+	// of another process by now.
 	Credentials syscall.Ucred
 
 	fds   []int // until Files
@@ -171,15 +174,16 @@ type Notification struct {
 //		m.Close()
 //	}
 //
-// What systemd would not take is passed over, and its descriptors are closed: a message of more than
-// 4096 bytes, one with a NUL other than at its end, one without an assignment, and one whose
-// descriptors did not all come because this process has too many open. See [NotifyListener.Dropped].
+// What systemd would not take is passed over, and its descriptors are closed: a message of more
+// than 4096 bytes, one with a NUL other than at its end, one without an assignment, and one whose
+// descriptors did not all come because this process has too many open. [NotifyListener.Dropped]
+// counts them.
 //
 // A message of [NotifyBarrier] is one like any other, see [Notification.IsBarrier]: its sender
 // waits until it is closed.
 //
-// Errors: that of ctx ([context.Cause]); [os.ErrClosed] when l is closed. With either of them no message is lost.
-// Those of recvmsg(2).
+// Errors: that of ctx ([context.Cause]), with which no message is lost. [os.ErrClosed] when l is
+// closed. Those of recvmsg(2).
 func (l *NotifyListener) Next(ctx context.Context) (m *Notification, err error) {
 	late := ctx.Err() != nil
 	next := func() (done bool) {
@@ -303,9 +307,9 @@ func (m *Notification) Has(assignment string) bool {
 	return ok && found && got == value
 }
 
-// IsBarrier reports whether m is what [NotifyBarrier] sends: BARRIER=1 and nothing else, with one descriptor. Close
-// it when all that came before has been dealt with, and its sender goes on. A
-// proxy sends it on before that; then the sender goes on when all who have got the descriptor have closed it.
+// IsBarrier reports whether m is what [NotifyBarrier] sends: BARRIER=1 and nothing else, with one
+// descriptor. Close it when all that came before has been dealt with, and its sender goes on. A
+// proxy sends it on first: the sender goes on when the last who has got the descriptor closes it.
 func (m *Notification) IsBarrier() bool {
 	return len(m.Assignments) == 1 && m.Assignments[0] == barrierAssignment && m.NumFiles() == 1
 }
@@ -313,8 +317,8 @@ func (m *Notification) IsBarrier() bool {
 // NumFiles tells how many descriptors came with m.
 func (m *Notification) NumFiles() int { return len(m.fds) + len(m.files) }
 
-// Files returns the descriptors that came with m as files, which Close closes. They are close-on-exec. Their name is
-// that in FDNAME=, or "stored" if there is none or it is no [ValidFDName].
+// Files returns the descriptors that came with m as files, which Close closes. They are
+// close-on-exec. Their name is that in FDNAME=, or "stored" if there is none or it is no [ValidFDName].
 //
 // Look at the sender first. A descriptor can be anything of its choice, and an [os.File] in
 // non-blocking mode is in the poller of the Go runtime: a file system in user space (FUSE) that does
@@ -339,16 +343,16 @@ func (m *Notification) TakeFiles() []*os.File {
 	return files
 }
 
-// IsFrom reports whether p is the process that has sent m, as NotifyAccess=main of systemd asks. For
-// NotifyAccess=all, compare the CgroupID that [PidFD.Info] of the Sender tells.
+// IsFrom reports whether p is the process that has sent m: for NotifyAccess=main of systemd, the main
+// process. For NotifyAccess=all, compare the CgroupID that [PidFD.Info] of the Sender tells.
 //
-// With a Sender the answer is certain, whatever has ended since. Without one, or where there are no pidfd IDs (before
-// Linux 6.9, for 32-bit programs before 6.14), the PIDs are compared: as long as p has not been
-// reaped, its PID is that of no other process, but it may have been before p was started, when
-// the message was sent.
+// With a Sender the answer is certain, whatever has ended since. Without one, or where there are no
+// pidfd IDs (before Linux 6.9, for 32-bit programs before 6.14), the PIDs are compared. As long as
+// p is not reaped its PID is that of no other process; but it may have been, if the message
+// is older than p.
 //
-// Errors: those of [PidFD.PID] where the PIDs are compared, among them one that matches [os.ErrProcessDone]
-// if p was reaped: it is then not known. [os.ErrClosed].
+// Errors: [os.ErrClosed]. Those of [PidFD.PID] where the PIDs are compared, among them one that
+// matches [os.ErrProcessDone] if p was reaped: then it is not known.
 func (m *Notification) IsFrom(p *PidFD) (bool, error) {
 	if m.Sender != nil {
 		sender, err := m.Sender.ID()
