@@ -99,7 +99,7 @@ func (l *NotifyListener) bind(mode os.FileMode) error {
 			errno = errnoOf(syscall.Chmod(l.address, uint32(mode)))
 		}
 		if errno != 0 {
-			l.remove()
+			os.Remove(l.address)
 			return failed("chmod", l.address, errno)
 		}
 	}
@@ -328,7 +328,6 @@ func (m *Notification) Files() []*os.File {
 	if given, ok := m.Value("FDNAME"); ok && given != "" && ValidFDName(given) {
 		name = given
 	}
-	runtime.SetFinalizer(m, nil) // they have their own
 	for _, fd := range m.fds {
 		m.files = append(m.files, os.NewFile(uintptr(fd), name))
 	}

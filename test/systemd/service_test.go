@@ -68,6 +68,8 @@ func testStatus(t *testing.T, s system) {
 	for text, want := range map[string]string{
 		strings.Repeat("z", most+1): full, // not taken
 		"not UTF-8: \xff":           "",   // not taken, but the old one is dropped
+		"no character: \ufffe":      "",
+		"nor this: \ufdd0":          "",
 	} {
 		a.sends(t, "Notify", []string{"STATUS=" + full})
 		s.shows(t, "status.service", "StatusText", full)
