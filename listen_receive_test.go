@@ -865,3 +865,37 @@ func TestNotifyListenerLoad(t *testing.T) {
 		t.Errorf("descriptors before: %d, after: %d", before, after)
 	}
 }
+
+// A doneSoon is a context that is done from the second look on.
+type doneSoon struct {
+	context.Context
+	looks int
+}
+
+func (d *doneSoon) Err() error {
+	if d.looks++; d.looks > 1 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// What is dropped does not keep Next, however much of it there is.
+func TestNotifyListenerDropping(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		l, _ := listenNotify(t)
+		for range 3 {
+			sendRaw(t, l.Address(), "\n")
+		}
+		limited, cancel := context.WithTimeout(background, 10*time.Second)
+		defer cancel()
+		ctx, want := context.Context(&doneSoon{Context: background}), context.Canceled
+		if closed {
+			ctx, want = limited, os.ErrClosed
+			l.closed.Store(true)
+		}
+		if m, err := l.Next(ctx); m != nil || err != want || l.Dropped() != 1 {
+			t.Errorf("closed: %v: %v, %v, %d were dropped", closed, m, err, l.Dropped())
+		}
+		l.closed.Store(false)
+	}
+}
