@@ -16,8 +16,9 @@
 //   - For a namespace, a [NamespaceID], or the [FileHandle] that holds it: [NamespaceIDOf] gives it,
 //     [OpenNamespace] opens the namespace, [Namespaces] lists them.
 //   - For passed sockets, $LISTEN_PIDFDID: the pidfd ID of the process they are
-//     meant for. [ListenFDs] takes them, [ExecListenFDs] and [StartListenFDs] pass them on. [Notify]
-//     tells the service manager how things are, and [ListenNotify] is the manager's end.
+//     meant for. [ListenFDs] takes them, and package activation makes listeners of them;
+//     [ExecListenFDs] and [StartListenFDs] pass them on. [Notify] tells the service manager how
+//     things are, and [ListenNotify] is the manager's end.
 //
 // What ties them together is that a pidfd ID is the first 64 bits of the file
 // handle of a pidfd. On a 32-bit kernel the inode number that fstat(2) returns

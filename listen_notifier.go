@@ -217,14 +217,11 @@ func (n *Notifier) NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ..
 
 // NotifyStoreFDs is the function [NotifyStoreFDs] with the Address of n.
 func (n *Notifier) NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
-	if len(files) == 0 {
-		return false, refused(syscall.EINVAL, "there is no file to store")
-	}
-	fdname, err := assignFDName(name)
+	first, err := storeAssignments(name, files)
 	if err != nil {
 		return false, err
 	}
-	return n.NotifyFiles(ctx, files, prepend(assignments, "FDSTORE=1", fdname)...)
+	return n.NotifyFiles(ctx, files, prepend(assignments, first...)...)
 }
 
 // NotifyRemoveStoredFDs is the function [NotifyRemoveStoredFDs] with the Address of n.

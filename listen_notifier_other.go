@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !plan9
 
 package sysfd
 
@@ -28,27 +28,27 @@ func (n *Notifier) Watchdog(ctx context.Context, check func(ctx context.Context)
 
 // Notify sends nothing.
 func (n *Notifier) Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
-	return false, nil
+	return Notify(ctx, assignments...)
 }
 
 // NotifyFiles sends nothing.
 func (n *Notifier) NotifyFiles(ctx context.Context, files []*os.File, assignments ...string) (sent bool, err error) {
-	return false, nil
+	return NotifyFiles(ctx, files, assignments...)
 }
 
 // NotifyReloading sends nothing.
 func (n *Notifier) NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err error) {
-	return false, nil
+	return NotifyReloading(ctx, assignments...)
 }
 
 // NotifyStoreFDs sends nothing.
 func (n *Notifier) NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
-	return false, nil
+	return NotifyStoreFDs(ctx, name, files, assignments...)
 }
 
 // NotifyRemoveStoredFDs sends nothing.
 func (n *Notifier) NotifyRemoveStoredFDs(ctx context.Context, name string) (sent bool, err error) {
-	return false, nil
+	return NotifyRemoveStoredFDs(ctx, name)
 }
 
 // NotifyBarrier sends nothing.

@@ -13,35 +13,6 @@ import (
 	"time"
 )
 
-// Assignments for [Notify] that have just one value.
-const (
-	NotifyReady           = "READY=1"          // the service has started, or reloaded
-	NotifyStopping        = "STOPPING=1"       // the service is about to end
-	NotifyWatchdog        = "WATCHDOG=1"       // it is alive; see [WatchdogInterval]
-	NotifyWatchdogTrigger = "WATCHDOG=trigger" // it is not well: as if the watchdog had not been fed
-	NotifyNoPoll          = "FDPOLL=0"         // for [NotifyStoreFDs]: a hang-up or error does not remove them from the store
-)
-
-// NotifyStatus returns the assignment STATUS=: one line of text for people, in UTF-8. Line breaks
-// in it become spaces, what is not UTF-8, a NUL or a noncharacter becomes U+FFFD, and what is longer
-// than 3 KiB is cut: any of that would cost systemd's status, or the whole message and with
-// it a [NotifyReady].
-func NotifyStatus(text string) string { return "STATUS=" + statusLine(text) }
-
-// NotifyErrno returns the assignment ERRNO=, which tells why the service failed.
-func NotifyErrno(errno syscall.Errno) string { return "ERRNO=" + strconv.Itoa(int(errno)) }
-
-// NotifyExtendTimeout returns the assignment EXTEND_TIMEOUT_USEC=: the next message
-// about starting, running or stopping comes within d, which is rounded up to
-// microseconds. What is not positive asks for nothing.
-func NotifyExtendTimeout(d time.Duration) string {
-	usec := max(d, 0) / time.Microsecond
-	if d > usec*time.Microsecond {
-		usec++
-	}
-	return "EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(int64(usec), 10)
-}
-
 // Notify tells the service manager something, as sd_notify(3) does: it sends the
 // assignments, such as [NotifyReady] or what [NotifyStatus] returns, as one datagram to
 // the Unix socket in $NOTIFY_SOCKET, which is an absolute path, or an abstract
@@ -96,31 +67,6 @@ func sendNotify(ctx context.Context, address string, state []byte, files []sysca
 		syscall.Close(socket)
 	}
 	return err == nil, err
-}
-
-func joinAssignments(assignments []string) (state []byte, err error) {
-	for _, a := range assignments {
-		before := len(state)
-		for line := range strings.SplitSeq(a, "\n") {
-			if line == "" { // as behind a newline at the end
-				continue
-			}
-			if strings.IndexByte(line, '=') < 1 || strings.IndexByte(line, 0) >= 0 {
-				return nil, refused(syscall.EINVAL, strconv.Quote(line)+" is not an assignment")
-			}
-			if len(state) > 0 {
-				state = append(state, '\n')
-			}
-			state = append(state, line...)
-		}
-		if len(state) == before {
-			return nil, refused(syscall.EINVAL, strconv.Quote(a)+" is not an assignment")
-		}
-	}
-	if state == nil {
-		return nil, refused(syscall.EINVAL, "there is no assignment to send")
-	}
-	return state, nil
 }
 
 // checkNotifySocket finds what [syscall.Connect] would take for something else, or not tell.

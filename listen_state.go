@@ -19,8 +19,11 @@ const (
 	NotifyNoPoll          = "FDPOLL=0"         // for [NotifyStoreFDs]: a hang-up or error does not remove them from the store
 )
 
-// NotifyStatus returns the assignment STATUS=: one line of text for people, in UTF-8.
-func NotifyStatus(text string) string { return "STATUS=" + text }
+// NotifyStatus returns the assignment STATUS=: one line of text for people, in UTF-8. Line breaks
+// in it become spaces, what is not UTF-8, a NUL or a noncharacter becomes U+FFFD, and what is longer
+// than 3 KiB is cut: any of that would cost systemd's status, or the whole message and with
+// it a [NotifyReady].
+func NotifyStatus(text string) string { return "STATUS=" + statusLine(text) }
 
 // NotifyErrno returns the assignment ERRNO=, which tells why the service failed.
 func NotifyErrno(errno syscall.Errno) string { return "ERRNO=" + strconv.Itoa(int(errno)) }
@@ -37,14 +40,23 @@ func NotifyExtendTimeout(d time.Duration) string {
 }
 
 func joinAssignments(assignments []string) (state []byte, err error) {
-	for i, a := range assignments {
-		if strings.IndexByte(a, '=') < 1 || strings.ContainsAny(a, "\n\x00") {
-			return nil, refused(syscall.EINVAL, strconv.Quote(a)+" is not an assignment of one line")
+	for _, a := range assignments {
+		before := len(state)
+		for line := range strings.SplitSeq(a, "\n") {
+			if line == "" { // as behind a newline at the end
+				continue
+			}
+			if strings.IndexByte(line, '=') < 1 || strings.IndexByte(line, 0) >= 0 {
+				return nil, refused(syscall.EINVAL, strconv.Quote(line)+" is not an assignment")
+			}
+			if len(state) > 0 {
+				state = append(state, '\n')
+			}
+			state = append(state, line...)
 		}
-		if i > 0 {
-			state = append(state, '\n')
+		if len(state) == before {
+			return nil, refused(syscall.EINVAL, strconv.Quote(a)+" is not an assignment")
 		}
-		state = append(state, a...)
 	}
 	if state == nil {
 		return nil, refused(syscall.EINVAL, "there is no assignment to send")

@@ -65,7 +65,7 @@ func testNotifierTaken(t *testing.T, s system) {
 // The watchdog is fed by what a service is replaced by, be it the same process or another one.
 func testWatchdogUpgrade(t *testing.T, s system) {
 	t.Parallel()
-	for _, how := range []string{"Become", "Succeed"} {
+	for _, how := range []string{"Become", "HandOver"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			const interval = 4 * time.Second

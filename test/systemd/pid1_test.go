@@ -52,14 +52,15 @@ func TestSystemd(t *testing.T) {
 		"MainProcess":   testMainProcess,
 		"NotifyAccess":  testNotifyAccess,
 		"Store":         testStore,
+		"Order":         testOrder,
+		"Exec":          testExec,
+		"ExecStored":    testExecStored,
+		"ExecScheduled": testExecScheduled,
 
 		"NotifierTaken":    testNotifierTaken,
 		"WatchdogUpgrade":  testWatchdogUpgrade,
 		"NotifyAccessExec": testNotifyAccessExec,
 		"Proxy":            testProxy,
-
-		"Order": testOrder,
-		"Exec":  testExec,
 
 		"SocketActivate": testSocketActivate,
 		"NotifyFork":     testNotifyFork,

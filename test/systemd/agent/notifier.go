@@ -53,8 +53,8 @@ func (*Agent) Become(none int, _ *int) error {
 	return sysfd.ExecListenFDs("/proc/self/exe", os.Args, notifier.Environ(os.Environ()), nil)
 }
 
-// Succeed starts this program again and makes that the main process.
-func (*Agent) Succeed(none int, _ *int) error {
+// HandOver starts this program again and makes that the main process.
+func (*Agent) HandOver(none int, _ *int) error {
 	attr := &os.ProcAttr{Env: notifier.Environ(os.Environ()), Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}
 	p, err := sysfd.StartListenFDs("/proc/self/exe", os.Args, attr, nil)
 	if err != nil {
