@@ -915,6 +915,7 @@ func TestStartListenFDsStandardFiles(t *testing.T) {
 // Nobody but the user of this process gets to see its environment.
 func TestStartListenFDsHidesEnvironment(t *testing.T) {
 	needsShim(t)
+	needsShell(t)
 	needsRoot(t)
 	keepsDescriptors(t)
 	t.Setenv("SECRET", "sesame-of-"+strconv.Itoa(os.Getpid()))
@@ -930,14 +931,14 @@ func TestStartListenFDsHidesEnvironment(t *testing.T) {
 	if err := spy.Start(); err != nil {
 		t.Skip(err) // the file of this program is not for everybody
 	}
-	started := 0
+	defer spy.Wait()
+	defer in.Close()
 	for name, start := range startWays {
 		for range fewer(50) {
 			text, err := outputOf(start, os.ProcAttr{Env: []string{"A=1"}, Sys: &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}}, []*os.File{openNull(t)}, "/bin/sh", "-c", sayAddress)
 			if err != nil || !strings.HasPrefix(text, "1 ") {
 				t.Fatalf("%s: %q, %v", name, text, err)
 			}
-			started++
 		}
 	}
 	in.Close()
