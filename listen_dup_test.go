@@ -47,17 +47,19 @@ func TestDupFile(t *testing.T) {
 	}
 	defer syscall.Close(blocking[1])
 	conns := map[string]syscall.Conn{
-		"TCP listener":        must(net.Listen("tcp", "127.0.0.1:0")),
-		"Unix listener":       must(net.Listen("unix", filepath.Join(dir, "l"))),
-		"UDP":                 must(net.ListenPacket("udp", "127.0.0.1:0")),
-		"Unix datagrams":      must(net.ListenPacket("unixgram", filepath.Join(dir, "d"))),
-		"pipe":                r,
-		"pipe, blocking":      os.NewFile(uintptr(blocking[0]), "x"),
-		"file":                must(os.Open(tempFile(t))),
-		"folder":              must(os.Open(dir)),
-		"file, O_NONBLOCK":    must(os.OpenFile(tempFile(t), os.O_RDONLY|syscall.O_NONBLOCK, 0)),
-		"pidfd":               must(OpenPidFD(os.Getpid(), 0)),
-		"pidfd, non-blocking": must(OpenPidFD(os.Getpid(), PIDFD_NONBLOCK)),
+		"TCP listener":     must(net.Listen("tcp", "127.0.0.1:0")),
+		"Unix listener":    must(net.Listen("unix", filepath.Join(dir, "l"))),
+		"UDP":              must(net.ListenPacket("udp", "127.0.0.1:0")),
+		"Unix datagrams":   must(net.ListenPacket("unixgram", filepath.Join(dir, "d"))),
+		"pipe":             r,
+		"pipe, blocking":   os.NewFile(uintptr(blocking[0]), "x"),
+		"file":             must(os.Open(tempFile(t))),
+		"folder":           must(os.Open(dir)),
+		"file, O_NONBLOCK": must(os.OpenFile(tempFile(t), os.O_RDONLY|syscall.O_NONBLOCK, 0)),
+	}
+	if !lacksFeature(t, FeaturePidFD) {
+		conns["pidfd"] = must(OpenPidFD(os.Getpid(), 0))
+		conns["pidfd, non-blocking"] = must(OpenPidFD(os.Getpid(), PIDFD_NONBLOCK))
 	}
 	for what, c := range conns {
 		mode := nonblocking(t, c)

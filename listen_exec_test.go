@@ -934,6 +934,8 @@ func TestExecListenFDsSlow(t *testing.T) {
 
 // What ExecListenFDs and StartProcess say of ignored signals.
 func TestExecListenFDsIgnoredSignals(t *testing.T) {
+	reliesOn(t, ignoredSignals)
+	needs(t, FeatureWait)
 	keepsDescriptors(t)
 	sh, err := exec.LookPath("sh")
 	if err != nil {

@@ -59,6 +59,7 @@ const (
 	runsItself     ability = "a way to execute /proc/self/exe"
 	schedulers     ability = "a scheduling of each thread that can be set"
 	recordLocks    ability = "record locks that execve(2) keeps"
+	ignoredSignals ability = "ignored signals in /proc/PID/status"
 )
 
 // An environment stands between the tests and a kernel.
@@ -87,7 +88,7 @@ var environments = map[string]environment{
 			FeatureNamespaceHandle, FeatureNamespaceByID, FeatureNamespaces, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD, FeaturePassPidFD, FeaturePidFDID, FeatureNamespace, FeatureInfo,
 			FeatureOpenByID, FeatureExitStatus, FeatureXattr},
 		open:    []Feature{FeatureCgroupID},
-		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, clones, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls, schedulers, recordLocks},
+		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, clones, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls, schedulers, recordLocks, ignoredSignals},
 	},
 	"gvisor-2022": {
 		name:    "gVisor of 2022",
@@ -96,7 +97,7 @@ var environments = map[string]environment{
 			FeatureNamespaceHandle, FeatureNamespaceByID, FeatureNamespaces, FeatureSendSignal, FeaturePidFD, FeatureWait, FeatureGetFD, FeatureSetns, FeatureMadvise, FeatureMrelease, FeaturePeerPidFD,
 			FeaturePassPidFD, FeatureThread, FeatureSignalTo, FeaturePidFDID, FeatureNamespace, FeatureInfo, FeatureOpenByID, FeatureExitStatus, FeatureXattr},
 		open:    []Feature{FeatureCgroupID},
-		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, clones, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls, nsfsFiles, schedulers, recordLocks},
+		without: []ability{fileHandles, killingFilters, supervisors, mounting, ptracing, clones, pidfs, threadWaits, socketGroups, messageQueues, statmounting, newIoctls, nsfsFiles, schedulers, recordLocks, ignoredSignals},
 	},
 }
 
