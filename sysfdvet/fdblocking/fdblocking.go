@@ -3,6 +3,7 @@ package fdblocking
 
 import (
 	"go/ast"
+	"go/token"
 	"go/types"
 	"strings"
 
@@ -72,7 +73,7 @@ func newFile(pass *analysis.Pass, f *flow.Flow, c *ssa.Call) {
 		}
 		return flow.Through
 	})
-	if call := flow.At[*ast.CallExpr](f, c.Pos()); all && call != nil {
+	if call := f.Expr(c); all && call != nil {
 		report.At(pass, call, "this makes a second owner of the descriptor, on all machines: when one is closed, or collected, the other has a closed descriptor or that of another file. Pass the *os.File on, or duplicate the descriptor with F_DUPFD_CLOEXEC first")
 	}
 }
@@ -137,10 +138,10 @@ const becomesBlocking = "makes the socket blocking that this file shares with th
 // fd looks at Fd of a file that shares its mode with a connection.
 func fd(pass *analysis.Pass, f *flow.Flow, fn *ssa.Function, c *ssa.Call) {
 	made := dupOf(f, c.Call.Args[0])
-	if made == nil || restores(fn) || !usedAgain(f, fn, receiver(made), made) {
+	if made == nil || restores(fn) || !usedAgain(f, receiver(made), made) {
 		return
 	}
-	if call := flow.At[*ast.CallExpr](f, c.Pos()); call != nil {
+	if call := f.Expr(c); call != nil {
 		report.At(pass, call, "Fd "+becomesBlocking+"Use SyscallConn of the connection or of the file")
 	}
 }
@@ -163,83 +164,118 @@ func restores(fn *ssa.Function) bool {
 	return false
 }
 
-// usedAgain tells whether conn, of which the call made a file, is of use afterwards: whether it
-// came from somewhere else, or the function does more with it than to close it.
-func usedAgain(f *flow.Flow, fn *ssa.Function, conn ssa.Value, made *ssa.Call) bool {
-	root := conn
-	for {
-		switch x := root.(type) {
-		case *ssa.TypeAssert:
-			root = x.X
-			continue
-		case *ssa.ChangeInterface:
-			root = x.X
-			continue
-		case *ssa.FieldAddr:
-			if name := flow.TypeName(x.X.Type()); strings.HasPrefix(name, "net.") {
-				root = x.X // the embedded net.conn
-				continue
-			}
-		case *ssa.Extract:
-			if a, ok := x.Tuple.(*ssa.TypeAssert); ok {
-				root = a.X
-				continue
-			}
-		}
-		break
+// usedAgain tells whether conn, of which the call made a file, is of use afterwards: whether the function or
+// one that calls it does more with it than to close it, or others may.
+func usedAgain(f *flow.Flow, conn ssa.Value, made *ssa.Call) bool {
+	return used(f, conn, made.Pos(), map[ssa.Value]bool{})
+}
+
+func used(f *flow.Flow, conn ssa.Value, after token.Pos, seen map[ssa.Value]bool) bool {
+	root := stripped(conn)
+	if seen[root] {
+		return false
 	}
-	if call, _ := flow.Call(root); call == nil {
-		return true // a parameter, a field, a variable that others know
-	}
-	seen := map[ssa.Value]bool{}
-	var used func(v ssa.Value) bool
-	used = func(v ssa.Value) bool {
-		if seen[v] || v.Referrers() == nil {
-			return false
+	seen[root] = true
+	switch root := root.(type) {
+	case *ssa.Call, *ssa.Extract:
+		call, _ := flow.Call(root)
+		return call == nil || usedAfter(root, after, map[ssa.Value]bool{})
+	case *ssa.Parameter:
+		if usedAfter(root, after, map[ssa.Value]bool{}) {
+			return true
 		}
-		seen[v] = true
-		for _, ref := range *v.Referrers() {
-			switch ref := ref.(type) {
-			case *ssa.DebugRef:
-			case *ssa.Extract:
-				if used(ref) {
-					return true
-				}
-			case *ssa.TypeAssert:
-				if used(ref) {
-					return true
-				}
-			case *ssa.ChangeInterface:
-				if used(ref) {
-					return true
-				}
-			case *ssa.MakeInterface:
-				if used(ref) {
-					return true
-				}
-			case *ssa.FieldAddr:
-				if used(ref) {
-					return true
-				}
-			case *ssa.BinOp: // compared with nil
-			case ssa.CallInstruction:
-				name := flow.Callee(ref)
-				method := name[strings.LastIndex(name, ".")+1:]
-				switch method {
-				case "Close", "File", "Addr", "LocalAddr", "RemoteAddr", "SyscallConn":
-					continue
-				}
-				if _, isDefer := ref.(*ssa.Defer); !isDefer && ref.Pos() < made.Pos() {
-					continue
-				}
-				return true
-			default:
+		args, ok := f.Arguments(root)
+		if !ok {
+			return true
+		}
+		for _, a := range args {
+			if used(f, a.Value, a.Pos, seen) {
 				return true
 			}
 		}
 		return false
+	case *ssa.UnOp:
+		// A variable that a closure has, too.
+		variable, _ := root.X.(*ssa.Alloc)
+		if free, ok := root.X.(*ssa.FreeVar); ok {
+			var closure *ssa.MakeClosure
+			if variable, closure = f.Captured(free); variable != nil {
+				after = closure.Pos()
+			}
+		}
+		if variable == nil || len(f.Stored(variable)) != 1 {
+			return true
+		}
+		for _, ref := range *variable.Referrers() {
+			if load, ok := ref.(*ssa.UnOp); ok && usedAfter(load, after, map[ssa.Value]bool{}) {
+				return true
+			}
+		}
+		return used(f, f.Stored(variable)[0], after, seen)
 	}
-	return used(root)
+	return true
+}
+
+// stripped is the connection without interfaces around it.
+func stripped(v ssa.Value) ssa.Value {
+	for {
+		switch x := v.(type) {
+		case *ssa.TypeAssert:
+			v = x.X
+			continue
+		case *ssa.ChangeInterface:
+			v = x.X
+			continue
+		case *ssa.MakeInterface:
+			v = x.X
+			continue
+		case *ssa.FieldAddr:
+			if strings.HasPrefix(flow.TypeName(x.X.Type()), "net.") {
+				v = x.X // the embedded net.conn
+				continue
+			}
+		case *ssa.Extract:
+			if a, ok := x.Tuple.(*ssa.TypeAssert); ok {
+				v = a.X
+				continue
+			}
+		}
+		return v
+	}
+}
+
+// usedAfter tells whether there is a use of v behind this place.
+func usedAfter(v ssa.Value, after token.Pos, seen map[ssa.Value]bool) bool {
+	if seen[v] || v.Referrers() == nil {
+		return false
+	}
+	seen[v] = true
+	for _, ref := range *v.Referrers() {
+		switch ref := ref.(type) {
+		case *ssa.DebugRef, *ssa.BinOp: // compared with nil
+		case *ssa.Extract, *ssa.TypeAssert, *ssa.ChangeInterface, *ssa.MakeInterface, *ssa.FieldAddr:
+			if usedAfter(ref.(ssa.Value), after, seen) {
+				return true
+			}
+		case ssa.CallInstruction:
+			name := flow.Callee(ref)
+			switch name[strings.LastIndex(name, ".")+1:] {
+			case "Close", "File", "Addr", "LocalAddr", "RemoteAddr", "SyscallConn":
+				continue
+			}
+			if _, isDefer := ref.(*ssa.Defer); isDefer || ref.Pos() > after {
+				return true
+			}
+		case *ssa.Store:
+			if _, isLocal := ref.Addr.(*ssa.Alloc); !isLocal || ref.Val != v {
+				return true
+			}
+			// A variable of a function: its uses are looked at where it is loaded.
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 // passedOn looks at files that become those of another process.
@@ -274,7 +310,7 @@ func passedOn(pass *analysis.Pass, f *flow.Flow, fn *ssa.Function, s *ssa.Store)
 		}
 		return flow.Through
 	})
-	if made == nil || restores(fn) || !usedAgain(f, fn, receiver(made), made) {
+	if made == nil || restores(fn) || !usedAgain(f, receiver(made), made) {
 		return
 	}
 	if call := flow.At[*ast.CallExpr](f, made.Pos()); call != nil {
@@ -301,7 +337,7 @@ func raw(pass *analysis.Pass, f *flow.Flow, fn *ssa.Function, listener *ssa.Call
 				}
 				switch name := flow.Callee(u); strings.TrimPrefix(strings.TrimPrefix(name, "syscall."), "golang.org/x/sys/unix.") {
 				case "Accept", "Accept4", "Read", "Recvfrom", "Recvmsg":
-					if call := flow.At[*ast.CallExpr](f, u.Pos()); call != nil {
+					if call := f.Expr(u); call != nil {
 						report.At(pass, call, strings.TrimPrefix(flow.Callee(listener), "net.")+" has made the socket non-blocking that this descriptor shares: this fails with EAGAIN, on all machines, where it was to wait")
 					}
 				}

@@ -135,7 +135,7 @@ func (e *env) collect() {
 }
 
 func (e *env) at(c ssa.CallInstruction, message string, fixes ...analysis.SuggestedFix) {
-	if call := flow.At[*ast.CallExpr](e.f, c.Pos()); call != nil {
+	if call := e.f.Expr(c); call != nil {
 		report.At(e.pass, call, message, fixes...)
 	}
 }
@@ -154,6 +154,9 @@ func calls(fn *ssa.Function, names ...string) bool {
 // fromCount tells whether v is the number that $LISTEN_FDS says.
 func (e *env) fromCount(v ssa.Value) bool {
 	_, any := e.f.Trace(v, func(v ssa.Value) flow.Verdict {
+		if op, ok := v.(*ssa.BinOp); ok && op.Op == token.ADD {
+			return flow.Instead(op.X, op.Y)
+		}
 		c, _ := flow.Call(v)
 		if c == nil {
 			return flow.Through
@@ -278,8 +281,8 @@ func (e *env) unsetToo(c ssa.CallInstruction) []analysis.SuggestedFix {
 		default:
 			return nil
 		}
-		call := flow.At[*ast.CallExpr](e.f, c.Pos())
-		if call == nil {
+		call := e.f.Expr(c)
+		if call == nil || len(call.Args) == 0 || e.pass.TypesInfo.Types[call.Args[0]].Value == nil {
 			return nil
 		}
 		s, ok := call.Fun.(*ast.SelectorExpr)

@@ -49,7 +49,7 @@ func run(pass *analysis.Pass) (any, error) {
 					at(pass, f, c, "AT_HANDLE_MNT_ID_UNIQUE makes the kernel write 8 bytes over the 4 that unix.NameToHandleAt has for the mount ID, since Linux 6.12: memory beside it is overwritten, and the ID is cut off. sysfd.NameToHandleAt takes the flag")
 				}
 			case "syscall.Syscall6", "syscall.RawSyscall6", "golang.org/x/sys/unix.Syscall6", "golang.org/x/sys/unix.RawSyscall6":
-				call := flow.At[*ast.CallExpr](f, c.Pos())
+				call := f.Expr(c)
 				if call == nil || len(call.Args) != 7 || !names(call.Args[0], sysno) || !hasFlag(f, args[5]) {
 					continue
 				}
@@ -63,7 +63,7 @@ func run(pass *analysis.Pass) (any, error) {
 }
 
 func at(pass *analysis.Pass, f *flow.Flow, c ssa.CallInstruction, message string) {
-	if call := flow.At[*ast.CallExpr](f, c.Pos()); call != nil {
+	if call := f.Expr(c); call != nil {
 		report.At(pass, call, message)
 	}
 }

@@ -45,6 +45,10 @@ func run(pass *analysis.Pass) (any, error) {
 				conversion(pass, f, in, in.X, in.Type())
 			case *ssa.MultiConvert:
 				conversion(pass, f, in, in.X, in.Type())
+			case *ssa.ChangeType:
+				if id := flow.IDType(in.Type()); id != "" {
+					parsed(pass, f, in.X, id)
+				}
 			case *ssa.BinOp:
 				ordered(pass, f, in)
 			}
@@ -241,7 +245,7 @@ func parsed(pass *analysis.Pass, f *flow.Flow, from ssa.Value, id string) {
 		default:
 			return flow.Through
 		}
-		call := flow.At[*ast.CallExpr](f, c.Pos())
+		call := f.Expr(c)
 		if call == nil || only32 && !report.On32(pass, call) {
 			return flow.Yes
 		}

@@ -43,7 +43,7 @@ func run(pass *analysis.Pass) (any, error) {
 		told := map[ssa.Value]bool{}
 		for _, in := range flow.Instructions(fn) {
 			if c, ok := in.(*ssa.Call); ok && flow.Callee(c) == "("+flow.Sysfd+".PidFDInfo).Credentials" && ofPeer(f, c.Call.Args[0]) {
-				if call := flow.At[*ast.CallExpr](f, c.Pos()); call != nil {
+				if call := f.Expr(c); call != nil {
 					report.At(pass, call, advice)
 				}
 			}

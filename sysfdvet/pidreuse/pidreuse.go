@@ -2,7 +2,6 @@
 package pidreuse
 
 import (
-	"go/ast"
 	"go/token"
 	"regexp"
 	"strings"
@@ -53,7 +52,7 @@ func run(pass *analysis.Pass) (any, error) {
 			if !ok {
 				continue
 			}
-			call := flow.At[*ast.CallExpr](f, c.Pos())
+			call := f.Expr(c)
 			if call == nil {
 				continue
 			}
@@ -89,7 +88,10 @@ func source(f *flow.Flow, pid ssa.Value) (from string, ok bool) {
 		case *ssa.Parameter:
 			return flow.No // stored by whoever called
 		case *ssa.Alloc:
-			return scanned(f, x, found)
+			if verdict := scanned(f, x, found); verdict.Decides() {
+				return verdict
+			}
+			return filled(x)
 		case *ssa.MakeSlice:
 			return filled(x)
 		case *ssa.Slice:
@@ -202,13 +204,20 @@ func scanned(f *flow.Flow, a *ssa.Alloc, found func(string) flow.Verdict) flow.V
 }
 
 // filled tells whether a buffer was filled from a file.
-func filled(buffer *ssa.MakeSlice) flow.Verdict {
+func filled(buffer ssa.Value) flow.Verdict {
 	for _, ref := range *buffer.Referrers() {
-		if c, ok := ref.(*ssa.Call); ok && flow.Callee(c) == "(*os.File).Read" {
-			return flow.Instead(c.Call.Args[0])
+		switch ref := ref.(type) {
+		case *ssa.Slice:
+			if verdict := filled(ref); verdict.Decides() {
+				return verdict
+			}
+		case *ssa.Call:
+			if flow.Callee(ref) == "(*os.File).Read" && ref.Call.Args[1] == buffer {
+				return flow.Instead(ref.Call.Args[0])
+			}
 		}
 	}
-	return flow.No
+	return flow.Through
 }
 
 var proof = regexp.MustCompile(`(?i)start_?time|create_?time|cmdline|boot_?id|pidfd|proc.*(name|exe|path)|(name|exe|comm).*pid`)

@@ -253,6 +253,8 @@ func (f *Flow) places(addr ssa.Value) []any {
 	case *ssa.IndexAddr:
 		// The elements of an array or slice are one variable, if it is known which.
 		return f.places(addr.X)
+	case *ssa.Slice:
+		return f.places(addr.X)
 	case *ssa.FreeVar:
 		var all []any
 		fn := addr.Parent()
@@ -311,6 +313,9 @@ var (
 	No      = Verdict{kind: no}
 	Neutral = Verdict{kind: neutral} // such as a zero
 )
+
+// Decides tells whether v is another verdict than Through.
+func (v Verdict) Decides() bool { return v.kind != through }
 
 // Instead has other values looked at.
 func Instead(next ...ssa.Value) Verdict { return Verdict{instead, next} }
@@ -465,24 +470,55 @@ func (t *tracer) results(c *ssa.Call, index int) {
 
 // parameter traces the arguments, if all calls are in this package.
 func (t *tracer) parameter(p *ssa.Parameter) {
+	args, ok := t.f.Arguments(p)
+	if !ok {
+		t.no = true
+	}
+	for _, a := range args {
+		t.trace(a.Value)
+	}
+}
+
+// An Argument is what a parameter is in one call.
+type Argument struct {
+	Value ssa.Value
+	Pos   token.Pos // of the call
+}
+
+// Arguments returns what p is in all calls, if these are known.
+func (f *Flow) Arguments(p *ssa.Parameter) (args []Argument, ok bool) {
 	fn := p.Parent()
 	exported := fn.Object() != nil && fn.Object().Exported()
-	if exported || t.f.asValue[fn] || len(t.f.calls[fn]) == 0 {
-		t.no = true
-		return
+	if exported || f.asValue[fn] || len(f.calls[fn]) == 0 {
+		return nil, false
 	}
 	for i, q := range fn.Params {
 		if p != q {
 			continue
 		}
-		for _, c := range t.f.calls[fn] {
-			if i < len(c.Args) {
-				t.trace(c.Args[i])
-			} else {
-				t.no = true
+		for _, c := range f.calls[fn] {
+			if i >= len(c.Args) {
+				return nil, false
 			}
+			args = append(args, Argument{c.Args[i], c.Pos()})
 		}
 	}
+	return args, true
+}
+
+// Captured returns the variable of the enclosing function that v is, and where the closure was made.
+func (f *Flow) Captured(v *ssa.FreeVar) (a *ssa.Alloc, closure *ssa.MakeClosure) {
+	fn := v.Parent()
+	if len(f.closed[fn]) != 1 {
+		return nil, nil
+	}
+	closure = f.closed[fn][0]
+	for i, w := range fn.FreeVars {
+		if v == w {
+			a, _ = closure.Bindings[i].(*ssa.Alloc)
+		}
+	}
+	return a, closure
 }
 
 // Call returns the call that v is the result of, or one of the results.
@@ -549,6 +585,23 @@ func At[N ast.Node](f *Flow, pos token.Pos) (n N) {
 		}
 	}
 	return n
+}
+
+// Expr returns the source of a call, or nil.
+func (f *Flow) Expr(c ssa.CallInstruction) *ast.CallExpr {
+	switch c.(type) {
+	case *ssa.Defer:
+		if s := At[*ast.DeferStmt](f, c.Pos()); s != nil {
+			return s.Call
+		}
+		return nil
+	case *ssa.Go:
+		if s := At[*ast.GoStmt](f, c.Pos()); s != nil {
+			return s.Call
+		}
+		return nil
+	}
+	return At[*ast.CallExpr](f, c.Pos())
 }
 
 // Enclosing returns the nodes around pos, the innermost first.

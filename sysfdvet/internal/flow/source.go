@@ -29,6 +29,9 @@ func (f *Flow) ID(v ssa.Value) (which string, ok bool) {
 		if _, isConst := v.(*ssa.Const); isConst {
 			return Neutral
 		}
+		if _, computed := v.(*ssa.BinOp); computed {
+			return No // a part of one, or a hash
+		}
 		if id := IDType(v.Type()); id != "" {
 			if id == "MountID" && reusable(v) {
 				return No
@@ -132,18 +135,18 @@ func (f *Flow) Stat(v ssa.Value) Stat {
 			if !strings.HasSuffix(Callee(c), "FileInfo).Sys") {
 				return Through
 			}
-			kinds[StatOther] = true
-			f.Trace(c.Call.Value, func(v ssa.Value) Verdict {
+			all, _ := f.Trace(c.Call.Value, func(v ssa.Value) Verdict {
 				if c, _ := Call(v); c != nil {
-					kind := f.statCall(c)
-					kinds[kind] = true
-					if kind != StatOther {
-						delete(kinds, StatOther)
+					if kind := f.statCall(c); kind != NoStat {
+						kinds[kind] = true
+						return Yes
 					}
-					return Yes
 				}
 				return Through
 			})
+			if !all {
+				kinds[StatOther] = true
+			}
 			return Yes
 		})
 	}
@@ -333,11 +336,8 @@ var cgroupPathName = regexp.MustCompile(`(?i)^(cg|cgroup)_?(v2|2)?_?(abs)?(path|
 func (f *Flow) isCgroupPath(v ssa.Value) bool {
 	below, not := false, false
 	named := func(name string) Verdict {
-		if cgroupPathName.MatchString(name) {
-			below = true
-			return Yes
-		}
-		return Through
+		below = below || cgroupPathName.MatchString(name)
+		return Yes // what others pass or store may be anything
 	}
 	f.Trace(v, func(v ssa.Value) Verdict {
 		if text, ok := constString(v); ok {
