@@ -1,0 +1,4 @@
+package flow
+
+// LookAtAll has all packages looked at.
+func LookAtAll() { lookAtAll = true }
