@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 )
@@ -182,12 +181,20 @@ func TestBroken(t *testing.T) {
 	}
 }
 
+func goroot(t *testing.T) string {
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
 // The standard library has none of it.
 func TestStandardLibrary(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes minutes; without -short")
 	}
-	if out, err := run(runtime.GOROOT(), nil, "go", "vet", "-vettool="+tool(t), "std", "cmd/..."); err != nil {
+	if out, err := run(goroot(t), nil, "go", "vet", "-vettool="+tool(t), "std", "cmd/..."); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

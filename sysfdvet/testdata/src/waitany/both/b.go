@@ -9,5 +9,6 @@ func serve() {
 	go func() {
 		reap2()
 	}()
+	left()
 	run()
 }
