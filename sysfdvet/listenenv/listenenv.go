@@ -54,7 +54,7 @@ type env struct {
 	read    map[string][]access
 	unset   map[string][]access
 	written map[string][]access
-	cleared bool // by os.Clearenv, or by a name that is not known
+	cleared bool // by os.Clearenv, or by names that are not known
 	mention bool // of $LISTEN_PIDFDID, other than to unset it
 }
 
@@ -106,8 +106,8 @@ func (e *env) collect() {
 				}
 				return flow.Through
 			})
-			if !all && strings.HasSuffix(name, ".Unsetenv") {
-				e.cleared = true
+			if !all && strings.HasSuffix(name, ".Unsetenv") && e.repeated(c) {
+				e.cleared = true // one by one
 			}
 		}
 	}
@@ -132,6 +132,19 @@ func (e *env) collect() {
 			return !e.mention
 		})
 	}
+}
+
+// repeated tells whether the call is in a loop.
+func (e *env) repeated(c ssa.CallInstruction) bool {
+	for _, node := range e.f.Enclosing(c.Pos()) {
+		switch node.(type) {
+		case *ast.ForStmt, *ast.RangeStmt:
+			return true
+		case *ast.FuncDecl:
+			return false
+		}
+	}
+	return false
 }
 
 func (e *env) at(c ssa.CallInstruction, message string, fixes ...analysis.SuggestedFix) {
@@ -204,7 +217,7 @@ func (e *env) reading() {
 		e.at(a.call, "LISTEN_PID is compared and LISTEN_PIDFDID is not: with systemd 259 and later, a process that has got the PID since takes descriptors that are meant for another one (Linux 6.9, on 386, arm and mips 6.14). sysfd.ListenFDs compares both")
 	}
 	counted := e.counted()
-	if len(counted) > 0 && len(e.read[pidVar]) == 0 {
+	if len(counted) > 0 && len(e.read[pidVar]) == 0 && !e.handsOn() {
 		e.at(counted[0].call, "LISTEN_FDS is taken without a look at LISTEN_PID and LISTEN_PIDFDID, on all machines: a process that has inherited the environment takes descriptors that are not meant for it. sysfd.ListenFDs compares both")
 	}
 	for _, fn := range e.f.Funcs {
@@ -248,13 +261,33 @@ func bounded(e *env, fn *ssa.Function) bool {
 	return false
 }
 
+// handsOn tells whether the package passes descriptors to another program, which then is to have the variables.
+func (e *env) handsOn() bool {
+	for _, fn := range e.f.Funcs {
+		if calls(fn, "syscall.Exec", "golang.org/x/sys/unix.Exec") {
+			return true
+		}
+		for _, in := range flow.Instructions(fn) {
+			if s, ok := in.(*ssa.Store); ok {
+				if field, of := flow.FieldOf(s.Addr); field != nil {
+					switch flow.TypeName(of.Type()) + "." + field.Name() {
+					case "os/exec.Cmd.ExtraFiles", "os.ProcAttr.Files":
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
+}
+
 // leaving looks at what children of the program inherit.
 func (e *env) leaving() {
 	if e.cleared {
 		return
 	}
 	counted := e.counted()
-	if len(counted) > 0 && len(e.unset[countVar]) == 0 && len(e.unset[pidVar]) == 0 && len(e.written[countVar]) == 0 && len(e.written[pidVar]) == 0 {
+	if len(counted) > 0 && len(e.unset[countVar]) == 0 && len(e.unset[pidVar]) == 0 && len(e.written[countVar]) == 0 && len(e.written[pidVar]) == 0 && !e.handsOn() {
 		e.at(counted[0].call, "LISTEN_FDS and the variables beside it are left to the processes that the program starts, on all machines: one that gets the PID of this process, or does not compare LISTEN_PID, takes its descriptors from 3 up for sockets. sysfd.ListenFDs unsets all four")
 	}
 	for i, a := range e.unset[pidVar] {

@@ -12,6 +12,12 @@ func become(argv []string) error {
 	return syscall.Exec(argv[0], argv, os.Environ())
 }
 
+func becomeOther(argv []string, own string) error {
+	os.Unsetenv(own)
+	os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid())) // want `LISTEN_PID is written anew and an inherited LISTEN_PIDFDID stays`
+	return syscall.Exec(argv[0], argv, os.Environ())
+}
+
 func conditional(argv []string) error {
 	if err := os.Setenv("LISTEN_PID", "1"); err != nil { // want `LISTEN_PID is written anew`
 		return err
