@@ -39,6 +39,7 @@ func run(pass *analysis.Pass) (any, error) {
 	if f == nil {
 		return nil, nil
 	}
+	told := report.Told{}
 	for _, fn := range f.Funcs {
 		for _, in := range flow.Instructions(fn) {
 			switch in := in.(type) {
@@ -52,7 +53,7 @@ func run(pass *analysis.Pass) (any, error) {
 					raw(pass, f, fn, in)
 				}
 			case *ssa.Store:
-				passedOn(pass, f, fn, in)
+				passedOn(pass, f, told, fn, in)
 			}
 		}
 	}
@@ -279,7 +280,7 @@ func usedAfter(v ssa.Value, after token.Pos, seen map[ssa.Value]bool) bool {
 }
 
 // passedOn looks at files that become those of another process.
-func passedOn(pass *analysis.Pass, f *flow.Flow, fn *ssa.Function, s *ssa.Store) {
+func passedOn(pass *analysis.Pass, f *flow.Flow, told report.Told, fn *ssa.Function, s *ssa.Store) {
 	field, of := flow.FieldOf(s.Addr)
 	if field == nil {
 		return
@@ -314,7 +315,7 @@ func passedOn(pass *analysis.Pass, f *flow.Flow, fn *ssa.Function, s *ssa.Store)
 		return
 	}
 	if call := flow.At[*ast.CallExpr](f, made.Pos()); call != nil {
-		report.At(pass, call, "passing this file to a process "+becomesBlocking+"sysfd.StartListenFDs leaves the mode as it is")
+		told.At(pass, call, "passing this file to a process "+becomesBlocking+"sysfd.StartListenFDs leaves the mode as it is")
 	}
 }
 

@@ -28,7 +28,8 @@ var Analyzer = &analysis.Analyzer{
 // A Flow knows the functions of a package and what is stored where. The nil Flow is that of a package without
 // anything to look at.
 type Flow struct {
-	Funcs []*ssa.Function // all that have source, function literals too
+	Funcs  []*ssa.Function // all that have source, function literals too
+	HasIDs bool            // whether there can be an ID of 64 bits, or the inode number of a pidfd
 
 	pass    *analysis.Pass
 	stores  map[any][]ssa.Value // by *ssa.Alloc, *ssa.Global, or *types.Var of a field or an element
@@ -72,37 +73,39 @@ func PathOf(p *types.Package) string {
 // lookAtAll is set by tests.
 var lookAtAll bool
 
-func worthwhile(pass *analysis.Pass) bool {
+// worthwhile tells whether the package has anything to look at, and whether that can be an ID.
+func worthwhile(pass *analysis.Pass) (worth, ids bool) {
 	if lookAtAll {
-		return true
+		return true, true
 	}
 	for _, obj := range pass.TypesInfo.Uses {
-		path := PathOf(obj.Pkg())
-		if path == Sysfd || interesting[path][obj.Name()] {
-			return true
+		path, name := PathOf(obj.Pkg()), obj.Name()
+		if path == Sysfd || interesting[path][name] {
+			worth = true
+			ids = ids || path == Sysfd || name == "Ino"
 		}
 		if v, ok := obj.(*types.Var); ok && IDType(v.Type()) != "" {
-			return true
+			return true, true
 		}
+	}
+	if worth {
+		return worth, ids
 	}
 	// The environment is also read with names that are constants of other packages, which is not looked for.
 	for _, f := range pass.Files {
-		found := false
 		ast.Inspect(f, func(n ast.Node) bool {
 			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING && strings.Contains(lit.Value, "LISTEN_") {
-				found = true
+				worth = true
 			}
-			return !found
+			return !worth
 		})
-		if found {
-			return true
-		}
 	}
-	return false
+	return worth, false
 }
 
 func run(pass *analysis.Pass) (any, error) {
-	if !worthwhile(pass) {
+	worth, ids := worthwhile(pass)
+	if !worth {
 		return (*Flow)(nil), nil
 	}
 	prog := ssa.NewProgram(pass.Fset, 0)
@@ -113,7 +116,7 @@ func run(pass *analysis.Pass) (any, error) {
 	pkg.Build()
 
 	f := &Flow{
-		pass: pass, stores: map[any][]ssa.Value{}, calls: map[*ssa.Function][]*ssa.CallCommon{},
+		HasIDs: ids, pass: pass, stores: map[any][]ssa.Value{}, calls: map[*ssa.Function][]*ssa.CallCommon{},
 		asValue: map[*ssa.Function]bool{}, closed: map[*ssa.Function][]*ssa.MakeClosure{},
 	}
 	var add func(fn *ssa.Function)

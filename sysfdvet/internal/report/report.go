@@ -21,6 +21,17 @@ import (
 // URL is where the analyzers are described.
 const URL = "https://pkg.go.dev/github.com/sysfd/sysfd/sysfdvet/"
 
+// Told has what an analyzer has reported in a package, for those that come to one place on several ways.
+type Told map[ast.Node]bool
+
+// At is At, once for each node.
+func (t Told) At(pass *analysis.Pass, node ast.Node, message string, fixes ...analysis.SuggestedFix) {
+	if !t[node] {
+		t[node] = true
+		At(pass, node, message, fixes...)
+	}
+}
+
 // At reports message at node, unless the file was generated or a comment says that it is known.
 func At(pass *analysis.Pass, node ast.Node, message string, fixes ...analysis.SuggestedFix) {
 	file := flow.FileOf(pass, node.Pos())

@@ -119,10 +119,19 @@ func parseInt(s string) (sysfd.CgroupID, error) {
 	return sysfd.CgroupID(n), err
 }
 
-func parseUint(s string) sysfd.MountID {
-	n, _ := strconv.ParseUint(s, 10, 0) // want `a MountID has 64 bits: ParseUint with the size of an int refuses large IDs on 386`
+func parseUint(s string) sysfd.NamespaceID {
+	n, _ := strconv.ParseUint(s, 10, 0) // want `a NamespaceID has 64 bits: ParseUint with the size of an int refuses large IDs on 386`
 	m := n
-	return sysfd.MountID(m)
+	return sysfd.NamespaceID(m)
+}
+
+func number(s string) uint64 {
+	n, _ := strconv.ParseUint(s, 10, 32) // want `a PidFDID has 64 bits: ParseUint with 32 bits`
+	return n
+}
+
+func twice(s string) [2]sysfd.PidFDID {
+	return [2]sysfd.PidFDID{sysfd.PidFDID(number(s)), sysfd.PidFDID(number(s + "0"))}
 }
 
 func order(a, b sysfd.PidFDID, c, d uint64) bool {

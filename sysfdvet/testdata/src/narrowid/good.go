@@ -95,3 +95,8 @@ func shadowed(unix struct{ Ino uint64 }, strconv func(string) int) int {
 func unknown(p *process) int { return int(p.extra()) }
 
 func (p *process) extra() uint64 { return p.other }
+
+func mountinfo(s string) sysfd.MountID {
+	n, _ := strconv.ParseUint(s, 10, 31)
+	return sysfd.MountID(n)
+}
