@@ -84,8 +84,17 @@ func worthwhile(pass *analysis.Pass) (worth, ids bool) {
 			worth = true
 			ids = ids || path == Sysfd || name == "Ino"
 		}
-		if v, ok := obj.(*types.Var); ok && IDType(v.Type()) != "" {
-			return true, true
+		switch obj := obj.(type) {
+		case *types.Var:
+			if IDType(obj.Type()) != "" {
+				return true, true
+			}
+		case *types.Func: // of a package in between
+			for result := range obj.Signature().Results().Variables() {
+				if IDType(result.Type()) != "" {
+					return true, true
+				}
+			}
 		}
 	}
 	if worth {
