@@ -3,7 +3,6 @@ package fdblocking
 
 import (
 	"go/ast"
-	"go/token"
 	"go/types"
 	"strings"
 
@@ -166,12 +165,12 @@ func restores(fn *ssa.Function) bool {
 }
 
 // usedAgain tells whether conn, of which the call made a file, is of use afterwards: whether the function or
-// one that calls it does more with it than to close it, or others may.
+// one that calls it does more with it than to write and to close it, or others may.
 func usedAgain(f *flow.Flow, conn ssa.Value, made *ssa.Call) bool {
-	return used(f, conn, made.Pos(), map[ssa.Value]bool{})
+	return used(f, conn, made, map[ssa.Value]bool{})
 }
 
-func used(f *flow.Flow, conn ssa.Value, after token.Pos, seen map[ssa.Value]bool) bool {
+func used(f *flow.Flow, conn ssa.Value, after ssa.Instruction, seen map[ssa.Value]bool) bool {
 	root := stripped(conn)
 	if seen[root] {
 		return false
@@ -190,7 +189,7 @@ func used(f *flow.Flow, conn ssa.Value, after token.Pos, seen map[ssa.Value]bool
 			return true
 		}
 		for _, a := range args {
-			if used(f, a.Value, a.Pos, seen) {
+			if used(f, a.Value, a.Call, seen) {
 				return true
 			}
 		}
@@ -201,14 +200,14 @@ func used(f *flow.Flow, conn ssa.Value, after token.Pos, seen map[ssa.Value]bool
 		if free, ok := root.X.(*ssa.FreeVar); ok {
 			var closure *ssa.MakeClosure
 			if variable, closure = f.Captured(free); variable != nil {
-				after = closure.Pos()
+				after = closure
 			}
 		}
 		if variable == nil || len(f.Stored(variable)) != 1 {
 			return true
 		}
 		for _, ref := range *variable.Referrers() {
-			if load, ok := ref.(*ssa.UnOp); ok && usedAfter(load, after, map[ssa.Value]bool{}) {
+			if load, ok := ref.(*ssa.UnOp); ok && load.Parent() == after.Parent() && usedAfter(load, after, map[ssa.Value]bool{}) {
 				return true
 			}
 		}
@@ -245,8 +244,8 @@ func stripped(v ssa.Value) ssa.Value {
 	}
 }
 
-// usedAfter tells whether there is a use of v behind this place.
-func usedAfter(v ssa.Value, after token.Pos, seen map[ssa.Value]bool) bool {
+// usedAfter tells whether there is a use of v that follows.
+func usedAfter(v ssa.Value, after ssa.Instruction, seen map[ssa.Value]bool) bool {
 	if seen[v] || v.Referrers() == nil {
 		return false
 	}
@@ -254,17 +253,22 @@ func usedAfter(v ssa.Value, after token.Pos, seen map[ssa.Value]bool) bool {
 	for _, ref := range *v.Referrers() {
 		switch ref := ref.(type) {
 		case *ssa.DebugRef, *ssa.BinOp: // compared with nil
-		case *ssa.Extract, *ssa.TypeAssert, *ssa.ChangeInterface, *ssa.MakeInterface, *ssa.FieldAddr:
+		case *ssa.MakeInterface:
+			if flow.TypeName(ref.Type()) != "io.Writer" && usedAfter(ref, after, seen) {
+				return true
+			}
+		case *ssa.Extract, *ssa.TypeAssert, *ssa.ChangeInterface, *ssa.FieldAddr:
 			if usedAfter(ref.(ssa.Value), after, seen) {
 				return true
 			}
 		case ssa.CallInstruction:
 			name := flow.Callee(ref)
 			switch name[strings.LastIndex(name, ".")+1:] {
-			case "Close", "File", "Addr", "LocalAddr", "RemoteAddr", "SyscallConn":
+			case "Write", // which rarely waits
+				"Close", "File", "Addr", "LocalAddr", "RemoteAddr", "SyscallConn":
 				continue
 			}
-			if _, isDefer := ref.(*ssa.Defer); isDefer || ref.Pos() > after {
+			if _, isDefer := ref.(*ssa.Defer); isDefer || ref != after && ref.Parent() == after.Parent() && flow.Follows(after, ref) {
 				return true
 			}
 		case *ssa.Store:

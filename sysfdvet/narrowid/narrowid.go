@@ -189,6 +189,11 @@ func siblings(v ssa.Value) (all []ssa.Value) {
 
 // fix offers uint64 where any integer will do: in strconv.Itoa, and as an argument that is printed.
 func fix(pass *analysis.Pass, f *flow.Flow, conversion *ast.CallExpr) []analysis.SuggestedFix {
+	if inner := pass.Pkg.Scope().Innermost(conversion.Pos()); inner == nil {
+		return nil
+	} else if scope, _ := inner.LookupParent("uint64", conversion.Pos()); scope != types.Universe {
+		return nil
+	}
 	path := f.Enclosing(conversion.Pos())
 	for i, node := range path {
 		if node != conversion || i+1 >= len(path) {

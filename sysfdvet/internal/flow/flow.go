@@ -33,7 +33,7 @@ type Flow struct {
 
 	pass    *analysis.Pass
 	stores  map[any][]ssa.Value // by *ssa.Alloc, *ssa.Global, or *types.Var of a field or an element
-	calls   map[*ssa.Function][]*ssa.CallCommon
+	calls   map[*ssa.Function][]ssa.CallInstruction
 	asValue map[*ssa.Function]bool // functions that are used other than by calling them
 	closed  map[*ssa.Function][]*ssa.MakeClosure
 }
@@ -125,7 +125,7 @@ func run(pass *analysis.Pass) (any, error) {
 	pkg.Build()
 
 	f := &Flow{
-		HasIDs: ids, pass: pass, stores: map[any][]ssa.Value{}, calls: map[*ssa.Function][]*ssa.CallCommon{},
+		HasIDs: ids, pass: pass, stores: map[any][]ssa.Value{}, calls: map[*ssa.Function][]ssa.CallInstruction{},
 		asValue: map[*ssa.Function]bool{}, closed: map[*ssa.Function][]*ssa.MakeClosure{},
 	}
 	var add func(fn *ssa.Function)
@@ -173,7 +173,7 @@ func (f *Flow) index() {
 			var callee *ssa.Function
 			if c, ok := in.(ssa.CallInstruction); ok {
 				if callee = origin(c.Common().StaticCallee()); callee != nil {
-					f.calls[callee] = append(f.calls[callee], c.Common())
+					f.calls[callee] = append(f.calls[callee], c)
 				}
 			}
 			operands = in.Operands(operands[:0])
@@ -500,7 +500,7 @@ func (t *tracer) parameter(p *ssa.Parameter) {
 // An Argument is what a parameter is in one call.
 type Argument struct {
 	Value ssa.Value
-	Pos   token.Pos // of the call
+	Call  ssa.CallInstruction
 }
 
 // Arguments returns what p is in all calls, if these are known.
@@ -515,10 +515,10 @@ func (f *Flow) Arguments(p *ssa.Parameter) (args []Argument, ok bool) {
 			continue
 		}
 		for _, c := range f.calls[fn] {
-			if i >= len(c.Args) {
+			if i >= len(c.Common().Args) {
 				return nil, false
 			}
-			args = append(args, Argument{c.Args[i], c.Pos()})
+			args = append(args, Argument{c.Common().Args[i], c})
 		}
 	}
 	return args, true
@@ -537,6 +537,32 @@ func (f *Flow) Captured(v *ssa.FreeVar) (a *ssa.Alloc, closure *ssa.MakeClosure)
 		}
 	}
 	return a, closure
+}
+
+// Follows tells whether b can be executed after a, which is in the same function.
+func Follows(a, b ssa.Instruction) bool {
+	if a.Block() == b.Block() {
+		for _, in := range a.Block().Instrs {
+			if in == a {
+				return true
+			}
+			if in == b {
+				break
+			}
+		}
+	}
+	seen := map[*ssa.BasicBlock]bool{}
+	for queue := a.Block().Succs; len(queue) > 0; queue = queue[1:] {
+		block := queue[0]
+		if block == b.Block() {
+			return true
+		}
+		if !seen[block] {
+			seen[block] = true
+			queue = append(queue[:len(queue):len(queue)], block.Succs...)
+		}
+	}
+	return false
 }
 
 // Call returns the call that v is the result of, or one of the results.

@@ -1,6 +1,7 @@
 package fdblocking
 
 import (
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -153,7 +154,7 @@ func sendFirst(c *net.UnixConn) {
 func senderFirst() {
 	c, _ := net.DialUnix("unix", nil, nil)
 	sendFirst(c)
-	c.Write(nil)
+	c.Read(nil)
 }
 
 func inClosure() {
@@ -170,4 +171,61 @@ type server struct{ l *net.TCPListener }
 func (s *server) number() int {
 	f, _ := s.l.File()
 	return int(f.Fd()) // want `Fd makes the socket blocking`
+}
+
+func oneOrTheOther(other bool) error {
+	c, err := net.DialUnix("unix", nil, nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if other {
+		return pass(c)
+	}
+	_, err = c.Read(nil)
+	return err
+}
+
+func pass(c *net.UnixConn) error {
+	f, err := c.File()
+	if err != nil {
+		return err
+	}
+	f.Fd()
+	return nil
+}
+
+func repeated() {
+	c, _ := net.DialUnix("unix", nil, nil)
+	for {
+		c.Read(nil)
+		passAgain(c)
+	}
+}
+
+func passAgain(c *net.UnixConn) {
+	f, _ := c.File()
+	f.Fd() // want `Fd makes the socket blocking`
+}
+
+func lastWord(c *net.UnixConn) { lastWords(c, c) }
+
+func lastWords(c *net.UnixConn, w io.Writer) {
+	f, _ := c.File()
+	f.Fd()
+	w.Write(nil)
+}
+
+func farewell() {
+	c, _ := net.DialUnix("unix", nil, nil)
+	lastWord(c)
+	c.Write(nil)
+	c.Close()
+}
+
+type filer interface{ File() (*os.File, error) }
+
+func otherFiler(x filer) {
+	f, _ := x.File()
+	f.Fd()
 }

@@ -158,3 +158,7 @@ func above(id sysfd.PidFDID) int {
 	//nolint:otherlinter
 	return int(id) // want `int keeps`
 }
+
+func shadow(uint64 string, id sysfd.PidFDID) {
+	fmt.Println(int(id), uint64) // want `int keeps`
+}

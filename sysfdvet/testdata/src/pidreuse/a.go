@@ -139,3 +139,11 @@ func text() {
 	fmt.Sscanf(os.Args[1], "%d", &pid)
 	syscall.Kill(pid, 0)
 }
+
+func parentOf() int {
+	b, _ := os.ReadFile("/proc/self/stat")
+	pid, _ := strconv.Atoi(strings.Fields(string(b))[3])
+	return pid
+}
+
+func killParent() { syscall.Kill(parentOf(), syscall.SIGTERM) }
