@@ -154,9 +154,8 @@ func fromSysfd(f *flow.Flow, err ssa.Value) bool {
 		if !strings.HasPrefix(name, flow.Sysfd+".") && !strings.HasPrefix(name, "("+flow.Sysfd+".") && !strings.HasPrefix(name, "(*"+flow.Sysfd+".") {
 			return flow.Through
 		}
-		switch {
-		case strings.HasSuffix(name, ".Close") || strings.HasSuffix(name, ".Verify"):
-			return flow.No // also return what others return
+		if strings.HasSuffix(name, ".Verify") {
+			return flow.No // it returns what its function returns
 		}
 		return flow.Yes
 	})

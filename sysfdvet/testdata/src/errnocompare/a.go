@@ -63,6 +63,9 @@ func good(pid int) bool {
 	case unix.ESRCH:
 		return false
 	}
+	if err := p.Verify(func() error { return unix.Kill(pid, 0) }); err == unix.ESRCH {
+		return false
+	}
 	return p.Close() == os.ErrClosed
 }
 

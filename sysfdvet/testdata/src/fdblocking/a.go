@@ -220,6 +220,7 @@ func farewell() {
 	c, _ := net.DialUnix("unix", nil, nil)
 	lastWord(c)
 	c.Write(nil)
+	io.WriteString(c, "")
 	c.Close()
 }
 

@@ -147,3 +147,12 @@ func parentOf() int {
 }
 
 func killParent() { syscall.Kill(parentOf(), syscall.SIGTERM) }
+
+type daemon struct{ pid int }
+
+func (d *daemon) load(path string) {
+	b, _ := os.ReadFile(path)
+	d.pid, _ = strconv.Atoi(string(b))
+}
+
+func (d *daemon) stop() { syscall.Kill(d.pid, syscall.SIGTERM) } // stored by another function, which may have looked
