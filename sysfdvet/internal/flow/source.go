@@ -344,7 +344,7 @@ func (f *Flow) isCgroupPath(v ssa.Value) bool {
 			if strings.HasPrefix(text, "/sys/fs/cgroup") {
 				below = true
 			}
-			if strings.Contains(text, "/ns") || strings.HasPrefix(text, "/proc") || strings.Contains(text, "cgroup.") {
+			if strings.HasPrefix(text, "/proc") || strings.Contains(text, "cgroup.") {
 				not = true
 			}
 			return Yes
