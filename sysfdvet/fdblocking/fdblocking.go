@@ -254,10 +254,18 @@ func usedAfter(v ssa.Value, after ssa.Instruction, seen map[ssa.Value]bool) bool
 		switch ref := ref.(type) {
 		case *ssa.DebugRef, *ssa.BinOp: // compared with nil
 		case *ssa.MakeInterface:
-			if flow.TypeName(ref.Type()) != "io.Writer" && usedAfter(ref, after, seen) {
+			if flow.TypeName(ref.Type()) != "io.Writer" && !isAny(ref.Type()) && usedAfter(ref, after, seen) {
 				return true
 			}
-		case *ssa.Extract, *ssa.TypeAssert, *ssa.ChangeInterface, *ssa.FieldAddr:
+		case *ssa.ChangeInterface:
+			if !isAny(ref.Type()) && usedAfter(ref, after, seen) {
+				return true
+			}
+		case *ssa.Extract: // not whether a type assertion is true
+			if ref.Index == 0 && usedAfter(ref, after, seen) {
+				return true
+			}
+		case *ssa.TypeAssert, *ssa.FieldAddr:
 			if usedAfter(ref.(ssa.Value), after, seen) {
 				return true
 			}
@@ -281,6 +289,12 @@ func usedAfter(v ssa.Value, after ssa.Instruction, seen map[ssa.Value]bool) bool
 		}
 	}
 	return false
+}
+
+// isAny tells whether t is what a connection becomes when it is printed.
+func isAny(t types.Type) bool {
+	i, ok := t.Underlying().(*types.Interface)
+	return ok && i.NumMethods() == 0
 }
 
 // passedOn looks at files that become those of another process.

@@ -1,6 +1,7 @@
 package fdblocking
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -229,4 +230,22 @@ type filer interface{ File() (*os.File, error) }
 func otherFiler(x filer) {
 	f, _ := x.File()
 	f.Fd()
+}
+
+func printed() error {
+	c, err := net.Dial("unix", "")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return fmt.Errorf("%T", c)
+	}
+	f, err := u.File()
+	if err != nil {
+		return fmt.Errorf("%v: %w", u, err)
+	}
+	f.Fd()
+	return nil
 }
