@@ -22,7 +22,8 @@ fail with ECHILD ("wait: no child processes"), and the status is lost; whether t
 which is first. sysfd.ReapOrphans reaps what the program has adopted and nothing else.
 
 Reported is a package in which one function leads to both. A call for any child is not reported if the program looks at
-the PID that it returns, nor if the children that the package starts with os/exec are not waited for by it.`,
+the PID that it returns, if it is for the children of the calling thread alone (__WNOTHREAD), nor if the children that the
+package starts with os/exec are not waited for by it.`,
 	URL:      report.URL + "waitany",
 	Requires: []*analysis.Analyzer{flow.Analyzer},
 	Run:      run,
@@ -30,9 +31,16 @@ the PID that it returns, nor if the children that the package starts with os/exe
 
 // Options of wait4(2) and waitid(2).
 const (
-	wnohang = 0x1
-	wnowait = 0x1000000
+	wnohang   = 0x1
+	wnowait   = 0x1000000
+	wnothread = 0x20000000
 )
+
+// ofThread reports whether options limit a call to the children of the calling thread.
+func ofThread(options ssa.Value) bool {
+	n, ok := flow.Int(options)
+	return ok && n&wnothread != 0
+}
 
 func run(pass *analysis.Pass) (any, error) {
 	f := pass.ResultOf[flow.Analyzer].(*flow.Flow)
@@ -48,12 +56,12 @@ func run(pass *analysis.Pass) (any, error) {
 			args := c.Common().Args
 			switch name := flow.Callee(c); name {
 			case "syscall.Wait4", "golang.org/x/sys/unix.Wait4":
-				if n, ok := flow.Int(args[0]); ok && n == -1 && !peeks(f, c, args[2]) && !dispatches(c.Value(), map[ssa.Value]bool{}) {
+				if n, ok := flow.Int(args[0]); ok && n == -1 && !ofThread(args[2]) && !peeks(f, c, args[2]) && !dispatches(c.Value(), map[ssa.Value]bool{}) {
 					any = append(any, c)
 				}
 			case "golang.org/x/sys/unix.Waitid":
 				if n, ok := flow.Int(args[0]); ok && n == 0 { // P_ALL
-					if flags, ok := flow.Int(args[3]); !ok || flags&wnowait == 0 && !peeks(f, c, args[3]) {
+					if flags, ok := flow.Int(args[3]); !ok || flags&(wnowait|wnothread) == 0 && !peeks(f, c, args[3]) {
 						any = append(any, c)
 					}
 				}

@@ -23,6 +23,9 @@ func reap2() {
 	unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED, nil) // want `this also reaps`
 	unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOWAIT, nil)
 	unix.Waitid(unix.P_PIDFD, 3, nil, unix.WEXITED, nil)
+	// The children of this thread alone.
+	unix.Wait4(any, nil, syscall.WNOTHREAD, nil)
+	unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|syscall.WNOTHREAD, nil)
 }
 
 func one(cmd *exec.Cmd) {
