@@ -104,7 +104,7 @@ func ListenShim() {
 // Errors, after which no process is left: those of os.StartProcess. EINVAL for a
 // file whose name is not a [ValidFDName], and if attr.Sys.PidFD is set. [os.ErrClosed] for a closed file.
 // If neither way works, an error that says why the process cannot be traced and that unwraps to the errno of
-// ptrace(2), or to EPERM for a program that gains privileges. ECHILD if the process ended before the
+// ptrace(2), or to EPERM for a program that gains privileges and under a filter that kills who calls ptrace(2). ECHILD if the process ended before the
 // program ran, or was reaped by other code in this process. One that matches [errors.ErrUnsupported] before Linux 5.3, which has
 // no pidfds; cleaning up after another failure needs waitid(2) with P_PIDFD, Linux 5.4.
 func StartListenFDs(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error) {
@@ -549,6 +549,9 @@ func hasEnded(p *PidFD) bool {
 // It asks again and again, and waits for no report, for that can be taken away by anybody in this process who
 // waits for any child.
 func (l *launch) awaitStop(p *PidFD) (*tracee, error) {
+	if err := l.awaitReport(p); err != nil {
+		return nil, err
+	}
 	pause := time.Duration(0)
 	for n := 0; ; n++ {
 		t, errno := traceStop(l.pid)
@@ -569,6 +572,30 @@ func (l *launch) awaitStop(p *PidFD) (*tracee, error) {
 		pause = min(pause+50*time.Microsecond, 5*time.Millisecond)
 		pollFor(p.fd, pause)
 	}
+}
+
+// awaitReport waits a moment for the process to stand still or to end, without ptrace(2): a filter may kill who
+// calls that, and the process was the first to call it. Nothing is known if somebody takes the report away.
+func (l *launch) awaitReport(p *PidFD) error {
+	const look = syscall.WSTOPPED | syscall.WEXITED | syscall.WNOHANG | syscall.WNOWAIT
+	for range 30 {
+		var info siginfo
+		errno := waitPidFD(p.fd, look, &info, nil)
+		killed := info.Code == _CLD_KILLED || info.Code == _CLD_DUMPED
+		switch {
+		case errno == 0 && info.Signo == 0:
+			yield()
+		case errno == 0 && info.Code == _CLD_EXITED: // a filter had the call do nothing, and the program ran
+			return l.untraced(failed("ptrace", "PTRACE_TRACEME", syscall.ENOSYS))
+		case errno == 0 && killed && syscall.Signal(info.Status) == syscall.SIGSYS:
+			return l.untraced(refused(syscall.EPERM, "a seccomp filter kills who calls ptrace(2)"))
+		case hasEnded(p):
+			return errEnded
+		default:
+			return nil
+		}
+	}
+	return nil
 }
 
 // ownPID returns the PID that the process has in its own pid namespace.

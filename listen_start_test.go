@@ -1522,6 +1522,48 @@ func TestStartListenFDsUntraced(t *testing.T) {
 	}
 }
 
+// A filter that kills who calls ptrace(2), as that of systemd's SystemCallFilter=, kills the new process and not
+// this one.
+func TestStartListenFDsKillingFilter(t *testing.T) {
+	needsShim(t)
+	needsShell(t)
+	reliesOn(t, killingFilters)
+	keepsDescriptors(t)
+	null := openNull(t)
+	by := func(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error) {
+		fd, with := -1, *attr
+		with.Sys = &syscall.SysProcAttr{PidFD: &fd}
+		if err := StartListenFDsBy(startByOS, argv0, argv, &with, files); err != nil {
+			return nil, err
+		}
+		return TakePidFD(with.Sys)
+	}
+	const retKillThread, retTrap = 0, 0x00030000
+	for _, answer := range []uint32{retKillProcess, retKillThread, retTrap} {
+		var out [2]string
+		var errs [3]error
+		before := kids(t)
+		underFilter(t, func() error { return filter(map[int]uint32{syscall.SYS_PTRACE: answer}) }, func() {
+			out[0], errs[0] = outputOf(StartListenFDs, os.ProcAttr{}, []*os.File{null}, "/bin/sh", "-c", sayAddress)
+			out[1], errs[1] = outputOf(by, os.ProcAttr{}, []*os.File{null}, "/bin/sh", "-c", sayAddress)
+			shimReady.Store(false)
+			defer shimReady.Store(true)
+			_, errs[2] = StartListenFDs("/bin/sh", nil, nil, []*os.File{null})
+		})
+		for i, out := range out {
+			if out != "1 "+os.DevNull+"\n" || errs[i] != nil {
+				t.Errorf("%#x, %d: %q, %v", answer, i, out, errs[i])
+			}
+		}
+		if !errors.Is(errs[2], syscall.EPERM) || !strings.Contains(errs[2].Error(), "kills") {
+			t.Errorf("%#x: %v", answer, errs[2])
+		}
+		if after := kids(t); !slices.Equal(before, after) {
+			t.Errorf("%#x: children before %q, after %q", answer, before, after)
+		}
+	}
+}
+
 // A shim that somebody stops does not keep its caller waiting.
 func TestShimStopped(t *testing.T) {
 	needsShim(t)

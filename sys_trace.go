@@ -83,7 +83,11 @@ func ptracePtr(request, pid int, addr uintptr, data unsafe.Pointer) syscall.Errn
 // It returns 0, or why not. The caller has called blockSignals.
 func tracingRefused() syscall.Errno {
 	try := func(trace bool) syscall.Errno {
-		_, err := syscall.ForkExec("", nil, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Ptrace: trace}})
+		pid, err := syscall.ForkExec("", nil, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Ptrace: trace}})
+		if err == nil { // it was killed: filters can do that, too
+			uninterrupted(func() syscall.Errno { _, err := syscall.Wait4(pid, nil, 0, nil); return errnoOf(err) })
+			return syscall.EPERM
+		}
 		errno, _ := err.(syscall.Errno)
 		return errno // ENOENT, if it comes to execve
 	}
