@@ -13,6 +13,7 @@
 package listenexec
 
 import (
+	"io"
 	"os"
 	"os/exec"
 
@@ -28,30 +29,59 @@ import (
 // their values again when it returns.
 //
 // Errors: those of cmd.Start and those of [sysfd.StartListenFDsBy]. If cmd.Start itself has succeeded, the
-// process was killed and waited for, and cmd can, as after any start, not be started again.
+// process was killed and waited for, and cmd can, as after any start, not be started again. Nothing
+// has been read from cmd.Stdin then.
 func Start(cmd *exec.Cmd, files ...*os.File) error {
 	if cmd.Process != nil {
 		return cmd.Start() // which says that it was started already
 	}
-	path, words, env, sys, extra := cmd.Path, cmd.Args, cmd.Env, cmd.SysProcAttr, cmd.ExtraFiles
+	path, words, env, sys, extra, stdin := cmd.Path, cmd.Args, cmd.Env, cmd.SysProcAttr, cmd.ExtraFiles, cmd.Stdin
 	args := cmd.Args
 	if len(args) == 0 {
 		args = []string{cmd.Path}
 	}
+	gate := &gate{r: stdin, entered: make(chan struct{}), open: make(chan bool, 1)}
 	attr := &os.ProcAttr{Dir: cmd.Dir, Env: cmd.Environ(), Files: append(make([]*os.File, 3), cmd.ExtraFiles...), Sys: cmd.SysProcAttr}
 	err := sysfd.StartListenFDsBy(func(name string, argv []string, attr *os.ProcAttr) (int, error) {
 		cmd.Path, cmd.Args, cmd.Env, cmd.SysProcAttr, cmd.ExtraFiles = name, argv, attr.Env, attr.Sys, attr.Files[3:]
+		_, isFile := stdin.(*os.File)
+		copied := stdin != nil && !isFile
+		if copied {
+			cmd.Stdin = gate
+		}
 		defer func() {
-			cmd.Path, cmd.Args, cmd.Env, cmd.SysProcAttr, cmd.ExtraFiles = path, words, env, sys, extra
+			cmd.Path, cmd.Args, cmd.Env, cmd.SysProcAttr, cmd.ExtraFiles, cmd.Stdin = path, words, env, sys, extra, stdin
 		}()
 		if err := cmd.Start(); err != nil {
 			return 0, err
 		}
+		if copied {
+			<-gate.entered
+		}
 		return cmd.Process.Pid, nil
 	}, cmd.Path, args, attr, files)
+	gate.open <- err == nil
 	if err != nil && cmd.Process != nil {
 		cmd.Process.Kill()
 		cmd.Wait()
 	}
 	return err
+}
+
+// A gate stands before a Cmd's Stdin, of which nothing is to be read until the program runs: cmd.Wait waits for
+// that, and a reader can block for ever.
+type gate struct {
+	r       io.Reader
+	entered chan struct{}
+	open    chan bool
+}
+
+func (g *gate) Read(b []byte) (int, error) { return 0, io.EOF } // Cmd calls io.Copy, and that WriteTo
+
+func (g *gate) WriteTo(w io.Writer) (int64, error) {
+	close(g.entered)
+	if !<-g.open {
+		return 0, nil
+	}
+	return io.Copy(w, g.r)
 }

@@ -173,6 +173,48 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
+// What fails once there is a process has read nothing from the standard input, and does not wait for it.
+func TestStartFailsLate(t *testing.T) {
+	needs(t)
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root")
+	}
+	keepsDescriptors(t)
+	// A program that gains privileges, which is not traced for nobody.
+	program := filepath.Join(t.TempDir(), "program")
+	text, err := os.ReadFile("/bin/sh")
+	if err != nil {
+		t.Skip(err)
+	}
+	if err := os.WriteFile(program, text, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for dir := filepath.Dir(program); len(dir) > len(os.TempDir()); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(program, 0o755|os.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
+	r, w := io.Pipe()
+	defer w.Close()
+	cmd := exec.Command(program, "-c", "exit 3")
+	cmd.Stdin, cmd.Stdout = r, io.Discard
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if err := Start(cmd, null(t)); !errors.Is(err, syscall.EPERM) || cmd.Process == nil {
+		t.Fatal(err)
+	}
+	if cmd.ProcessState == nil || cmd.Stdin != r {
+		t.Errorf("%v, %v", cmd.ProcessState, cmd.Stdin)
+	}
+	go w.Write([]byte("all of it"))
+	b := make([]byte, 20)
+	if n, err := r.Read(b); string(b[:n]) != "all of it" || err != nil {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+}
+
 // A listener stays in non-blocking mode, also for its other users.
 func TestStartListener(t *testing.T) {
 	needs(t)
