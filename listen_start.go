@@ -462,7 +462,7 @@ func (l *launch) traced() (p *PidFD, err error) {
 		}
 	}()
 	if err == nil {
-		err = l.tell(p, blanks, len(env), mask)
+		err = l.tell(p, blanks, mask)
 	}
 	if err != nil && p != nil {
 		p.SendSignal(syscall.SIGKILL)
@@ -496,7 +496,7 @@ func (l *launch) explain(err error) error {
 }
 
 // tell waits for the process to stop at the beginning of the program, fills in the blanks, and lets it run.
-func (l *launch) tell(p *PidFD, blanks []blank, env int, mask signalMask) error {
+func (l *launch) tell(p *PidFD, blanks []blank, mask signalMask) error {
 	t, err := l.awaitStop(p)
 	if err != nil {
 		return err
@@ -513,7 +513,7 @@ func (l *launch) tell(p *PidFD, blanks []blank, env int, mask signalMask) error 
 		pid, err = l.ownPID(p, t)
 	}
 	if err == nil {
-		err = l.fill(t, blanks, env, pid, id)
+		err = l.fill(t, blanks, pid, id)
 	}
 	if err == nil {
 		if errno := t.setSignalMask(mask); errno != 0 {
@@ -615,8 +615,8 @@ func (l *launch) ownPID(p *PidFD, t *tracee) (int, error) {
 	return pids[len(pids)-1], nil
 }
 
-// fill puts values in the place of the blanks, which are the first of so many variables.
-func (l *launch) fill(t *tracee, blanks []blank, env, pid int, id PidFDID) error {
+// fill puts values in the place of the blanks, which are the first variables.
+func (l *launch) fill(t *tracee, blanks []blank, pid int, id PidFDID) error {
 	if err := t.look(); err != nil {
 		return err
 	}
@@ -628,7 +628,7 @@ func (l *launch) fill(t *tracee, blanks []blank, env, pid int, id PidFDID) error
 		return err
 	}
 	place := func(n uint64) uint64 { return t.sp + (1+argc+1+n)*uint64(t.word) }
-	if err := l.keepsPrivileges(t, place(uint64(env)+1)); err != nil {
+	if err := l.keepsPrivileges(t, place(0)); err != nil {
 		return err
 	}
 	for i, b := range blanks {
@@ -653,11 +653,29 @@ func (l *launch) fill(t *tracee, blanks []blank, env, pid int, id PidFDID) error
 }
 
 // keepsPrivileges returns EPERM if the program could have lost privileges because it is traced
-// (security/commoncap.c, cap_bprm_creds_from_file).
-func (l *launch) keepsPrivileges(t *tracee, auxv uint64) error {
+// (security/commoncap.c, cap_bprm_creds_from_file). environ is where its variables begin.
+func (l *launch) keepsPrivileges(t *tracee, environ uint64) error {
 	// What counts is the privilege of the process before the execve.
 	if hasCapability(unix.CAP_SYS_PTRACE) && l.sys.Credential == nil {
 		return nil
+	}
+	err := l.gainsPrivileges(t, environ)
+	if errors.Is(err, syscall.EPERM) && noNewPrivileges() {
+		return nil // it would not have got them untraced either
+	}
+	return err
+}
+
+// gainsPrivileges returns EPERM if the program gets privileges, or seems to.
+func (l *launch) gainsPrivileges(t *tracee, environ uint64) error {
+	// There can be other variables than were asked for: see StartListenFDsBy.
+	auxv := environ
+	for last := false; !last; auxv += uint64(t.word) {
+		variable, err := t.readWord(auxv)
+		if err != nil {
+			return err
+		}
+		last = variable == 0
 	}
 	for ; ; auxv += 2 * uint64(t.word) {
 		key, err := t.readWord(auxv)
@@ -679,7 +697,11 @@ func (l *launch) keepsPrivileges(t *tracee, auxv uint64) error {
 		}
 	}
 	// Capabilities that the file gives, and that are not effective at once, are not seen there.
-	if fileGivesCapabilities("/proc/"+strconv.Itoa(t.pid)+"/exe") || fileGivesCapabilities(l.argv0) {
+	gives, known := fileGivesCapabilities("/proc/" + strconv.Itoa(t.pid) + "/exe")
+	if !known && l.sys.Chroot == "" && (l.dir == "" || strings.HasPrefix(l.argv0, "/")) {
+		gives, _ = fileGivesCapabilities(l.argv0)
+	}
+	if gives {
 		return refused(syscall.EPERM, l.argv0+" gets capabilities when it is executed, of which tracing could deprive it")
 	}
 	return nil

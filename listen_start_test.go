@@ -25,6 +25,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // needsShim skips a test where this program cannot execute itself.
@@ -1615,12 +1617,40 @@ func init() {
 				return err
 			}
 		}
+		start := starter(StartListenFDs)
+		var change func(env []string) []string // of StartListenFDsBy
+		switch args[1] {
+		case "confined":
+			runtime.LockOSThread()
+			if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+				return err
+			}
+		case "longer":
+			change = func(env []string) []string { return append(env, "A=1", "B=2", "C=3") }
+		case "shorter":
+			change = func(env []string) []string { return append(env[:4:4], childVar+"=say-who") }
+		}
+		if change != nil {
+			start = func(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error) {
+				return nil, StartListenFDsBy(func(name string, argv []string, with *os.ProcAttr) (int, error) {
+					with.Env = change(with.Env)
+					copy(with.Files, attr.Files[:3])
+					return startByOS(name, argv, with)
+				}, argv0, argv, attr, files)
+			}
+		}
 		null, err := os.Open(os.DevNull)
 		if err != nil {
 			return err
 		}
 		os.Setenv(childVar, "say-who")
 		var attr os.ProcAttr
+		if dir, ok := strings.CutPrefix(args[1], "from "); ok {
+			if err := os.Chdir(dir); err != nil {
+				return err
+			}
+			attr.Dir, args[2] = filepath.Dir(args[2]), "./"+filepath.Base(args[2])
+		}
 		if args[1] == "other" {
 			attr.Sys = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65533, Gid: 65533}}
 		}
@@ -1630,7 +1660,7 @@ func init() {
 		if err != nil {
 			return err
 		}
-		out, err := outputOf(StartListenFDs, attr, []*os.File{null}, args[2])
+		out, err := outputOf(start, attr, []*os.File{null}, args[2])
 		switch {
 		case err != nil && errors.Is(err, syscall.EPERM):
 			fmt.Print("EPERM ", err)
@@ -1700,6 +1730,13 @@ func TestStartListenFDsPrivileges(t *testing.T) {
 		{name: "setuid for another user", by: self, uid: "root", as: "other", program: setuid, want: refuses + lost, shim: "addressed [65533 65531 65531 65531]"},
 		{name: "capability", by: self, uid: "nobody", program: capable, want: refuses + lost, shim: "addressed [65532 65532 65532 65532] [0000000000000400] [0000000000000400]"},
 		{name: "latent capability", by: self, uid: "nobody", program: latent, want: refuses + lost, shim: "addressed [65532 65532 65532 65532] [0000000000000400] [0000000000000000]"},
+		{name: "setuid in vain", by: self, uid: "nobody", as: "confined", program: setuid, want: "addressed [65532 65532 65532 65532]"},
+		{name: "capability in vain", by: self, uid: "nobody", as: "confined", program: capable, want: "addressed [65532 65532 65532 65532] [0000000000000000]"},
+		{name: "latent capability in vain", by: self, uid: "nobody", as: "confined", program: latent, want: "addressed [65532 65532 65532 65532] [0000000000000000]"},
+		{name: "setuid, another environment", by: self, uid: "nobody", as: "longer", program: setuid, want: refuses + lost},
+		{name: "capability, another environment", by: self, uid: "nobody", as: "shorter", program: capable, want: refuses + lost},
+		{name: "another of that name", by: self, uid: "nobody", as: "from " + filepath.Dir(latent), program: self, want: "addressed [65532 65532 65532 65532]"},
+		{name: "latent capability elsewhere", by: self, uid: "nobody", as: "from " + filepath.Dir(self), program: latent, want: refuses + lost, shim: "addressed [65532 65532 65532 65532] [0000000000000400]"},
 		{name: "own capability", by: capable, uid: "nobody", program: self, want: "addressed [65532 65532 65532 65532] [0000000000000000]"},
 		{name: "unreadable", by: self, uid: "nobody", program: unreadable, want: lost, shim: "addressed [65532"},
 		{name: "seteuid", by: self, uid: "root", as: "seteuid", program: self, want: "addressed [0 65534 65534 65534]"},

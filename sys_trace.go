@@ -236,7 +236,13 @@ func yield() { syscall.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 
 // fileGivesCapabilities reports whether who executes a file can get capabilities by that. It is not
 // known of a file that cannot be reached.
-func fileGivesCapabilities(path string) bool {
+func fileGivesCapabilities(path string) (gives, known bool) {
 	_, err := unix.Getxattr(path, "security.capability", nil)
-	return err == nil
+	return err == nil, err == nil || err == syscall.ENODATA || err == syscall.EOPNOTSUPP
+}
+
+// noNewPrivileges reports whether what this thread starts gets no privileges by execve(2), whatever it executes.
+func noNewPrivileges() bool {
+	n, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	return err == nil && n == 1
 }
