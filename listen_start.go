@@ -98,11 +98,11 @@ func ListenShim() {
 //     call may report the stop.
 //   - If this process is killed before the new process has stopped, the program runs, and $LISTEN_PID does not
 //     match its PID, so it takes no descriptors.
-//   - /proc/PID/environ has additional zero bytes after the two numbers.
+//   - /proc/PID/environ has additional zero bytes after the numbers that are written.
 //   - No debugger can attach before the program has started.
 //
-// Errors, after which no process is left: those of os.StartProcess. EINVAL for a
-// file whose name is not a [ValidFDName], and if attr.Sys.PidFD is set. [os.ErrClosed] for a closed file.
+// Errors, after which no process is left: those of os.StartProcess. EINVAL for a NUL in the
+// name of a file, and if attr.Sys.PidFD is set. [os.ErrClosed] for a closed file.
 // If neither way works, an error that says why the process cannot be traced and that unwraps to the errno of
 // ptrace(2), or to EPERM for a program that gains privileges and under a filter that kills who calls ptrace(2). ECHILD if the process ended before the
 // program ran, or was reaped by other code in this process. One that matches [errors.ErrUnsupported] before Linux 5.3, which has

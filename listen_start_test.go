@@ -1517,10 +1517,14 @@ func TestStartListenFDsUntraced(t *testing.T) {
 	// What has other reasons has them.
 	program := noProgram(t)
 	os.Chmod(program, 0o600)
-	_, err := StartListenFDs(program, nil, nil, []*os.File{null})
-	matches(t, err, syscall.EACCES, os.ErrPermission)
-	if strings.Contains(err.Error(), "be traced") {
-		t.Error(err)
+	for _, shim := range []bool{true, false} {
+		shimReady.Store(shim)
+		_, err := StartListenFDs(program, nil, nil, []*os.File{null})
+		shimReady.Store(true)
+		matches(t, err, syscall.EACCES, os.ErrPermission)
+		if strings.Contains(err.Error(), "be traced") {
+			t.Error(err)
+		}
 	}
 }
 
