@@ -578,7 +578,8 @@ func (l *launch) awaitStop(p *PidFD) (*tracee, error) {
 // calls that, and the process was the first to call it. Nothing is known if somebody takes the report away.
 func (l *launch) awaitReport(p *PidFD) error {
 	const look = syscall.WSTOPPED | syscall.WEXITED | syscall.WNOHANG | syscall.WNOWAIT
-	for range 30 {
+	begin := time.Now() // the process is nearly there, but a yield can take milliseconds
+	for n := 0; n < 3 || time.Since(begin) < 100*time.Microsecond; n++ {
 		var info siginfo
 		errno := waitPidFD(p.fd, look, &info, nil)
 		killed := info.Code == _CLD_KILLED || info.Code == _CLD_DUMPED

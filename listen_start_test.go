@@ -1528,6 +1528,45 @@ func TestStartListenFDsUntraced(t *testing.T) {
 	}
 }
 
+// An empty environment is not that of this process.
+func TestStartListenFDsEmptyEnvironment(t *testing.T) {
+	needsShim(t)
+	inBothWays(t, func(t *testing.T, start starter) {
+		if _, err := os.Stat("/usr/bin/env"); err != nil {
+			lacks(t, "env(1)")
+		}
+		t.Setenv("SECRET", "1")
+		for _, env := range [][]string{{}, {"LISTEN_FDS=1"}} {
+			if out, err := outputOf(start, os.ProcAttr{Env: env}, nil, "/usr/bin/env"); out != "" || err != nil {
+				t.Errorf("%q: %q, %v", env, out, err)
+			}
+			out, err := outputOf(start, os.ProcAttr{Env: env}, []*os.File{openNull(t)}, "/usr/bin/env")
+			if !strings.Contains(out, "LISTEN_FDS=1\n") || strings.Contains(out, "SECRET") || err != nil {
+				t.Errorf("%q: %q, %v", env, out, err)
+			}
+		}
+	})
+}
+
+// Nothing is written over what is not a placeholder.
+func TestStartListenFDsByOtherOrder(t *testing.T) {
+	needsTracing(t)
+	needsShell(t)
+	keepsDescriptors(t)
+	pid := 0
+	err := StartListenFDsBy(func(name string, argv []string, attr *os.ProcAttr) (int, error) {
+		var err error
+		attr.Env = append([]string{"FIRST=1"}, attr.Env...)
+		pid, err = startByOS(name, argv, attr)
+		return pid, err
+	}, "/bin/sh", []string{"sh"}, nil, []*os.File{openNull(t)})
+	matches(t, err, syscall.EOPNOTSUPP, errors.ErrUnsupported)
+	var status syscall.WaitStatus
+	if got, err := syscall.Wait4(pid, &status, 0, nil); got != pid || status.Signal() != syscall.SIGKILL {
+		t.Errorf("%v, %v, %v", got, status, err)
+	}
+}
+
 // A filter that kills who calls ptrace(2), as that of systemd's SystemCallFilter=, kills the new process and not
 // this one.
 func TestStartListenFDsKillingFilter(t *testing.T) {
