@@ -689,6 +689,51 @@ func TestExecConfigFailsInPlace(t *testing.T) {
 	}
 }
 
+// What is passed in place is not close-on-exec for a while, which others that are started meanwhile do not get.
+func TestExecListenFDsBesideForks(t *testing.T) {
+	keepsDescriptors(t)
+	cmd := child("exec-beside-forks", noProgram(t))
+	cmd.ExtraFiles = []*os.File{openNull(t), openNull(t)}
+	if out := output(t, cmd); out != "ok\n" {
+		t.Errorf("%q", out)
+	}
+}
+
+func init() {
+	children["exec-beside-forks"] = func(args []string) error {
+		files := []*os.File{os.NewFile(3, "a"), os.NewFile(4, "b")}
+		syscall.CloseOnExec(3)
+		syscall.CloseOnExec(4)
+		os.Setenv(childVar, "has-3")
+		var done atomic.Bool
+		var execs waitGroup
+		execs.Go(func() {
+			for !done.Load() {
+				ExecConfig{InPlace: true}.ExecListenFDs(args[0], nil, nil, files)
+			}
+		})
+		defer execs.Wait()
+		defer done.Store(true)
+		words := self()
+		for range 30 {
+			out, err := exec.Command(words[0], words[1:]...).Output()
+			if err != nil || len(out) > 0 {
+				return fmt.Errorf("%s, %v", out, err)
+			}
+		}
+		fmt.Println("ok")
+		return nil
+	}
+	children["has-3"] = func([]string) error {
+		for fd := 3; fd <= 4; fd++ {
+			if target, _ := readlink("/proc/self/fd/" + strconv.Itoa(fd)); target == os.DevNull {
+				fmt.Println("descriptor", fd, "came along")
+			}
+		}
+		return nil
+	}
+}
+
 func init() {
 	children["exec-fails-in-place"] = func(args []string) error {
 		syscall.CloseOnExec(3)

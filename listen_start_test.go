@@ -983,16 +983,22 @@ func init() {
 func TestShimEnvironment(t *testing.T) {
 	needsShim(t)
 	keepsDescriptors(t)
-	l := newTestLaunch(t, "/proc/self/exe", "A=1", "B=2")
-	s, err := l.startShim()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reapKilled(s.pidfd)
-	defer s.control.Close()
-	environ, err := os.ReadFile("/proc/" + strconv.Itoa(l.pid) + "/environ")
-	if string(environ) != "A=1\x00B=2\x00" || err != nil {
-		t.Errorf("%q, %v", environ, err)
+	for _, env := range [][]string{{"A=1", "B=2"}, {}} {
+		l := newTestLaunch(t, "/proc/self/exe", append([]string{"LISTEN_FDS=1"}, env...)...)
+		s, err := l.startShim()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ""
+		for _, v := range env {
+			want += v + "\x00"
+		}
+		environ, err := os.ReadFile("/proc/" + strconv.Itoa(l.pid) + "/environ")
+		if string(environ) != want || err != nil {
+			t.Errorf("%q, %v, want %q", environ, err, want)
+		}
+		reapKilled(s.pidfd)
+		s.control.Close()
 	}
 }
 
@@ -1703,7 +1709,12 @@ func init() {
 		if err != nil {
 			return err
 		}
+		runtime.LockOSThread()
+		before := hasCapability(unix.CAP_SYS_PTRACE)
 		out, err := outputOf(start, attr, []*os.File{null}, args[2])
+		if hasCapability(unix.CAP_SYS_PTRACE) != before {
+			fmt.Print("other capabilities are effective, ")
+		}
 		switch {
 		case err != nil && errors.Is(err, syscall.EPERM):
 			fmt.Print("EPERM ", err)
