@@ -3,7 +3,9 @@
 package stale
 
 import (
-	"math/rand/v2"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,7 +26,7 @@ func Remove(path string) error {
 		dirFD, err = unix.Open(filepath.Clean(dir), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	}
 	if err != nil {
-		return &os.PathError{Op: "open", Path: dir, Err: err}
+		return &os.PathError{Op: "open", Path: filepath.Clean(dir), Err: err}
 	}
 	defer unix.Close(dirFD)
 	// Between calls of this function nothing can change. Whoever else holds the lock is not waited for long.
@@ -53,46 +55,58 @@ func Remove(path string) error {
 	if err := unix.Fstatat(dirFD, base, &at, unix.AT_SYMLINK_NOFOLLOW); err != nil || !sameNode(&is, &at) {
 		return nil // and who calls looks again
 	}
-	return removeNode(dirFD, base, &is)
+	return removeNode(dirFD, dir, base, node, &is)
 }
 
 func sameNode(a, b *unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
 
 // removeNode removes a file in a directory if it is this one, the socket of no process.
-func removeNode(dirFD int, base string, is *unix.Stat_t) error {
+func removeNode(dirFD int, dir, base string, node int, is *unix.Stat_t) error {
+	cannot := func(err error) error {
+		return fmt.Errorf("%w: no process has this socket any more, but its file cannot be removed: %w", unix.EADDRINUSE, err)
+	}
 	if beforeMoving != nil {
 		beforeMoving()
 	}
-	aside := ".sysfd-" + strconv.FormatUint(rand.Uint64(), 36)
+	random := make([]byte, 8)
+	rand.Read(random)
+	aside := ".sysfd-" + hex.EncodeToString(random)
 	if err := unix.Renameat(dirFD, base, dirFD, aside); err != nil && err != unix.ENOENT {
-		return &removeError{err}
+		return cannot(err)
 	} else if err != nil {
 		return nil
 	}
+	// While bind(2) makes the file, there is a moment when that is found and the socket is not (net/unix/af_unix.c,
+	// unix_bind_bsd). To rename it takes the lock on the directory, which bind holds meanwhile; so ask again now.
 	var at unix.Stat_t
-	if err := unix.Fstatat(dirFD, aside, &at, unix.AT_SYMLINK_NOFOLLOW); err != nil || !sameNode(is, &at) {
-		switch err := unix.Renameat2(dirFD, aside, dirFD, base, unix.RENAME_NOREPLACE); err {
+	err := unix.Fstatat(dirFD, aside, &at, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil || !sameNode(is, &at) || !isStale(node, dir+aside) {
+		switch err := moveBack(dirFD, aside, base); err {
 		case nil:
 			return unix.EADDRINUSE
 		case unix.EEXIST: // whoever made that would have removed what was there
 		default:
-			return &os.LinkError{Op: "move back", Old: aside, New: base, Err: err}
+			return fmt.Errorf("the file of a socket has the name %s now: %w", aside, err)
 		}
 	}
 	if err := unix.Unlinkat(dirFD, aside, 0); err != nil {
-		return &removeError{err}
+		return cannot(err)
 	}
 	return nil
 }
 
-// A removeError says why the file is in the way, though no process has the socket.
-type removeError struct{ err error }
-
-func (e *removeError) Error() string {
-	return unix.EADDRINUSE.Error() + ": no process has this socket any more, but its file cannot be removed: " + e.err.Error()
+// moveBack gives a file its name again, if nothing else has that now.
+func moveBack(dirFD int, aside, base string) error {
+	err := unix.Renameat2(dirFD, aside, dirFD, base, renameNoReplace)
+	if err == nil || err == unix.EEXIST {
+		return err
+	}
+	// Not every file system has that, such as NFS, nor every filter.
+	if err := unix.Linkat(dirFD, aside, dirFD, base, 0); err != nil {
+		return err
+	}
+	return unix.Unlinkat(dirFD, aside, 0)
 }
-
-func (e *removeError) Unwrap() []error { return []error{unix.EADDRINUSE, e.err} }
 
 // isStale tells whether no process has the socket of a file any more. It asks by a socket for datagrams: a
 // socket of another type answers that with EPROTOTYPE, even before it listens, and one of the same
@@ -110,4 +124,7 @@ func isStale(node int, path string) bool {
 	return err == unix.ECONNREFUSED
 }
 
-var beforeMoving func() // for tests
+var ( // for tests
+	beforeMoving    func()
+	renameNoReplace uint = unix.RENAME_NOREPLACE
+)

@@ -106,3 +106,51 @@ func TestRemoveOvertaken(t *testing.T) {
 	}
 	has(t, path, false)
 }
+
+// bind(2) makes the file first, and there is a moment when nobody seems to have it.
+func TestRemoveWhileBinding(t *testing.T) {
+	dir := t.TempDir() + "/"
+	listen(t, dir+"s")
+	var fds [2]int
+	for i, path := range []string{dir, dir + "s"} {
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		fds[i] = fd
+	}
+	var is unix.Stat_t
+	if err := unix.Fstat(fds[1], &is); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeNode(fds[0], dir, "s", fds[1], &is); err != unix.EADDRINUSE {
+		t.Error(err)
+	}
+	has(t, dir+"s", true)
+	lives(t, dir+"s")
+}
+
+// A file gets its name back, also where renameat2 does not keep what is there, and never in the place of another one.
+func TestMoveBack(t *testing.T) {
+	defer func() { renameNoReplace = unix.RENAME_NOREPLACE }()
+	for _, flags := range []uint{unix.RENAME_NOREPLACE, 1 << 31} { // no file system has the other
+		renameNoReplace = flags
+		dir := t.TempDir()
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		leave(t, filepath.Join(dir, "aside"))
+		if err := moveBack(fd, "aside", "s"); err != nil {
+			t.Error(err)
+		}
+		has(t, filepath.Join(dir, "s"), true)
+		listen(t, filepath.Join(dir, "aside"))
+		if err := moveBack(fd, "s", "aside"); err != unix.EEXIST {
+			t.Errorf("in the place of another: %v", err)
+		}
+		lives(t, filepath.Join(dir, "aside"))
+	}
+}
