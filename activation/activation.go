@@ -114,7 +114,12 @@ func Unclaimed() ([]*os.File, error) { return passed.Unclaimed() }
 
 // Unclaimed is the function [Unclaimed] for s.
 func (s *Sockets) Unclaimed() ([]*os.File, error) {
-	return s.choose(func(left []*os.File) ([]*os.File, error) { return left, nil })
+	return s.choose(func(left []*os.File) ([]*os.File, error) { return slices.DeleteFunc(left, isClosed), nil })
+}
+
+func isClosed(f *os.File) bool {
+	conn, err := f.SyscallConn()
+	return err != nil || conn.Control(func(uintptr) {}) != nil // which is the only reason
 }
 
 func (s *Sockets) choose(choose func(left []*os.File) ([]*os.File, error)) ([]*os.File, error) {

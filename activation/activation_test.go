@@ -426,6 +426,12 @@ func TestClosedFiles(t *testing.T) {
 		}
 		closeAll(listeners)
 	}
+	f := passable(t, listen(t, "tcp", "127.0.0.1:0"), "y")
+	s = From(closed, f)
+	if files, err := s.Unclaimed(); err != nil || !slices.Equal(files, []*os.File{f}) {
+		t.Error(files, err)
+	}
+	f.Close()
 	var zero Sockets
 	if listeners, err := zero.Listeners(); err != nil || len(listeners) > 0 {
 		t.Error(listeners, err)

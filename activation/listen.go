@@ -76,8 +76,8 @@ func takeOr[T io.Closer](s *Sockets, name string, want kind, from func(*os.File)
 // listenUnstale calls listen, and again if a Unix socket that nobody has was in the way.
 func listenUnstale[T any](network, address string, listen func() (T, error)) (T, error) {
 	l, err := listen()
-	if !errors.Is(err, syscall.EADDRINUSE) || !strings.HasPrefix(network, "unix") || strings.HasPrefix(address, "@") {
-		return l, err
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.HasPrefix(network, "unix") || strings.HasPrefix(address, "@") || strings.HasPrefix(address, "\x00") {
+		return l, err // what has no path
 	}
 	switch inUse := stale.Remove(address); {
 	case inUse == nil:
@@ -85,6 +85,6 @@ func listenUnstale[T any](network, address string, listen func() (T, error)) (T,
 	case inUse == syscall.EADDRINUSE:
 		return l, err
 	default:
-		return l, inUse
+		return l, &net.OpError{Op: "listen", Net: network, Addr: &net.UnixAddr{Name: address, Net: network}, Err: inUse}
 	}
 }

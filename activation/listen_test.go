@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -221,6 +222,11 @@ func TestListenOrLive(t *testing.T) {
 
 	// Addresses that are no paths, with files that bear their names.
 	t.Chdir(dir)
+	abstract := listen(t, "unix", "@"+filepath.Base(dir)+"-nul").(net.Listener)
+	if l, err := listenOr("unix", "\x00"+abstract.Addr().String()[1:]); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Error(l, err)
+	}
+	abstract.Close()
 	for _, address := range []string{"@" + filepath.Base(dir), "127.0.0.1:0"} {
 		network := "tcp"
 		if address[0] == '@' {
@@ -276,6 +282,48 @@ func TestListenOrRace(t *testing.T) {
 		c.Close()
 		l.Close()
 	}
+}
+
+// A file that cannot be removed is said by its path, and stays.
+func TestListenOrCannotRemove(t *testing.T) {
+	keepsDescriptors(t)
+	dir, err := os.MkdirTemp("", "") // that of t has a folder above that is not for nobody
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "s")
+	leaveStale(t, "unix", path)
+	if err := os.Chmod(path, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	var l io.Closer
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if os.Getuid() == 0 { // this thread is nobody, and ends
+			runtime.LockOSThread()
+			if err = syscall.Setfsuid(65534); err != nil {
+				return
+			}
+		}
+		l, err = listenOr("unix", path)
+	}()
+	<-done
+	var op *net.OpError
+	switch {
+	case errors.Is(err, os.ErrPermission) && !errors.Is(err, syscall.EADDRINUSE):
+		t.Skip("nobody may not come here: ", err)
+	case !errors.Is(err, syscall.EADDRINUSE) || !errors.Is(err, os.ErrPermission) || !errors.As(err, &op) || !strings.Contains(err.Error(), path) || l != nil:
+		t.Error(l, err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Error(err)
+	}
+	alone(t, path)
 }
 
 // A lock that somebody else holds makes it slow, and no more.
