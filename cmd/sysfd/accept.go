@@ -60,16 +60,32 @@ func (c *call) serve(s *server, listeners []*os.File) error {
 	return err
 }
 
+// scarce tells whether an error is one that passes when other programs end.
+func scarce(err error) bool {
+	for _, errno := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EAGAIN} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
 // acceptFrom accepts the connections of one socket.
 func (c *call) acceptFrom(s *server, l *os.File) error {
+	// Later there may be no descriptor for it.
+	wait, end, err := traffic([]*os.File{l})
+	if err != nil {
+		return err
+	}
+	defer end()
 	for {
 		// Within accept4 the socket would be in use, and its file could not be removed.
-		if err := waitForTraffic([]*os.File{l}); err != nil {
+		if err := wait(); err != nil {
 			return err
 		}
-		var conn int
-		err := control(l, func(fd int) (err error) {
-			conn, _, err = unix.Accept4(fd, unix.SOCK_CLOEXEC)
+		var fd int
+		err := control(l, func(socket int) (err error) {
+			fd, _, err = unix.Accept4(socket, unix.SOCK_CLOEXEC)
 			return err
 		})
 		switch err {
@@ -83,8 +99,18 @@ func (c *call) acceptFrom(s *server, l *os.File) error {
 		default:
 			continue // what befell the connection; see accept(2)
 		}
+		conn := os.NewFile(uintptr(fd), l.Name())
 		s.slots <- struct{}{}
-		if err := c.startFor(s, os.NewFile(uintptr(conn), l.Name())); err != nil {
+		err = c.startFor(s, conn)
+		for said := false; scarce(err) && len(s.slots) > 1; err = c.startFor(s, conn) {
+			if !said {
+				c.say("%v; it waits until another program has ended", err)
+				said = true
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		conn.Close()
+		if err != nil {
 			<-s.slots
 			c.say("%v", err)
 			var p programError
@@ -96,9 +122,8 @@ func (c *call) acceptFrom(s *server, l *os.File) error {
 	}
 }
 
-// startFor starts the program for a connection, which it closes.
+// startFor starts the program for a connection.
 func (c *call) startFor(s *server, conn *os.File) error {
-	defer conn.Close()
 	info, err := describe(conn)
 	if err != nil {
 		return err
@@ -134,6 +159,10 @@ func (c *call) startFor(s *server, conn *os.File) error {
 	go func() {
 		defer p.Close()
 		r, err := p.Wait(context.Background(), 0)
+		for scarce(err) {
+			time.Sleep(100 * time.Millisecond)
+			r, err = p.Wait(context.Background(), 0)
+		}
 		<-s.slots
 		if err != nil {
 			c.say("%s: %v", name, err)

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -539,6 +540,34 @@ func TestActivateFewDescriptors(t *testing.T) {
 	if !strings.HasPrefix(string(b), "/dev/null\n"+out+"\n") || leaked(string(b), "socket:") != nil || err != nil {
 		t.Errorf("%q, %v", b, err)
 	}
+}
+
+// No connection is lost, and no program is left unreaped, because there are too few descriptors for so many programs at a time.
+func TestActivateAcceptFewDescriptors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	cmd := sysfdCommand("activate", "--accept", "-l", "@sysfd-few-accept", "-l", path, "--inetd", "--", "cat")
+	cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `ulimit -n 18; exec "$@"`, "sh"}, cmd.Args...)
+	r := start(t, cmd)
+	r.says(t, "listening on "+path)
+	var wait sync.WaitGroup
+	for i := range 40 {
+		c := dial(t, "unix", []string{path, "@sysfd-few-accept"}[i%2])
+		if _, err := c.Write([]byte{byte(i)}); err != nil {
+			t.Fatal(err)
+		}
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			var b [1]byte
+			if _, err := io.ReadFull(c, b[:]); err != nil || b[0] != byte(i) {
+				t.Errorf("%d: %d, %v", i, b[0], err)
+			}
+			time.Sleep(100 * time.Millisecond) // so that they are many
+			c.Close()
+		}()
+	}
+	wait.Wait()
+	eventually(t, "no program", func() bool { return len(childrenOf(t, r.Process.Pid)) == 0 })
 }
 
 // ignoredBy returns the signals that a process finds ignored, by what it prints of /proc/self/status.

@@ -148,28 +148,42 @@ func bindUnix(a socketAddress, name string) (*os.File, error) {
 
 // waitForTraffic returns when one of the files has a connection or a datagram.
 func waitForTraffic(files []*os.File) error {
+	wait, end, err := traffic(files)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return wait()
+}
+
+// traffic returns a function that waits until one of the files has a connection or a datagram, and one that
+// gives back what it takes.
+func traffic(files []*os.File) (wait func() error, end func(), err error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		return os.NewSyscallError("epoll_create1", err)
+		return nil, nil, os.NewSyscallError("epoll_create1", err)
 	}
-	defer unix.Close(epoll)
+	end = func() { unix.Close(epoll) }
 	for _, f := range files {
 		err := control(f, func(fd int) error {
 			return unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 		})
-		if err == unix.EPERM {
-			return nil // a regular file, which can always be read
+		if err == unix.EPERM { // a regular file, which can always be read
+			return func() error { return nil }, end, nil
 		}
 		if err != nil {
-			return os.NewSyscallError("epoll_ctl", err)
+			end()
+			return nil, nil, os.NewSyscallError("epoll_ctl", err)
 		}
 	}
-	for {
-		var events [1]unix.EpollEvent
-		if _, err := unix.EpollWait(epoll, events[:], -1); err != unix.EINTR {
-			return os.NewSyscallError("epoll_wait", err)
+	return func() error {
+		for {
+			var events [1]unix.EpollEvent
+			if _, err := unix.EpollWait(epoll, events[:], -1); err != unix.EINTR {
+				return os.NewSyscallError("epoll_wait", err)
+			}
 		}
-	}
+	}, end, nil
 }
 
 // control calls f with the descriptor of a file, whose blocking mode stays as it is.
