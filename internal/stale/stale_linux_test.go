@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -77,6 +78,21 @@ func TestRemove(t *testing.T) {
 		t.Errorf("a file: %v", err)
 	}
 	has(t, path, true)
+	elsewhere := filepath.Join(t.TempDir(), "s")
+	leave(t, elsewhere)
+	os.Remove(path)
+	if err := os.Symlink(elsewhere, path); err != nil {
+		t.Fatal(err)
+	}
+	if err := Remove(path); err != unix.EADDRINUSE {
+		t.Errorf("a symbolic link: %v", err)
+	}
+	has(t, path, true)
+	has(t, elsewhere, true)
+	os.Remove(path)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := Remove(path + "/s"); !errors.Is(err, unix.ENOTDIR) {
 		t.Errorf("no directory: %v", err)
 	}
@@ -153,4 +169,70 @@ func TestMoveBack(t *testing.T) {
 		}
 		lives(t, filepath.Join(dir, "aside"))
 	}
+}
+
+// onThread calls f on a thread that ends with it, after prepare has changed that thread.
+func onThread(t *testing.T, prepare func() error, f func()) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := prepare()
+		if err == nil {
+			f()
+		}
+		done <- err
+	}()
+	if err := <-done; errors.Is(err, os.ErrPermission) || errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("not permitted, or not here: ", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A directory may be one in which a process can write and not read.
+func TestRemoveUnreadable(t *testing.T) {
+	dir, err := os.MkdirTemp("", "") // that of t has a folder above that is not for nobody
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "s")
+	leave(t, path)
+	if err := errors.Join(os.Chmod(path, 0o777), os.Chmod(dir, 0o333)); err != nil {
+		t.Fatal(err)
+	}
+	onThread(t, func() error {
+		if os.Getuid() != 0 {
+			return nil
+		}
+		if err := unix.Setfsuid(65534); err != nil {
+			return err
+		}
+		return unix.Faccessat(unix.AT_FDCWD, path, 0, 0)
+	}, func() {
+		if err := Remove(path); err != nil {
+			t.Error(err)
+		}
+	})
+	has(t, path, false)
+}
+
+func TestRemoveWithoutProc(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	leave(t, path)
+	onThread(t, func() error {
+		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return err
+		}
+		return unix.Mount("none", "/proc", "tmpfs", 0, "")
+	}, func() {
+		if err := Remove(path); err != nil {
+			t.Error(err)
+		}
+	})
+	has(t, path, false)
 }
