@@ -53,10 +53,10 @@ func parseInt32(s string) (int32, syscall.Errno) {
 func parseC(s *string, limit, negativeLimit uint64) (n uint64, negative bool, errno syscall.Errno) {
 	*s = strings.TrimLeft(*s, " \t\n\r")
 	base := uint64(0)
-	switch prefix := strings.ToLower((*s)[:min(2, len(*s))]); prefix {
-	case "0b":
+	switch (*s)[:min(2, len(*s))] {
+	case "0b", "0B":
 		base = 2
-	case "0o":
+	case "0o", "0O":
 		base = 8
 	}
 	if base != 0 {
