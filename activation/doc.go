@@ -39,13 +39,16 @@
 //
 //	go-systemd                          here
 //	Listeners()                         Listeners(): without nil for what does not listen, which Unclaimed returns
+//	listeners[i] is descriptor 3+i      only if all listen; From(files[i]).Listeners(), with files of [sysfd.ListenFDs]
 //	Listeners() of a second caller      nothing, as there; with names each caller has its own
 //	Listeners() of a connection         not a listener: Accept would fail, and it stays for Unclaimed
 //	ListenersWithNames()                ListenersWithNames()
-//	a socket without a name             "unknown", not "LISTEN_FD_3"
+//	no $LISTEN_FDNAMES                  each name is "unknown", not "LISTEN_FD_3"
+//	fewer names than descriptors        an error, as with libsystemd; an empty name is ""
 //	PacketConns() after Listeners()     has the rest, and the other way round; there it has nothing
 //	TLSListeners(config)                Listeners() and tls.NewListener
-//	Files(true)                         [sysfd.ListenFDs]; Unclaimed()
+//	TLSListenersWithNames(config)       ListenersWithNames() and tls.NewListener
+//	Files(true), FilesWithNames()       [sysfd.ListenFDs], each file has its name; Unclaimed()
 //	Files(false)                        [sysfd.InspectListenEnv] tells what there is
 //	errors                              a wrong environment is an error, there it is an empty result
 //	$LISTEN_PIDFDID                     is compared, and unset
