@@ -135,7 +135,11 @@ func kinds(t *testing.T) []*os.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return []*os.File{
+	var raw []*os.File
+	if fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, syscall.IPPROTO_ICMP); err == nil { // it takes root
+		raw = append(raw, passable(t, os.NewFile(uintptr(fd), ""), "d-raw"))
+	}
+	return append(raw,
 		passable(t, l.(syscall.Conn), "l-tcp"),
 		passable(t, open(fifo, os.O_RDWR), "o-fifo"),
 		passable(t, listen(t, "udp", "127.0.0.1:0"), "d-udp"),
@@ -152,7 +156,7 @@ func kinds(t *testing.T) []*os.File {
 		passable(t, open(filepath.Join(dir, "l"), 0x200000|os.O_RDONLY), "o-path"), // O_PATH
 		passable(t, open(dir, os.O_RDONLY), "o-directory"),
 		passable(t, listen(t, "tcp", "[::]:0"), "l-tcp6"),
-	}
+	)
 }
 
 func names(files []*os.File) (names []string) {

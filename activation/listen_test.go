@@ -315,8 +315,8 @@ func TestListenOrCannotRemove(t *testing.T) {
 	<-done
 	var op *net.OpError
 	switch {
-	case errors.Is(err, os.ErrPermission) && !errors.Is(err, syscall.EADDRINUSE):
-		t.Skip("nobody may not come here: ", err)
+	case !errors.Is(err, syscall.EADDRINUSE) && (errors.Is(err, os.ErrPermission) || errors.Is(err, errors.ErrUnsupported)):
+		t.Skip("nobody may not come here, or nobody can be: ", err)
 	case !errors.Is(err, syscall.EADDRINUSE) || !errors.Is(err, os.ErrPermission) || !errors.As(err, &op) || !strings.Contains(err.Error(), path) || l != nil:
 		t.Error(l, err)
 	}
