@@ -25,6 +25,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -156,7 +157,12 @@ func serve(files []*os.File, handler http.Handler) (*server, error) {
 			return nil, fmt.Errorf("%s: %w", f.Name(), err)
 		}
 		s.listeners = append(s.listeners, l)
-		s.accepting.Go(func() { s.Serve(l) })
+		s.accepting.Go(func() {
+			// A connection or a socket of datagrams becomes a listener, too, and then fails here.
+			if err := s.Serve(l); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+				log.Print(f.Name(), ": ", err)
+			}
+		})
 	}
 	return s, nil
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -307,4 +308,34 @@ func TestUpgradeAnew(t *testing.T) {
 			t.Fatalf("%q, %v", got, err)
 		}
 	}
+}
+
+// What is passed and does not listen is said.
+func TestPassedWhatDoesNotListen(t *testing.T) {
+	c, err := net.ListenPacket("unixgram", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	f, err := c.(*net.UnixConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=log exec "$0"`, os.Args[0])
+	cmd.Env = append(os.Environ(), serverVar+"=1")
+	cmd.ExtraFiles = []*os.File{f}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(stderr).ReadString('\n')
+	if err != nil || !strings.Contains(line, "log: accept") {
+		t.Errorf("%q, %v", line, err)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
 }
