@@ -246,17 +246,22 @@ type openSockets struct {
 	adding sync.Mutex
 }
 
-func (s *openSockets) add(a socketAddress, name string) (*os.File, error) {
+func (s *openSockets) add(a socketAddress, name string) (f *os.File, err error) {
+	path := a.path()
+	if path == "" { // nothing stays of it, and the name of a host may take long
+		if f, err = bind(a, name); err != nil {
+			return nil, err
+		}
+	}
 	s.adding.Lock() // a signal waits until it is known what there is
 	defer s.adding.Unlock()
-	f, err := bind(a, name)
-	if err != nil {
-		return nil, err
-	}
-	s.files = append(s.files, f)
-	if path := a.path(); path != "" {
+	if path != "" {
+		if f, err = bind(a, name); err != nil {
+			return nil, err
+		}
 		s.paths = append(s.paths, path)
 	}
+	s.files = append(s.files, f)
 	return f, nil
 }
 
@@ -267,7 +272,7 @@ func (s *openSockets) remove() {
 	for _, path := range s.paths {
 		// Now it is stale, or will be when another goroutine ends its last call on the socket; unless another
 		// process has taken its place.
-		for tries := 0; stale.Remove(path) == unix.EADDRINUSE && tries < 100; tries++ {
+		for end := time.Now().Add(200 * time.Millisecond); stale.Remove(path) == unix.EADDRINUSE && time.Now().Before(end); {
 			time.Sleep(2 * time.Millisecond)
 		}
 	}

@@ -166,6 +166,70 @@ func TestActivateFailureLeavesNothing(t *testing.T) {
 	}
 }
 
+// A signal ends the command soon, although somebody has its path by now and somebody else the lock on the directory.
+func TestActivateEndsSoon(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "socket")
+	r := start(t, sysfdCommand("activate", "-l", path, "--", "true"))
+	r.says(t, "listening on "+path)
+	os.Remove(path)
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	d, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	r.Process.Signal(syscall.SIGTERM)
+	if errs, status := r.end(t); !status.Signaled() || errs != "" {
+		t.Errorf("%#x, %q", status, errs)
+	}
+	if took := time.Since(begin); took > patience/2 {
+		t.Errorf("it took %v", took)
+	}
+	if c, err := net.Dial("unix", path); err != nil {
+		t.Error(err)
+	} else {
+		c.Close()
+	}
+}
+
+// While the name of a host is looked up, a signal does not have to wait.
+func TestActivateBindsWithoutLock(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	var s openSockets
+	s.adding.Lock()
+	done := make(chan error)
+	go func() {
+		_, err := s.add(socketAddress{"tcp", address}, "x")
+		done <- err
+	}()
+	eventually(t, "a listener", func() bool {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	s.adding.Unlock()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	s.remove()
+}
+
 // A signal that ends the command while it waits takes the file along.
 func TestActivateSignals(t *testing.T) {
 	dir := t.TempDir()

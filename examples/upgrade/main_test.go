@@ -322,7 +322,9 @@ func TestPassedWhatDoesNotListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=log exec "$0"`, os.Args[0])
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=log exec "$0"`, os.Args[0])
 	cmd.Env = append(os.Environ(), serverVar+"=1")
 	cmd.ExtraFiles = []*os.File{f}
 	stderr, err := cmd.StderrPipe()
