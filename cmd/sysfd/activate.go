@@ -322,7 +322,7 @@ func socketNames(list, unnamed string, n int) ([]string, error) {
 		}
 	}
 	if len(names) != max(n, 1) {
-		return nil, usageError(fmt.Sprintf("--fdname %q has %d names for %d addresses", list, len(names), n))
+		return nil, usageError(fmt.Sprintf("--fdname %q has %s for %s", list, count(len(names), "name", "names"), count(n, "address", "addresses")))
 	}
 	for _, name := range names {
 		if !sysfd.ValidFDName(name) {
@@ -330,4 +330,11 @@ func socketNames(list, unnamed string, n int) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", many)
 }

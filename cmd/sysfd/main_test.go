@@ -131,6 +131,7 @@ func TestBadUsage(t *testing.T) {
 		{"activate -l ::1 -- true", "not host:port"},
 		{"activate -l 127.0.0.1:65536 -- true", "not an address"},
 		{"activate -l @a -l @b -l @c --fdname x:y -- true", "2 names for 3 addresses"},
+		{"activate -l @a --fdname x:y -- true", "2 names for 1 address\n"},
 		{"activate -l @a --fdname x\ny -- true", `"x\ny"`},
 		{"activate -l tcp:@a -- true", "tcp is not for Unix sockets"},
 		{"activate -l seqpacket:80 -- true", "seqpacket is for Unix sockets"},
