@@ -293,6 +293,9 @@ func (r *listenReport) collect() error {
 		errors.As(err, &errno)
 		r.Err, r.Errno = err.Error(), int(errno)
 	}
+	for _, list := range [][]string{InspectListenEnv().Environ, InspectListenEnv().Names} {
+		clear(list) // the caller's alone
+	}
 	r.After, _ = withoutError(InspectListenEnv())
 	for _, f := range files {
 		r.Names = append(r.Names, f.Name())

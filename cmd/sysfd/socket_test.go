@@ -93,6 +93,7 @@ func TestParseAddress(t *testing.T) {
 
 // What is passed is as systemd makes it.
 func TestBindOptions(t *testing.T) {
+	protocols := map[string]int{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}
 	for network, want := range map[string]int{"tcp": unix.SOCK_STREAM, "udp": unix.SOCK_DGRAM} {
 		f, err := bind(socketAddress{network, "127.0.0.1:0"}, "name")
 		if err != nil {
@@ -103,6 +104,9 @@ func TestBindOptions(t *testing.T) {
 			kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 			if err != nil || kind != want {
 				t.Errorf("%s: type %d, %v", network, kind, err)
+			}
+			if protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil || protocol != protocols[network] {
+				t.Errorf("%s: protocol %d, %v", network, protocol, err)
 			}
 			if broadcast, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BROADCAST); err != nil || broadcast != 0 {
 				t.Errorf("%s: SO_BROADCAST %d, %v", network, broadcast, err)
