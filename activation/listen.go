@@ -21,7 +21,7 @@ import (
 // A socket of its own is bound although connections of a server before still linger
 // (SO_REUSEADDR, which is the rule of package net for TCP on Unix). If the address is the path of a Unix
 // socket that nobody has open any more, it takes its place, on Linux. A live server keeps its path, and does not
-// notice that it was looked for; the error is then EADDRINUSE. The listener removes the path when it is closed,
+// notice that it was looked for; the error is then EADDRINUSE, as for a symbolic link or what else is no socket. The listener removes the path when it is closed,
 // unlike one for a passed socket, whose path belongs to the service manager. The mode of the path follows
 // from umask(2).
 //
