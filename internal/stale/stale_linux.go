@@ -3,9 +3,7 @@
 package stale
 
 import (
-	"crypto/rand"
-	"encoding/hex"
-	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -62,17 +60,12 @@ func sameNode(a, b *unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino 
 
 // removeNode removes a file in a directory if it is this one, the socket of no process.
 func removeNode(dirFD int, dir, base string, node int, is *unix.Stat_t) error {
-	cannot := func(err error) error {
-		return fmt.Errorf("%w: no process has this socket any more, but its file cannot be removed: %w", unix.EADDRINUSE, err)
-	}
 	if beforeMoving != nil {
 		beforeMoving()
 	}
-	random := make([]byte, 8)
-	rand.Read(random)
-	aside := ".sysfd-" + hex.EncodeToString(random)
+	aside := ".sysfd-" + strconv.FormatUint(rand.Uint64(), 16)
 	if err := unix.Renameat(dirFD, base, dirFD, aside); err != nil && err != unix.ENOENT {
-		return cannot(err)
+		return &removeError{err}
 	} else if err != nil {
 		return nil
 	}
@@ -86,14 +79,23 @@ func removeNode(dirFD int, dir, base string, node int, is *unix.Stat_t) error {
 			return unix.EADDRINUSE
 		case unix.EEXIST: // whoever made that would have removed what was there
 		default:
-			return fmt.Errorf("the file of a socket has the name %s now: %w", aside, err)
+			return &os.LinkError{Op: "rename", Old: dir + aside, New: dir + base, Err: err}
 		}
 	}
 	if err := unix.Unlinkat(dirFD, aside, 0); err != nil {
-		return cannot(err)
+		return &removeError{err}
 	}
 	return nil
 }
+
+// A removeError says why a file is still there.
+type removeError struct{ err error }
+
+func (e *removeError) Error() string {
+	return unix.EADDRINUSE.Error() + ": no process has this socket any more, but its file cannot be removed: " + e.err.Error()
+}
+
+func (e *removeError) Unwrap() []error { return []error{unix.EADDRINUSE, e.err} }
 
 // moveBack gives a file its name again, if nothing else has that now.
 func moveBack(dirFD int, aside, base string) error {
