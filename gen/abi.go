@@ -465,7 +465,7 @@ var taken = []group{
 	}},
 	{Header: "linux/mount.h", Consts: []constant{{Name: "MNT_ID_REQ_SIZE_VER0"}, {Name: "MOUNT_ATTR_RDONLY"}}},
 	{Header: "linux/openat2.h", Consts: []constant{{Name: "RESOLVE_NO_SYMLINKS"}}},
-	{Header: "linux/prctl.h", Consts: []constant{{Name: "PR_SET_CHILD_SUBREAPER"}, {Name: "PR_SET_PDEATHSIG"}}},
+	{Header: "linux/prctl.h", Consts: []constant{{Name: "PR_GET_NO_NEW_PRIVS"}, {Name: "PR_SET_CHILD_SUBREAPER"}, {Name: "PR_SET_PDEATHSIG"}}},
 	{Header: "linux/ptrace.h", Consts: []constant{
 		{Name: "PTRACE_CONT"},
 		{Name: "PTRACE_DETACH"},
