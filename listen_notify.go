@@ -24,8 +24,10 @@ import (
 // ctx that is done does not keep [NotifyStopping] back.
 //
 // An assignment is a name, "=" and a value. Each is one argument, or several are one with a
-// newline between them, as in "READY=1\nSTATUS=up"; blank lines are not sent. So a value that
-// others have a say in must have no newline, which [NotifyStatus] sees to. systemd takes no message of more than 4096 bytes
+// newline between them, as in "READY=1\nSTATUS=up"; blank lines are not sent, and a carriage return
+// is a newline, as it is for systemd. So a value that others have a say in must have neither, which
+// [NotifyStatus] sees to. systemd removes a backslash and takes the next character as it is, even a
+// newline, and no message with one at its end: that is why Notify sends two for each. systemd takes no message of more than 4096 bytes
 // (src/shared/notify-recv.c), and no status that is not UTF-8. It looks at the sender, which is
 // this process also in what is told of another one, and NotifyAccess= in
 // systemd.service(5) tells from whom it takes messages. That a message was sent does not

@@ -158,7 +158,12 @@ func TestNotifyMessages(t *testing.T) {
 		}},
 		{want: "READY=1\nSTATUS=up", send: func(ctx context.Context) (bool, error) { return Notify(ctx, "READY=1\nSTATUS=up") }},
 		{want: "READY=1", send: func(ctx context.Context) (bool, error) { return Notify(ctx, "READY=1\n") }},
-		{want: "A=1\nB=2\nC=3\r\nD=", send: func(ctx context.Context) (bool, error) { return Notify(ctx, "\nA=1\n\nB=2\n", "C=3\r", "D=") }},
+		{want: "A=1\nB=2\nC=3\nD=\nE=5", send: func(ctx context.Context) (bool, error) {
+			return Notify(ctx, "\nA=1\n\nB=2\n", "C=3\r", "D=\r\rE=5\r\n")
+		}},
+		{want: `STATUS=C:\\` + "\nREADY=1\nX=" + `\\a\\\\`, send: func(ctx context.Context) (bool, error) {
+			return Notify(ctx, NotifyStatus(`C:\`), NotifyReady, `X=\a\\`)
+		}},
 		{want: "READY=1\nSTATUS=a MAINPID=1", send: func(ctx context.Context) (bool, error) {
 			return Notify(ctx, NotifyReady, NotifyStatus("a\nMAINPID=1\n"))
 		}},

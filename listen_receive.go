@@ -3,6 +3,7 @@
 package sysfd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -139,7 +140,9 @@ func (l *NotifyListener) Close() error {
 type Notification struct {
 	// Assignments are its lines, such as [NotifyReady], in the order in which they came. There is at
 	// least one; what is no assignment is left out. A value can be any text of
-	// the sender's, but has no newline and no NUL.
+	// the sender's, but has no newline, no carriage return and no NUL. As systemd does, Next takes a
+	// backslash away and the character behind it as it is, in names too, but makes a line break
+	// there a space. [Notify] sends them on so that they are read as the same.
 	Assignments []string
 
 	// Sender is the process that has sent the message, or that its Credentials name, even if that
@@ -175,8 +178,9 @@ type Notification struct {
 //	}
 //
 // What systemd would not take is passed over, and its descriptors are closed: a message of more
-// than 4096 bytes, one with a NUL other than at its end, one without an assignment, and one whose
-// descriptors did not all come because this process has too many open. [NotifyListener.Dropped]
+// than 4096 bytes, one with a NUL other than at its end or with a lone backslash there, one without an
+// assignment, and one whose descriptors did not all come because this process has too many open or
+// a security module (LSM) keeps it from having them. [NotifyListener.Dropped]
 // counts them.
 //
 // A message of [NotifyBarrier] is one like any other, see [Notification.IsBarrier]: its sender
@@ -276,17 +280,41 @@ func (m *Notification) readControl(control []byte) (fds []int, known bool) {
 	return fds, known
 }
 
-// parseNotification returns the assignments in a message, nil for one that systemd would not take.
+// parseNotification returns the assignments in a message, nil for one that systemd would not take. It
+// reads them as systemd does, so that a proxy finds what systemd will: a carriage return ends an
+// assignment, and a backslash is left out and the character behind it taken as it is
+// (extract_first_word of src/basic/extract-word.c, without flags).
 func parseNotification(data []byte) (assignments []string) {
-	text := strings.TrimSuffix(string(data), "\x00")
-	if strings.IndexByte(text, 0) >= 0 {
+	data = bytes.TrimSuffix(data, []byte{0})
+	if bytes.IndexByte(data, 0) >= 0 {
 		return nil
 	}
-	for line := range strings.SplitSeq(text, "\n") {
-		if strings.IndexByte(line, '=') > 0 {
-			assignments = append(assignments, line)
+	line := make([]byte, 0, len(data))
+	end := func() {
+		if bytes.IndexByte(line, '=') > 0 {
+			assignments = append(assignments, string(line))
+		}
+		line = line[:0]
+	}
+	escaped := false
+	for _, c := range data {
+		switch newline := isNewline(rune(c)); {
+		case escaped && newline:
+			line = append(line, ' ') // systemd has a newline in the value here
+			escaped = false
+		case !escaped && newline:
+			end()
+		case !escaped && c == '\\':
+			escaped = true
+		default:
+			line = append(line, c)
+			escaped = false
 		}
 	}
+	if escaped { // which is an error for systemd
+		return nil
+	}
+	end()
 	return assignments
 }
 

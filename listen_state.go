@@ -21,7 +21,7 @@ const (
 
 // NotifyStatus returns the assignment STATUS=: one line of text for people, in UTF-8. Line breaks
 // in it become spaces, what is not UTF-8, a NUL or a noncharacter becomes U+FFFD, and what is longer
-// than 3 KiB is cut: any of that would cost systemd's status, or the whole message and with
+// than 3 KiB, a backslash counting as two bytes, is cut: any of that would cost systemd's status, or the whole message and with
 // it a [NotifyReady].
 func NotifyStatus(text string) string { return "STATUS=" + statusLine(text) }
 
@@ -42,17 +42,14 @@ func NotifyExtendTimeout(d time.Duration) string {
 func joinAssignments(assignments []string) (state []byte, err error) {
 	for _, a := range assignments {
 		before := len(state)
-		for line := range strings.SplitSeq(a, "\n") {
-			if line == "" { // as behind a newline at the end
-				continue
-			}
+		for line := range strings.FieldsFuncSeq(a, isNewline) {
 			if strings.IndexByte(line, '=') < 1 || strings.IndexByte(line, 0) >= 0 {
 				return nil, refused(syscall.EINVAL, strconv.Quote(line)+" is not an assignment")
 			}
 			if len(state) > 0 {
 				state = append(state, '\n')
 			}
-			state = append(state, line...)
+			state = append(state, strings.ReplaceAll(line, `\`, `\\`)...)
 		}
 		if len(state) == before {
 			return nil, refused(syscall.EINVAL, strconv.Quote(a)+" is not an assignment")
@@ -63,6 +60,10 @@ func joinAssignments(assignments []string) (state []byte, err error) {
 	}
 	return state, nil
 }
+
+// isNewline reports whether a character ends an assignment, for systemd (NEWLINE in
+// src/basic/string-util.h).
+func isNewline(c rune) bool { return c == '\n' || c == '\r' }
 
 // prepend leaves the memory behind assignments alone, which is the caller's.
 func prepend(assignments []string, first ...string) []string { return append(first, assignments...) }

@@ -12,15 +12,15 @@ const mostStatus = 3 << 10
 // statusLine makes of a text what systemd takes for a status: one line of UTF-8, without a NUL.
 // One that it does not take costs the message with all that is in it, or the status shown before.
 func statusLine(text string) string {
-	if len(text) <= mostStatus && !strings.ContainsFunc(text, isNoStatus) {
+	if sentLength(text) <= mostStatus && !strings.ContainsFunc(text, isNoStatus) {
 		return text
 	}
 	var line strings.Builder
 	text = strings.Trim(text, "\r\n")
 	for i, c := range text {
 		switch {
-		case c == '\n' || c == '\r':
-			if c = rune(text[i-1]); c != '\n' && c != '\r' { // one space for all that are in a row
+		case isNewline(c):
+			if !isNewline(rune(text[i-1])) { // one space for all that are in a row
 				line.WriteByte(' ')
 			}
 		case isNoStatus(c):
@@ -30,19 +30,25 @@ func statusLine(text string) string {
 		}
 	}
 	text = line.String()
-	if len(text) <= mostStatus {
+	if sentLength(text) <= mostStatus {
 		return text
 	}
 	const cut = "…"
-	end := mostStatus - len(cut)
-	for !utf8.RuneStart(text[end]) {
-		end--
+	sent := 0
+	for i, c := range text {
+		if sent += sentLength(string(c)); sent > mostStatus-len(cut) {
+			text = text[:i]
+			break
+		}
 	}
-	return text[:end] + cut
+	return text + cut
 }
+
+// sentLength is how many bytes are sent for a text: joinAssignments doubles the backslashes.
+func sentLength(text string) int { return len(text) + strings.Count(text, `\`) }
 
 // isNoStatus is also about what is no UTF-8, which reads as RuneError, and about noncharacters
 // (unichar_is_valid of systemd's src/basic/utf8.c).
 func isNoStatus(c rune) bool {
-	return c == '\n' || c == '\r' || c == 0 || c == utf8.RuneError || 0xfdd0 <= c && c <= 0xfdef || c&0xfffe == 0xfffe
+	return isNewline(c) || c == 0 || c == utf8.RuneError || 0xfdd0 <= c && c <= 0xfdef || c&0xfffe == 0xfffe
 }

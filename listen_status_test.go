@@ -28,6 +28,14 @@ func TestStatusLine(t *testing.T) {
 		full[1:] + "\xff":                  full[3:] + "…",
 		full[3:] + "\xff":                  full[3:] + "\ufffd",
 		full[3:] + "\xff\n":                full[3:] + "\ufffd",
+		`C:\`:                              `C:\`,
+		full[2:] + `\`:                     full[2:] + `\`,
+		full[1:] + `\`:                     full[3:] + "…",
+		`\` + full[2:]:                     `\` + full[2:],
+		full[4:] + `\xyz`:                  full[4:] + "…",
+		full[5:] + `\wxyz`:                 full[5:] + `\…`,
+		full[5:] + `\xyz`:                  full[5:] + `\xyz`,
+		strings.Repeat(`\`, mostStatus):    strings.Repeat(`\`, mostStatus/2-2) + "…",
 		strings.Repeat("\xff", mostStatus): strings.Repeat("\ufffd", mostStatus/3-1) + "…",
 	} {
 		if got := statusLine(text); got != want {
@@ -42,7 +50,7 @@ func FuzzStatusLine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		line := statusLine(s)
-		if !utf8.ValidString(line) || strings.ContainsAny(line, "\n\r\x00") || len(line) > mostStatus {
+		if !utf8.ValidString(line) || strings.ContainsAny(line, "\n\r\x00") || len(line)+strings.Count(line, `\`) > mostStatus {
 			t.Errorf("%q: %q", s, line)
 		}
 		if statusLine(line) != line {
