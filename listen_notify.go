@@ -79,7 +79,7 @@ func checkNotifySocket(address string) error {
 	case strings.HasPrefix(address, "vsock"):
 		err.text += "AF_VSOCK is not supported"
 		err.errno, err.means = syscall.EAFNOSUPPORT, errors.ErrUnsupported
-	case address == "" || address == "@" || address[0] != '/' && address[0] != '@':
+	case address == "" || address == "@" || address[0] != '/' && address[0] != '@' || strings.IndexByte(address, 0) >= 0:
 		err.text += "neither an absolute path nor an abstract name"
 	case len(address) > most:
 		err.text += "too long"

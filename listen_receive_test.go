@@ -212,6 +212,8 @@ func TestListenNotifyErrors(t *testing.T) {
 		{"", 0o600, []error{syscall.EINVAL}},
 		{"@", 0o600, []error{syscall.EINVAL}},
 		{"notify", 0o600, []error{syscall.EINVAL}},
+		{dir + "/a\x00b", 0o600, []error{syscall.EINVAL}},
+		{"@a\x00b", 0o600, []error{syscall.EINVAL}},
 		{long, 0o600, []error{syscall.ENAMETOOLONG}},
 		{"vsock::1234", 0o600, []error{syscall.EAFNOSUPPORT, errors.ErrUnsupported}},
 		{dir + "/mode", 0o1600, []error{syscall.EINVAL}},
@@ -229,6 +231,9 @@ func TestListenNotifyErrors(t *testing.T) {
 		if test.mode == 0o600 && !strings.Contains(err.Error(), strings.Trim(strconv.Quote(test.address), `"`)) {
 			t.Errorf("%v does not name %q", err, test.address)
 		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("%v are left, %v", left, err)
 	}
 	if _, err := os.Lstat(taken.Address()); err != nil {
 		t.Errorf("the path that was taken: %v", err)
