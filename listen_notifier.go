@@ -70,9 +70,10 @@ func TakeNotifier() (*Notifier, error) {
 // Environ returns a copy of env for a program that is to report to the same service manager: with
 // $NOTIFY_SOCKET and, if there is a WatchdogInterval, $WATCHDOG_USEC, in place of what env says
 // of them. There is no $WATCHDOG_PID: the watchdog is for the process that gets the environment. If n
-// sends nothing, the copy is without all three.
+// sends nothing, the copy is without all three. It is never nil, and nil is an empty env: for what
+// this process has, give [os.Environ].
 func (n *Notifier) Environ(env []string) []string {
-	var environ []string
+	environ := make([]string, 0, len(env)+2) // never nil, which os/exec takes for the environment of this process
 	for _, assignment := range env {
 		name, _, _ := strings.Cut(assignment, "=")
 		if name != notifierVarNames[0] && name != notifierVarNames[1] && name != notifierVarNames[2] {
