@@ -236,6 +236,9 @@ func (n *Notifier) NotifyRemoveStoredFDs(ctx context.Context, name string) (sent
 
 // NotifyBarrier is the function [NotifyBarrier] with the Address of n.
 func (n *Notifier) NotifyBarrier(ctx context.Context) (sent bool, err error) {
+	if !n.sends() {
+		return false, nil
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return false, err

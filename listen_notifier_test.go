@@ -117,6 +117,18 @@ func TestNotifier(t *testing.T) {
 	m.silent()
 }
 
+// Without a manager there is no need for descriptors.
+func TestNotifyBarrierUnsupervised(t *testing.T) {
+	if !again(t, nil) {
+		return
+	}
+	withDescriptorsLeft(0, func() {
+		if sent, err := (*Notifier)(nil).NotifyBarrier(background); sent || err != nil {
+			t.Errorf("sent %v, %v", sent, err)
+		}
+	})
+}
+
 func TestNotifierEnviron(t *testing.T) {
 	env := []string{"A=1", "NOTIFY_SOCKET=/old", "WATCHDOG_USEC=1", "WATCHDOG_PID=2", "WATCHDOG_USECS=3", "NOTIFY_SOCKET=/older", "Z", ""}
 	kept := slices.Clone(env)
