@@ -25,7 +25,16 @@ type NotifyListener struct {
 	closed  atomic.Bool
 	dropped atomic.Uint64
 
-	data, control []byte // for whoever has the turn in the parking
+	buffers notifyBuffers // for whoever has the turn in the parking
+}
+
+type notifyBuffers struct{ data, control []byte }
+
+func newNotifyBuffers() notifyBuffers {
+	return notifyBuffers{
+		data:    make([]byte, mostReceived),
+		control: make([]byte, syscall.CmsgSpace(syscall.SizeofUcred)+syscall.CmsgSpace(mostSent*4)+PidFDControlSize),
+	}
 }
 
 // mostReceived is the size of a message that systemd takes (NOTIFY_BUFFER_MAX in src/shared/notify-recv.c).
@@ -57,10 +66,7 @@ func ListenNotify(address string, mode os.FileMode) (*NotifyListener, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	file := os.NewFile(uintptr(fd), address)
-	l := &NotifyListener{address: address, fd: fd,
-		data:    make([]byte, mostReceived),
-		control: make([]byte, syscall.CmsgSpace(syscall.SizeofUcred)+syscall.CmsgSpace(mostSent*4)+PidFDControlSize),
-	}
+	l := &NotifyListener{address: address, fd: fd, buffers: newNotifyBuffers()}
 	if err = inPoller(file); err == nil {
 		if l.parking, err = newParking(file); err == nil {
 			err = l.bind(mode)
@@ -189,10 +195,10 @@ type Notification struct {
 // Errors: that of ctx ([context.Cause]), with which no message is lost. [os.ErrClosed] when l is
 // closed. Those of recvmsg(2).
 func (l *NotifyListener) Next(ctx context.Context) (m *Notification, err error) {
-	late := ctx.Err() != nil
+	late, buffers := ctx.Err() != nil, l.buffers
 	next := func() (done bool) {
 		for dropped := 0; ; dropped++ {
-			if m, err = l.receive(); m != nil || err != nil {
+			if m, err = l.receive(buffers); m != nil || err != nil {
 				return err != syscall.EAGAIN
 			}
 			l.dropped.Add(1)
@@ -206,10 +212,11 @@ func (l *NotifyListener) Next(ctx context.Context) (m *Notification, err error) 
 	if late {
 		select {
 		case l.parking.turn <- struct{}{}:
-			l.parking.conn.Control(func(uintptr) { next() })
-			<-l.parking.turn
-		default: // someone waits, so there is nothing
+			defer func() { <-l.parking.turn }()
+		default: // someone waits, or is about to take one of the messages
+			buffers = newNotifyBuffers()
 		}
+		l.parking.conn.Control(func(uintptr) { next() })
 	} else if errWait := l.parking.wait(ctx, nil, next); m == nil && errWait != nil {
 		return nil, errWait
 	}
@@ -225,11 +232,11 @@ func (l *NotifyListener) Next(ctx context.Context) (m *Notification, err error) 
 }
 
 // receive returns a message, or an error, or neither if it has dropped a message.
-func (l *NotifyListener) receive() (*Notification, error) {
+func (l *NotifyListener) receive(b notifyBuffers) (*Notification, error) {
 	var n, nControl, flags int
 	errno := uninterrupted(func() syscall.Errno {
 		var err error
-		n, nControl, flags, _, err = syscall.Recvmsg(l.fd, l.data, l.control, syscall.MSG_DONTWAIT|syscall.MSG_CMSG_CLOEXEC)
+		n, nControl, flags, _, err = syscall.Recvmsg(l.fd, b.data, b.control, syscall.MSG_DONTWAIT|syscall.MSG_CMSG_CLOEXEC)
 		return errnoOf(err)
 	})
 	switch errno {
@@ -239,7 +246,7 @@ func (l *NotifyListener) receive() (*Notification, error) {
 	default:
 		return nil, failed("recvmsg", "from "+l.address, errno)
 	}
-	control := l.control[:nControl]
+	control := b.control[:nControl]
 	m := &Notification{}
 	fds, known := m.readControl(control)
 	m.fds = fds
@@ -248,7 +255,7 @@ func (l *NotifyListener) receive() (*Notification, error) {
 		m.SenderErr = l.noPidFD
 	}
 	if known && flags&(syscall.MSG_TRUNC|syscall.MSG_CTRUNC) == 0 {
-		m.Assignments = parseNotification(l.data[:n])
+		m.Assignments = parseNotification(b.data[:n])
 	}
 	if m.Assignments == nil {
 		m.Close()

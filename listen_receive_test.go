@@ -676,6 +676,23 @@ func TestNotifyListenerClose(t *testing.T) {
 	if err := second(l.Next(ctx)); err != cause {
 		t.Error(err)
 	}
+	// Also while someone else is about to receive, or waits.
+	for range 2 {
+		sent, err := n.Notify(background, NotifyReady)
+		sentWell(t, sent, err)
+	}
+	l.parking.turn <- struct{}{}
+	for range 2 {
+		m, err := l.Next(ctx)
+		if err != nil || !m.Has(NotifyReady) {
+			t.Fatal(m, err)
+		}
+		m.Close()
+	}
+	if err := second(l.Next(ctx)); err != cause {
+		t.Error(err)
+	}
+	<-l.parking.turn
 	// A flood of what is dropped does not keep Next.
 	flood := child("drops", l.Address())
 	if err := flood.Start(); err != nil {
