@@ -101,8 +101,9 @@ func (n *Notifier) sends() bool { return n != nil && (n.Address != "" || n.fromE
 // the WatchdogInterval since the last message is over, Watchdog returns the error. At that time
 // systemd sends the signal of WatchdogSignal=, by default SIGABRT for a core dump, and starts the
 // service again if Restart= says so; a check that does not want to wait for that sends
-// [NotifyWatchdogTrigger]. The context of check is done after half the interval, and a check that
-// does not return is not well.
+// [NotifyWatchdogTrigger]. The context of check is done after half the interval, or sooner when the
+// interval is about to end. Watchdog waits for a check that does not return, also when ctx is done, and
+// feeds nothing meanwhile.
 //
 // The clock is that of systemd, CLOCK_MONOTONIC, which stands still while the machine is suspended. The
 // sender has to be one from whom NotifyAccess= lets systemd take messages.
@@ -122,8 +123,11 @@ func (n *Notifier) Watchdog(ctx context.Context, check func(ctx context.Context)
 			return context.Cause(ctx)
 		case <-timer.C:
 		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		began := time.Now()
-		err := n.feed(ctx, half, check)
+		err := n.feed(ctx, feedUntil(fed, began, half), check)
 		next := began.Add(half)
 		switch {
 		case ctx.Err() != nil:
@@ -133,17 +137,36 @@ func (n *Notifier) Watchdog(ctx context.Context, check func(ctx context.Context)
 		case time.Since(fed) >= 2*half:
 			return err
 		default:
-			next = began.Add(half / 4)
-			if last := fed.Add(2 * half); next.After(last) {
-				next = last
-			}
+			next = feedAgain(fed, began, half)
 		}
 		timer.Reset(time.Until(next))
 	}
 }
 
-func (n *Notifier) feed(ctx context.Context, atMost time.Duration, check func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, atMost)
+// feedUntil returns when an attempt that began then has failed: by the end of the interval since the
+// last message, but with some time of its own even if it began late.
+func feedUntil(fed, began time.Time, half time.Duration) time.Time {
+	until := began.Add(half)
+	if end := fed.Add(2 * half); until.After(end) {
+		until = end
+	}
+	if least := began.Add(half / 4); until.Before(least) {
+		until = least
+	}
+	return until
+}
+
+// feedAgain returns when the next attempt begins after one that has failed.
+func feedAgain(fed, began time.Time, half time.Duration) time.Time {
+	next := began.Add(half / 4)
+	if end := fed.Add(2 * half); next.After(end) {
+		next = end
+	}
+	return next
+}
+
+func (n *Notifier) feed(ctx context.Context, until time.Time, check func(ctx context.Context) error) error {
+	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	if check != nil {
 		if err := check(ctx); err != nil {

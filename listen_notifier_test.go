@@ -5,6 +5,7 @@ package sysfd
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -235,6 +236,28 @@ func TestWatchdog(t *testing.T) {
 			t.Errorf("%d messages", got)
 		}
 	})
+	// The last attempt hangs: it is given up soon after the interval is over, not half of one later.
+	t.Run("hangs at last", func(t *testing.T) {
+		began, asked := time.Now(), 0
+		a := <-run(n, background, func(ctx context.Context) error {
+			if asked++; asked == 1 {
+				return nil
+			}
+			if time.Since(began) < interval*9/10 {
+				return errIll
+			}
+			deadline, _ := ctx.Deadline()
+			if until := deadline.Sub(began); until > interval*5/4 && time.Since(began) < interval*11/10 {
+				t.Errorf("until %v", until)
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if !errors.Is(a.err, context.DeadlineExceeded) || a.took < interval {
+			t.Errorf("%v after %v", a.err, a.took)
+		}
+		m.drain()
+	})
 	t.Run("hangs", func(t *testing.T) {
 		a := <-run(n, background, func(ctx context.Context) error {
 			deadline, ok := ctx.Deadline()
@@ -256,10 +279,12 @@ func TestWatchdog(t *testing.T) {
 		cancel()
 		n := *n
 		n.WatchdogInterval = time.Hour
-		if a := <-run(&n, ctx, nil); a.err != context.Canceled {
-			t.Error(a.err)
+		for range 100 { // it must not depend on what is looked at first
+			a := <-run(&n, ctx, func(context.Context) error { t.Error("asked"); return nil })
+			if a.err != context.Canceled || m.drain() != 0 {
+				t.Fatal(a.err)
+			}
 		}
-		m.drain()
 	})
 	t.Run("done while it checks", func(t *testing.T) {
 		ctx, stop := context.WithCancelCause(background)
@@ -308,6 +333,32 @@ func TestWatchdog(t *testing.T) {
 		}
 	})
 	m.silent()
+}
+
+// How long an attempt may take, and when the next one is: with half an interval of 8, which ends at 16.
+func TestFeedTimes(t *testing.T) {
+	fed := time.Now()
+	for began, want := range map[time.Duration][2]time.Duration{
+		0:  {8, 2},
+		8:  {16, 10},
+		10: {16, 12},
+		14: {16, 16},
+		15: {17, 16}, // at the end of the interval, not behind it
+		16: {18, 16},
+		99: {101, 16},
+	} {
+		until, next := feedUntil(fed, fed.Add(began), 8).Sub(fed), feedAgain(fed, fed.Add(began), 8).Sub(fed)
+		if until != want[0] || next != want[1] {
+			t.Errorf("begun at %d: until %d, again at %d; want %d", began, until, next, want)
+		}
+	}
+	const half = math.MaxInt64 / 2
+	if until := feedUntil(fed, fed, half); until.Sub(fed) != half {
+		t.Errorf("%v", until)
+	}
+	if next := feedAgain(fed, fed, half); next.Sub(fed) != half/4 {
+		t.Errorf("%v", next)
+	}
 }
 
 // drain returns how many messages were in the queue.
