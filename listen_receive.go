@@ -101,16 +101,36 @@ func (l *NotifyListener) bind(mode os.FileMode) error {
 		return failed("bind", l.address, err.(syscall.Errno))
 	}
 	if isPath {
-		var errno syscall.Errno
-		if l.made, errno = stat(l.address); errno == 0 && l.made.mode&0o777 != uint32(mode) {
-			errno = errnoOf(syscall.Chmod(l.address, uint32(mode)))
-		}
-		if errno != 0 {
+		if errno := l.permit(mode); errno != 0 {
 			os.Remove(l.address)
 			return failed("chmod", l.address, errno)
 		}
 	}
 	return nil
+}
+
+// permit gives the socket the permissions that the umask has taken. It does not follow a link that
+// someone has put in place of the socket: that would change another file.
+func (l *NotifyListener) permit(mode os.FileMode) (errno syscall.Errno) {
+	fd, err := syscall.Open(l.address, O_PATH|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return errnoOf(err)
+	}
+	defer syscall.Close(fd)
+	l.made, errno = statFD(fd)
+	switch {
+	case errno != 0:
+		return errno
+	case l.made.kind() != syscall.S_IFSOCK:
+		return syscall.ENOTSOCK
+	case l.made.mode&0o777 == uint32(mode):
+		return 0
+	}
+	errno = errnoOf(syscall.Chmod("/proc/self/fd/"+strconv.Itoa(fd), uint32(mode)))
+	if errno == syscall.ENOENT { // no /proc
+		errno = errnoOf(syscall.Chmod(l.address, uint32(mode)))
+	}
+	return errno
 }
 
 // remove removes the path if it still is that of this socket.

@@ -191,6 +191,28 @@ func TestListenNotifyMode(t *testing.T) {
 	})
 }
 
+// A link in place of the socket is not followed.
+func TestListenNotifyLink(t *testing.T) {
+	dir := t.TempDir()
+	victim, path := filepath.Join(dir, "victim"), filepath.Join(dir, "notify")
+	if err := os.WriteFile(victim, nil, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(victim, path); err != nil {
+		t.Fatal(err)
+	}
+	l := &NotifyListener{address: path}
+	if errno := l.permit(0o666); errno != syscall.ENOTSOCK {
+		t.Error(errno)
+	}
+	if info, err := os.Stat(victim); err != nil || info.Mode() != 0o640 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if _, err := ListenNotify(path, 0o666); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Error(err)
+	}
+}
+
 var chmodNumbers = map[string][]int{"amd64": {90, 268}, "386": {15, 306}, "arm64": {53}}[runtime.GOARCH]
 
 func TestListenNotifyErrors(t *testing.T) {
