@@ -161,8 +161,8 @@ func (l *NotifyListener) Close() error {
 }
 
 // A Notification is a message that [NotifyListener.Next] has received. Its methods are for one
-// goroutine at a time. The descriptors of one that is forgotten are closed when the garbage
-// collector finds it.
+// goroutine at a time, and it must not be copied. The descriptors of one that is forgotten are closed
+// when the garbage collector finds it.
 type Notification struct {
 	// Assignments are its lines, such as [NotifyReady], in the order in which they came. There is at
 	// least one; what is no assignment is left out. A value can be any text of
@@ -208,6 +208,11 @@ type Notification struct {
 // assignment, and one whose descriptors did not all come because this process has too many open or
 // a security module (LSM) keeps it from having them. [NotifyListener.Dropped]
 // counts them.
+//
+// Closing a descriptor can wait as long as its sender likes: on a file system in user space (FUSE)
+// whose server does not answer, or for data on a TCP socket with SO_LINGER. So can Next then, when it closes those of a
+// message that it passes over, and ctx does not end that; nor does Close of the listener. Where not all who may
+// send are trusted, call Next in a goroutine that nothing else waits for, and restrict who may send.
 //
 // A message of [NotifyBarrier] is one like any other, see [Notification.IsBarrier]: its sender
 // waits until it is closed.
@@ -345,7 +350,9 @@ func parseNotification(data []byte) (assignments []string) {
 	return assignments
 }
 
-// Value returns the value of the first assignment to a name, as systemd does.
+// Value returns the value of the first assignment to a name, which is the one that systemd takes for
+// STATUS=, MAINPID= and the like. A proxy that holds something back has to look at all Assignments: systemd
+// heeds READY=1 and STOPPING=1 wherever they are.
 func (m *Notification) Value(name string) (value string, ok bool) {
 	for _, a := range m.Assignments {
 		if to, value, _ := strings.Cut(a, "="); to == name {
@@ -403,7 +410,8 @@ func (m *Notification) TakeFiles() []*os.File {
 // With a Sender the answer is certain, whatever has ended since. Without one, or where there are no
 // pidfd IDs (before Linux 6.9, for 32-bit programs before 6.14), the PIDs are compared. As long as
 // p is not reaped its PID is that of no other process; but it may have been, if the message
-// is older than p.
+// is older than p. gVisor has no pidfd of the sender, and in its Credentials of 2022 the ID of the
+// thread that has sent the message: there IsFrom can report false of the sender itself.
 //
 // Errors: [os.ErrClosed]. Those of [PidFD.PID] where the PIDs are compared, among them one that
 // matches [os.ErrProcessDone] if p was reaped: then it is not known.
@@ -445,7 +453,7 @@ func (m *Notification) String() string {
 }
 
 // Close closes the files and the Sender; a Sender that is to stay open is set to nil before. It
-// returns nil. Closing a file can wait, too: for a FUSE server that does not answer.
+// returns nil. Closing a file can wait, see [NotifyListener.Next].
 func (m *Notification) Close() error {
 	m.closeFDs()
 	for _, f := range m.files {
