@@ -582,7 +582,9 @@ func (s *supervisor) wait(signals context.Context) error {
 		s.notified(s.message)
 		s.message = nil
 	}
-	for g != nil && s.listener != nil { // what it has told comes ahead of its end
+	// What it has told comes ahead of its end. Others can tell more and more meanwhile: the limit is
+	// beyond the usual length of a queue (net.unix.max_dgram_qlen).
+	for i := 0; i < 512 && g != nil && s.listener != nil; i++ {
 		m, err := s.listener.Next(ctx)
 		if err != nil {
 			break
