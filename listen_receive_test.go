@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // listenNotify returns a listener at a path, which is closed at the end of the test, and a Notifier for it.
@@ -947,4 +949,48 @@ func TestNotifyListenerDropping(t *testing.T) {
 		}
 		l.closed.Store(false)
 	}
+}
+
+// As before Linux 6.5: senders come without a pidfd, and are known by their PIDs.
+func TestListenNotifyWithoutPidFD(t *testing.T) {
+	if threadsSend() {
+		t.Skip("gVisor names a thread as the sender")
+	}
+	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" { // 386 has socketcall(2), of which a filter sees no more
+		t.Skip("the filter is for amd64 and arm64")
+	}
+	keepsDescriptors(t)
+	path := filepath.Join(t.TempDir(), "notify")
+	underFilter(t, func() error {
+		const option = 16 + 2*8 // args[2] of struct seccomp_data, the low half
+		load, equal, ret := uint16(syscall.BPF_LD|syscall.BPF_W|syscall.BPF_ABS), uint16(syscall.BPF_JMP|syscall.BPF_JEQ|syscall.BPF_K), uint16(syscall.BPF_RET|syscall.BPF_K)
+		_, err := installProgram([]syscall.SockFilter{
+			{Code: load},
+			{Code: equal, Jf: 3, K: syscall.SYS_SETSOCKOPT},
+			{Code: load, K: option},
+			{Code: equal, Jf: 1, K: unix.SO_PASSPIDFD},
+			{Code: ret, K: retErrno | uint32(syscall.ENOPROTOOPT)},
+			{Code: ret, K: retAllow},
+		}, 0)
+		return err
+	}, func() {
+		l, err := ListenNotify(path, 0o600)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer l.Close()
+		sendRaw(t, path, "READY=1")
+		m := received(t, l)
+		defer m.Close()
+		if m.Sender != nil {
+			t.Errorf("%v has a sender", m)
+		}
+		matches(t, m.SenderErr, syscall.ENOPROTOOPT, errors.ErrUnsupported)
+		for p, want := range map[*PidFD]bool{openPidFD(t, os.Getpid()): true, openPidFD(t, 1): false} {
+			if from, err := m.IsFrom(p); from != want || err != nil {
+				t.Errorf("from %v: %v, %v", p, from, err)
+			}
+		}
+	})
 }
