@@ -956,7 +956,8 @@ func TestListenNotifyWithoutPidFD(t *testing.T) {
 	if threadsSend() {
 		t.Skip("gVisor names a thread as the sender")
 	}
-	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" { // 386 has socketcall(2), of which a filter sees no more
+	setsockopt, ok := map[string]uint32{"amd64": 54, "arm64": 208}[runtime.GOARCH]
+	if !ok { // 386 has socketcall(2), of which a filter sees no more
 		t.Skip("the filter is for amd64 and arm64")
 	}
 	keepsDescriptors(t)
@@ -966,7 +967,7 @@ func TestListenNotifyWithoutPidFD(t *testing.T) {
 		load, equal, ret := uint16(syscall.BPF_LD|syscall.BPF_W|syscall.BPF_ABS), uint16(syscall.BPF_JMP|syscall.BPF_JEQ|syscall.BPF_K), uint16(syscall.BPF_RET|syscall.BPF_K)
 		_, err := installProgram([]syscall.SockFilter{
 			{Code: load},
-			{Code: equal, Jf: 3, K: syscall.SYS_SETSOCKOPT},
+			{Code: equal, Jf: 3, K: setsockopt},
 			{Code: load, K: option},
 			{Code: equal, Jf: 1, K: unix.SO_PASSPIDFD},
 			{Code: ret, K: retErrno | uint32(syscall.ENOPROTOOPT)},

@@ -61,10 +61,6 @@ func joinAssignments(assignments []string) (state []byte, err error) {
 	return state, nil
 }
 
-// isNewline reports whether a character ends an assignment, for systemd (NEWLINE in
-// src/basic/string-util.h).
-func isNewline(c rune) bool { return c == '\n' || c == '\r' }
-
 // prepend leaves the memory behind assignments alone, which is the caller's.
 func prepend(assignments []string, first ...string) []string { return append(first, assignments...) }
 

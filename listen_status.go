@@ -47,6 +47,10 @@ func statusLine(text string) string {
 // sentLength is how many bytes are sent for a text: joinAssignments doubles the backslashes.
 func sentLength(text string) int { return len(text) + strings.Count(text, `\`) }
 
+// isNewline reports whether a character ends an assignment, for systemd (NEWLINE in
+// src/basic/string-util.h).
+func isNewline(c rune) bool { return c == '\n' || c == '\r' }
+
 // isNoStatus is also about what is no UTF-8, which reads as RuneError, and about noncharacters
 // (unichar_is_valid of systemd's src/basic/utf8.c).
 func isNoStatus(c rune) bool {
