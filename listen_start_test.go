@@ -993,6 +993,12 @@ func TestShimEnvironment(t *testing.T) {
 		for _, v := range env {
 			want += v + "\x00"
 		}
+		// Where its environment is, /proc tells a moment after the start. It runs when it has a second thread.
+		for start := time.Now(); time.Since(start) < time.Minute; time.Sleep(time.Millisecond) {
+			if threads, _ := os.ReadDir("/proc/" + strconv.Itoa(l.pid) + "/task"); len(threads) > 1 {
+				break
+			}
+		}
 		environ, err := os.ReadFile("/proc/" + strconv.Itoa(l.pid) + "/environ")
 		if string(environ) != want || err != nil {
 			t.Errorf("%q, %v, want %q", environ, err, want)

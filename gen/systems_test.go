@@ -2,6 +2,7 @@ package main
 
 import (
 	"go/types"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,7 +15,7 @@ import (
 var ofDaemons = strings.Fields(`
 	ListenFDs TakeListenFDs TakeListenFDsFunc InspectListenEnv ListenEnv ListenShim ExecListenFDs DupFile ValidFDName
 	IsSocket IsSocketInet IsSocketUnix IsFIFO IsSpecial IsMessageQueue
-	Notify NotifyFiles NotifyReloading NotifyStoreFDs NotifyRemoveStoredFDs NotifyBarrier WatchdogInterval
+	Notifier TakeNotifier Notify NotifyFiles NotifyReloading NotifyStoreFDs NotifyRemoveStoredFDs NotifyBarrier WatchdogInterval
 	NotifyReady NotifyStopping NotifyWatchdog NotifyWatchdogTrigger NotifyNoPoll NotifyStatus NotifyErrno NotifyExtendTimeout`)
 
 // otherSystems are ports on which a daemon builds.
@@ -36,21 +37,25 @@ func loadFor(t *testing.T, port string) (sysfd, activation *types.Package) {
 	return pkgs[0].Types, pkgs[1].Types
 }
 
-// exported returns what a package exports, each as one line with its type and its methods.
+// exported returns what a package exports, each as one line with its type and its methods, but for those
+// methods that have to do with processes, which are for Linux.
 func exported(p *types.Package) map[string]string {
 	lines := map[string]string{}
+	ofProcesses := regexp.MustCompile(`\b(PidFD|ProcessRef)\b`)
+	unexported := regexp.MustCompile(`; [a-z]\w* \w+}`)
 	for _, name := range p.Scope().Names() {
 		obj := p.Scope().Lookup(name)
 		if !obj.Exported() {
 			continue
 		}
-		lines[name] = types.ObjectString(obj, types.RelativeTo(p))
+		lines[name] = unexported.ReplaceAllString(types.ObjectString(obj, types.RelativeTo(p)), "}")
 		if t, ok := obj.Type().(*types.Named); ok {
 			if _, isType := obj.(*types.TypeName); isType {
 				methods := types.NewMethodSet(types.NewPointer(t))
 				for i := range methods.Len() {
-					if m := methods.At(i).Obj(); m.Exported() {
-						lines[name] += "; " + types.ObjectString(m, types.RelativeTo(p))
+					m := methods.At(i).Obj()
+					if text := types.ObjectString(m, types.RelativeTo(p)); m.Exported() && !ofProcesses.MatchString(text) {
+						lines[name] += "; " + text
 					}
 				}
 			}
