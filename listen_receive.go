@@ -209,10 +209,11 @@ type Notification struct {
 // a security module (LSM) keeps it from having them. [NotifyListener.Dropped]
 // counts them.
 //
-// Closing a descriptor can wait as long as its sender likes: on a file system in user space (FUSE)
-// whose server does not answer, or for data on a TCP socket with SO_LINGER. So can Next then, when it closes those of a
-// message that it passes over, and ctx does not end that; nor does Close of the listener. Where not all who may
-// send are trusted, call Next in a goroutine that nothing else waits for, and restrict who may send.
+// Closing a descriptor on a file system in user space (FUSE) can wait as long as its server likes. So can Next then,
+// when it closes those of a message that it passes over, and ctx does not end that; nor does Close of the
+// listener. Where a sender that is not trusted may mount such file systems, call Next in a goroutine that
+// nothing else waits for. SO_LINGER of a TCP socket keeps nobody waiting, unless [Notification.Files] was called: it is turned
+// off first, for all who share the socket.
 //
 // A message of [NotifyBarrier] is one like any other, see [Notification.IsBarrier]: its sender
 // waits until it is closed.
@@ -470,6 +471,9 @@ func (m *Notification) Close() error {
 func (m *Notification) closeFDs() {
 	runtime.SetFinalizer(m, nil)
 	for _, fd := range m.fds {
+		// A TCP socket that nobody here has looked at must not keep this waiting for its peer. Of what is
+		// no socket it is an error.
+		syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{})
 		syscall.Close(fd)
 	}
 	m.fds = nil

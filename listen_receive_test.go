@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -994,4 +995,55 @@ func TestListenNotifyWithoutPidFD(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A connection with SO_LINGER whose peer does not read keeps nobody waiting who did not ask for it.
+func TestNotifyListenerLinger(t *testing.T) {
+	keepsDescriptors(t)
+	l, _ := listenNotify(t)
+	for name, text := range map[string]string{"passed over": "nothing", "not looked at": "X=1"} {
+		server, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("tcp", server.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer, err := server.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		c.Write(make([]byte, 1<<24)) // more than there is room for
+		f, err := c.(*net.TCPConn).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.(*net.TCPConn).SetLinger(300); err != nil {
+			t.Fatal(err)
+		}
+		sendRaw(t, l.Address(), text, int(f.Fd()))
+		f.Close()
+		c.Close() // the message has the last descriptor
+		done := make(chan error, 1)
+		go func() {
+			ctx, cancel := context.WithCancel(background)
+			cancel()
+			m, err := l.Next(ctx)
+			if m != nil {
+				m.Close()
+			}
+			done <- err
+		}()
+		select {
+		case <-done:
+		case <-time.After(time.Minute):
+			t.Errorf("%s: it waits", name)
+			peer.Close()
+			<-done
+		}
+		peer.Close()
+		server.Close()
+	}
 }
