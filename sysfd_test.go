@@ -59,7 +59,7 @@ const (
 	runsItself     ability = "a way to execute /proc/self/exe"
 	schedulers     ability = "a scheduling of each thread that can be set"
 	recordLocks    ability = "record locks that execve(2) keeps"
-	ignoredSignals ability = "ignored signals in /proc/PID/status"
+	ignoredSignals ability = "ignored signals as /proc/PID/status has them"
 )
 
 // An environment stands between the tests and a kernel.
@@ -79,7 +79,7 @@ var environments = map[string]environment{
 	"qemu-user": {
 		name:    "the emulator",
 		lacks:   []Feature{FeatureFileSystemID, FeatureNamespaces, FeatureMadvise, FeatureMrelease, FeaturePassPidFD, FeatureNamespace, FeatureInfo, FeatureExitStatus},
-		without: []ability{seccompFilters, killingFilters, namespaces, ptracing, clones, statmounting, newIoctls, withoutProc, runsItself, schedulers},
+		without: []ability{seccompFilters, killingFilters, namespaces, ptracing, clones, statmounting, newIoctls, withoutProc, runsItself, schedulers, ignoredSignals},
 	},
 	"gvisor": {
 		name:    "gVisor",
