@@ -438,9 +438,10 @@ func supervise(calls map[int]uint32) (passed <-chan int, err error) {
 	return n, nil
 }
 
-// fewer is how many rounds of n there are under -short, as on a machine that is emulated.
+// fewer is how many rounds of n there are under -short, as on a machine that is emulated, and under an
+// emulator of programs, which is no quicker.
 func fewer(n int) int {
-	if testing.Short() {
+	if testing.Short() || os.Getenv(emulatorVar) != "" {
 		return n / 5
 	}
 	return n
