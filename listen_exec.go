@@ -378,18 +378,6 @@ func onThrowawayThread(f func()) {
 	}
 }
 
-// dupFile duplicates the descriptor of f; see dupAbove.
-func dupFile(f *os.File, start int) (fd int, err error) {
-	var errno syscall.Errno
-	if err := withFD(f, func(old int) { fd, errno = dupAbove(old, start) }); err != nil {
-		return -1, err
-	}
-	if errno != 0 {
-		return -1, failed("fcntl", "F_DUPFD_CLOEXEC of "+f.Name(), errno)
-	}
-	return fd, nil
-}
-
 // fdNames returns the names of files, which are to be those of their descriptors.
 func fdNames(files []*os.File) ([]string, error) {
 	names := make([]string, len(files))

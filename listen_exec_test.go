@@ -397,7 +397,7 @@ func TestExecListenFDsErrors(t *testing.T) {
 
 func dup(t *testing.T, f *os.File) int {
 	t.Helper()
-	fd, err := dupFile(f, 0)
+	fd, err := dupConn(f)
 	if err != nil {
 		t.Fatal(err)
 	}
