@@ -987,7 +987,14 @@ func compareNotify(t *testing.T, p peers) {
 		line := fmt.Sprintln(what, fds, word)
 		theirs := line
 		if what != "barrier" {
-			theirs = fmt.Sprintln("notify", fds, word)
+			// systemd leaves out a backslash and takes a carriage return for the end of a line. libsystemd has
+			// its caller see to that, and sysfd does.
+			escaped := strings.NewReplacer(`\`, `\\`, "\r", "\n").Replace(state)
+			if escaped != state {
+				theirs = fmt.Sprintln("notify", fds, hex.EncodeToString([]byte(escaped)))
+			} else {
+				theirs = fmt.Sprintln("notify", fds, word)
+			}
 		}
 		n, sent := m.during(t, p.oracle, socket, theirs)
 		ours, oursSent := m.during(t, p.receiver, socket, line)
