@@ -308,6 +308,8 @@ func TestUpgradeAnew(t *testing.T) {
 			t.Fatalf("%q, %v", got, err)
 		}
 	}
+	stop.Store(true) // before that process is ended, and with it the connections in its queue
+	group.Wait()
 }
 
 // What is passed and does not listen is said.
