@@ -291,6 +291,9 @@ func noProgram(t *testing.T) string {
 // The runtime must not be let in while the numbers of its poller are those of
 // passed files: neither by the garbage collector nor by a timer.
 func TestExecListenFDsUnderLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("this is for a whole run")
+	}
 	keepsDescriptors(t)
 	defer debug.SetGCPercent(debug.SetGCPercent(100)) // keepsDescriptors has stopped the collector
 	program := noProgram(t)
@@ -691,6 +694,9 @@ func TestExecConfigFailsInPlace(t *testing.T) {
 
 // What is passed in place is not close-on-exec for a while, which others that are started meanwhile do not get.
 func TestExecListenFDsBesideForks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("this is for a whole run")
+	}
 	keepsDescriptors(t)
 	cmd := child("exec-beside-forks", noProgram(t))
 	cmd.ExtraFiles = []*os.File{openNull(t), openNull(t)}
@@ -878,6 +884,9 @@ type limitReport struct {
 // After calls that failed the limit of descriptors is what it was, and what is started then gets
 // the one that it would have got. Nobody is refused a descriptor for a failure that is known before.
 func TestExecListenFDsFailsAtOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("this is for a whole run")
+	}
 	reliesOn(t, clones)
 	keepsDescriptors(t)
 	sh, err := exec.LookPath("sh")

@@ -1453,6 +1453,7 @@ func init() {
 // Somebody kills the process while it is started.
 func TestStartListenFDsKilled(t *testing.T) {
 	needsTracing(t)
+	needsShell(t)
 	keepsDescriptors(t)
 	if len(kids(t)) > 0 {
 		t.Skip("there are children of other tests")
