@@ -821,9 +821,6 @@ func TestNotifyFromSystemdNotify(t *testing.T) {
 // Senders of all kinds at once: what is authenticated comes, each message once and in order; no
 // descriptor is left, and the memory stays as it is. SYSFD_TEST_LOAD makes it 100,000 messages.
 func TestNotifyListenerLoad(t *testing.T) {
-	if testing.Short() {
-		t.Skip("this is for a whole run")
-	}
 	if threadsSend() {
 		t.Skip("gVisor names a thread as the sender")
 	}
