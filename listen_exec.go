@@ -92,6 +92,7 @@ import (
 // While execve(2) is under way, RLIMIT_NOFILE is already that of the new program. If it fails after
 // all, other goroutines can have got EMFILE meanwhile.
 //
+// With a table of its own a garbage collection waits for execve(2), and with it all goroutines.
 // Where a filter forbids unshare(2), as Docker's does, no goroutine runs while execve(2) is under way, and
 // after a failure [runtime.GOMAXPROCS] counts as set by the program. Where no process can be
 // started to find out the limit of descriptors, those that are started later inherit the limit to
@@ -204,7 +205,8 @@ type execution struct {
 // inPlace executes the program, unless a descriptor is in the way: then it tried nothing, and says
 // what is.
 func (e *execution) inPlace(files []*os.File) (tried bool, err error) {
-	closed := withFDs(files, nil, func(fds []int) {
+	tried = true
+	err = withFDs(files, nil, func(fds []int) error {
 		placed, busy, errno := putInPlace(fds)
 		defer func() {
 			for _, fd := range placed {
@@ -213,31 +215,15 @@ func (e *execution) inPlace(files []*os.File) (tried bool, err error) {
 		}()
 		switch {
 		case errno != 0:
-			tried, err = true, failed("fcntl", "F_DUPFD_CLOEXEC", errno)
+			return failed("fcntl", "F_DUPFD_CLOEXEC", errno)
 		case busy >= 0:
+			tried = false
 			what, _ := readlink("/proc/self/fd/" + strconv.Itoa(busy))
-			err = refused(syscall.EBUSY, "descriptor "+strconv.Itoa(busy)+" ("+what+") is in the way of "+strconv.Quote(files[busy-listenFDsStart].Name()))
-		default:
-			tried, err = true, e.passing(len(fds))
+			return refused(syscall.EBUSY, "descriptor "+strconv.Itoa(busy)+" ("+what+") is in the way of "+strconv.Quote(files[busy-listenFDsStart].Name()))
 		}
+		return e.passing(len(fds))
 	})
-	if closed != nil {
-		return true, closed
-	}
 	return tried, err
-}
-
-// withFDs calls use with the descriptors of files behind fds. They stay open meanwhile.
-func withFDs(files []*os.File, fds []int, use func(fds []int)) (err error) {
-	if len(files) == 0 {
-		use(fds)
-		return nil
-	}
-	closed := withFD(files[0], func(fd int) { err = withFDs(files[1:], append(fds, fd), use) })
-	if closed != nil {
-		return closed
-	}
-	return err
 }
 
 // putInPlace duplicates descriptors to the numbers that they are to have, if those are free. What
@@ -283,14 +269,11 @@ func (e *execution) passing(n int) (err error) {
 // withOwnTable executes the program on a thread that has a descriptor table of its own. If it comes
 // to nothing the table goes with the thread. So do duplicates in it, which could not be closed in the
 // common one: that would release the record locks on their files.
-func (e *execution) withOwnTable(files []*os.File) (err error) {
-	closed := withFDs(files, nil, func(fds []int) {
+func (e *execution) withOwnTable(files []*os.File) error {
+	return withFDs(files, nil, func(fds []int) (err error) {
 		onThrowawayThread(func() { err = e.moving(fds) })
+		return err
 	})
-	if closed != nil {
-		return closed
-	}
-	return err
 }
 
 func (e *execution) moving(fds []int) error {
@@ -345,6 +328,9 @@ func (e *execution) run(alone bool, from, saved []int) error {
 		// long as no other goroutine runs: while this one has the only processor and does not
 		// give it back.
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	}
+	if alone && from == nil {
+		return execError(e.argv0, execveInPlace(e.path, &e.args[0], &e.env[0], e.limit))
 	}
 	return execError(e.argv0, execve(e.path, &e.args[0], &e.env[0], listenFDsStart, from, saved, e.limit))
 }

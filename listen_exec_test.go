@@ -3,7 +3,9 @@
 package sysfd
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -291,9 +293,6 @@ func noProgram(t *testing.T) string {
 // The runtime must not be let in while the numbers of its poller are those of
 // passed files: neither by the garbage collector nor by a timer.
 func TestExecListenFDsUnderLoad(t *testing.T) {
-	if testing.Short() {
-		t.Skip("this is for a whole run")
-	}
 	keepsDescriptors(t)
 	defer debug.SetGCPercent(debug.SetGCPercent(100)) // keepsDescriptors has stopped the collector
 	program := noProgram(t)
@@ -694,9 +693,6 @@ func TestExecConfigFailsInPlace(t *testing.T) {
 
 // What is passed in place is not close-on-exec for a while, which others that are started meanwhile do not get.
 func TestExecListenFDsBesideForks(t *testing.T) {
-	if testing.Short() {
-		t.Skip("this is for a whole run")
-	}
 	keepsDescriptors(t)
 	cmd := child("exec-beside-forks", noProgram(t))
 	cmd.ExtraFiles = []*os.File{openNull(t), openNull(t)}
@@ -884,9 +880,6 @@ type limitReport struct {
 // After calls that failed the limit of descriptors is what it was, and what is started then gets
 // the one that it would have got. Nobody is refused a descriptor for a failure that is known before.
 func TestExecListenFDsFailsAtOnce(t *testing.T) {
-	if testing.Short() {
-		t.Skip("this is for a whole run")
-	}
 	reliesOn(t, clones)
 	keepsDescriptors(t)
 	sh, err := exec.LookPath("sh")
@@ -937,6 +930,7 @@ func init() {
 			go func() { // each of these needs a thread
 				for {
 					go syscall.Nanosleep(&syscall.Timespec{Sec: 3600}, nil)
+					os.Stdout.WriteString(".")
 					time.Sleep(5 * time.Millisecond)
 				}
 			}()
@@ -946,7 +940,7 @@ func init() {
 }
 
 // That execve(2) takes long does not end the process because the runtime wants threads
-// meanwhile.
+// meanwhile. In place, other goroutines run, though there is one processor.
 func TestExecListenFDsSlow(t *testing.T) {
 	needsRoot(t)
 	program := filepath.Join(t.TempDir(), "program")
@@ -960,6 +954,9 @@ func TestExecListenFDsSlow(t *testing.T) {
 	onEachWay(t, "exec-slow", []string{program}, func(t *testing.T, way string, cmd *exec.Cmd) {
 		group := fanotifyGroup(t, "2.6.37", unix.FAN_CLASS_CONTENT)
 		markFanotify(t, group, 0, FAN_ACCESS_PERM, program)
+		var ticks bytes.Buffer
+		cmd.Stdout = &ticks
+		cmd.Env = append(cmd.Env, "GOMAXPROCS=1")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -973,15 +970,15 @@ func TestExecListenFDsSlow(t *testing.T) {
 				}
 				time.Sleep(wait)
 				fd := b[16:20]
-				group.Write(append(slices.Clip(fd), 1, 0, 0, 0))
+				group.Write(binary.NativeEndian.AppendUint32(slices.Clip(fd), unix.FAN_ALLOW))
 				syscall.Close(int(native32(fd)))
 			}
 		}()
 		err := cmd.Wait()
 		group.Close()
 		<-done
-		if err != nil {
-			t.Error(err)
+		if n := strings.Count(ticks.String(), "."); err != nil || way == "in place" && n < 20 {
+			t.Errorf("%v, %d ticks", err, n)
 		}
 	})
 }

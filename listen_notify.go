@@ -97,7 +97,7 @@ func sendNotification(ctx context.Context, socket int, address string, state []b
 		return nil, failed("connect", address, err.(syscall.Errno))
 	}
 	send := func() (done bool) {
-		err = withDescriptors(files, make([]int, 0, len(files)), func(fds []int) error {
+		err = withFDs(files, make([]int, 0, len(files)), func(fds []int) error {
 			return sendmsg(socket, address, state, fds)
 		})
 		return !errors.Is(err, syscall.EAGAIN)
@@ -129,18 +129,6 @@ func sendNotification(ctx context.Context, socket int, address string, state []b
 		err = context.Cause(ctx)
 	}
 	return file, err
-}
-
-// withDescriptors calls f with the descriptors of files, none of which can be closed meanwhile.
-func withDescriptors(files []syscall.Conn, fds []int, f func(fds []int) error) error {
-	if len(files) == 0 {
-		return f(fds)
-	}
-	var errUse error
-	if err := withFD(files[0], func(fd int) { errUse = withDescriptors(files[1:], append(fds, fd), f) }); err != nil {
-		return err
-	}
-	return errUse
 }
 
 func sendmsg(socket int, address string, state []byte, fds []int) error {

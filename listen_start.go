@@ -299,7 +299,7 @@ func (l *launch) begin(name string, argv, env []string, trace bool, last ...*os.
 	}()
 	attr := &os.ProcAttr{Dir: l.dir, Env: env, Files: slices.Clone(l.std)}
 	for _, f := range l.files {
-		f, err := shareWithoutMode(f)
+		f, err := DupFile(f, f.Name())
 		if err != nil {
 			return nil, err
 		}
@@ -323,30 +323,6 @@ func (l *launch) begin(name string, argv, env []string, trace bool, last ...*os.
 		return nil, err
 	}
 	return p, nil
-}
-
-// shareWithoutMode returns a file for the descriptor of f. Its method Fd leaves the blocking mode alone, for
-// when the file was made there was another descriptor.
-func shareWithoutMode(f *os.File) (*os.File, error) {
-	other, err := openat(AT_FDCWD, "/", O_PATH)
-	if err != nil {
-		return nil, err
-	}
-	defer syscall.Close(other)
-	fd, errno := dupAbove(other, 3)
-	if errno != 0 {
-		return nil, failed("fcntl", "F_DUPFD_CLOEXEC", errno)
-	}
-	share := os.NewFile(uintptr(fd), f.Name())
-	if err := withFD(f, func(old int) { err = syscall.Dup3(old, fd, syscall.O_CLOEXEC) }); err != nil {
-		share.Close()
-		return nil, err
-	}
-	if err != nil {
-		share.Close()
-		return nil, os.NewSyscallError("dup3", err)
-	}
-	return share, nil
 }
 
 // An untracedError says why a program cannot be told by way of tracing.

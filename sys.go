@@ -33,6 +33,18 @@ func withFD(conn syscall.Conn, use func(fd int)) error {
 	return err
 }
 
+// withFDs calls use with the descriptors of conns behind fds. None of them can be closed meanwhile.
+func withFDs[C syscall.Conn](conns []C, fds []int, use func(fds []int) error) error {
+	if len(conns) == 0 {
+		return use(fds)
+	}
+	var errUse error
+	if err := withFD(conns[0], func(fd int) { errUse = withFDs(conns[1:], append(fds, fd), use) }); err != nil {
+		return err
+	}
+	return errUse
+}
+
 // fits32 reports whether the kernel sees all of n. The kernel reads 32 bits of a descriptor, a PID,
 // a signal and flags, and drops the rest.
 func fits32(n int) bool { return int(int32(n)) == n }

@@ -79,6 +79,25 @@ func execve(argv0 *byte, argv, envv **byte, start int, fds, saved []int, limit *
 	return errno
 }
 
+// execveInPlace is execve for descriptors that are on their numbers already: then there is nothing to
+// hide from the runtime, and other goroutines run while execve(2) is under way.
+func execveInPlace(argv0 *byte, argv, envv **byte, limit *syscall.Rlimit) (errno syscall.Errno) {
+	var dirfd = AT_FDCWD
+	_, _, errno = syscall.Syscall6(unix.SYS_EXECVEAT, uintptr(dirfd), uintptr(unsafe.Pointer(argv0)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(envv)), _AT_EXECVE_CHECK, 0)
+	switch errno {
+	case 0, syscall.EINVAL, syscall.ENOSYS, syscall.EPERM:
+	default:
+		return errno
+	}
+	var oldLimit syscall.Rlimit
+	_, _, refused := syscall.Syscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(limit)), uintptr(unsafe.Pointer(&oldLimit)), 0, 0)
+	_, _, errno = syscall.Syscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(argv0)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(envv)))
+	if refused == 0 {
+		syscall.Syscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&oldLimit)), 0, 0, 0)
+	}
+	return errno
+}
+
 // setParentDeathSignal sets the signal that the calling thread gets when its parent dies, 0 = none.
 func setParentDeathSignal(sig syscall.Signal) syscall.Errno {
 	if check32(0, int(sig)) != 0 {
