@@ -280,6 +280,48 @@ func init() {
 	}
 }
 
+// The thread that finds out the limit may have children, of which others wait for the end.
+func TestInheritedLimitRobsNobody(t *testing.T) {
+	reliesOn(t, clones)
+	keepsDescriptors(t)
+	running, ended := child("sleep"), child("nothing")
+	find := func(known bool) {
+		overdue := time.AfterFunc(5*time.Second, func() {
+			t.Error("it waits for another child")
+			running.Process.Kill()
+		})
+		defer overdue.Stop()
+		if _, ok := fileLimitOfStarted(); ok != known {
+			t.Errorf("known: %v, want %v", ok, known)
+		}
+		if pid, err := syscall.Wait4(-1, nil, -1<<31|syscall.WNOTHREAD|syscall.WNOHANG, nil); err != syscall.ECHILD {
+			t.Errorf("its own child remains: %d, %v", pid, err)
+		}
+	}
+	underFilter(t, func() error {
+		for _, cmd := range []*exec.Cmd{running, ended} {
+			if err := cmd.Start(); err != nil {
+				return err
+			}
+		}
+		var info siginfo
+		if errno := waitOwn(ended.Process.Pid, syscall.WEXITED|syscall.WNOWAIT, &info, nil); errno != 0 {
+			return errno
+		}
+		find(true)
+		calls, _ := answersTo("waitid", retErrno|uint32(syscall.EPERM))
+		return filter(calls)
+	}, func() { find(false) })
+	if running.Process != nil {
+		reap(running)
+	}
+	if ended.Process != nil {
+		if err := ended.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // noProgram returns the path of a file that execve refuses only when it has read it.
 func noProgram(t *testing.T) string {
 	t.Helper()

@@ -827,9 +827,12 @@ func TestNotifyListenerLoad(t *testing.T) {
 	l, _ := listenNotify(t)
 	before := descriptorNumbers()
 	const senders = 4
-	each, dying := fewer(2500), fewer(100)
-	if os.Getenv("SYSFD_TEST_LOAD") != "" {
+	each, dying := 2500, 100
+	switch {
+	case os.Getenv("SYSFD_TEST_LOAD") != "":
 		each, dying = 25_000, 1000
+	case testing.Short(), os.Getenv(emulatorVar) != "":
+		each, dying = 50, 10 // a message takes an emulated machine a tenth of a second
 	}
 	hostile := child("drops", l.Address())
 	hostile.Stderr = os.Stderr
@@ -890,7 +893,7 @@ func TestNotifyListenerLoad(t *testing.T) {
 		}
 		files += m.NumFiles()
 		m.Close()
-		if (n+dead)%500 == 0 {
+		if (n+dead)%100 == 0 {
 			runtime.ReadMemStats(&memory)
 			peak = max(peak, memory.HeapInuse+memory.StackInuse)
 			most = max(most, len(descriptorNumbers()))

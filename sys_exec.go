@@ -120,19 +120,26 @@ func setFileLimit(limit *syscall.Rlimit) syscall.Errno {
 
 // fileLimitOfStarted returns the RLIMIT_NOFILE that the runtime gives to a process that it starts:
 // the one with which this process itself was started, if the runtime has raised that. It must
-// be called on a thread that has no children and ends soon.
+// be called on a thread that has no other clone children and ends soon.
 //
 // The process executes nothing, for no program has that name, and so remains to be looked at:
-// it ends without a signal, because no signal has that number, and only who asks for all
-// kinds of children can wait for it, which excludes those who wait for any child.
+// since it ends with another signal than SIGCHLD, it is a "clone child", for which only those can
+// wait that ask for them: not those that wait for any child.
 func fileLimitOfStarted() (limit syscall.Rlimit, ok bool) {
-	const noSignal = 0x7f // beyond 0x80 it would be CLONE_NEWTIME
-	syscall.ForkExec("", nil, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Cloneflags: noSignal}})
-	const how = syscall.WEXITED | syscall.WALL
+	const wclone = -1 << 31  // syscall.WCLONE is more than an int holds on 32 bits
+	signal := syscall.SIGURG // the runtime sends it to itself, too, and by default it is ignored
+	if signal&syscall.SIGCHLD != syscall.SIGCHLD {
+		// ForkExec adds SIGCHLD, bit by bit. On MIPS this remains, the last one that there is;
+		// elsewhere it is none, which Linux 7.3 refuses.
+		signal = 127
+	}
+	syscall.ForkExec("", nil, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Cloneflags: uintptr(signal)}})
+	// The thread may have children that others wait for. They are no clone children.
+	const how = syscall.WEXITED | wclone
 	var info siginfo
 	if errno := uninterrupted(func() syscall.Errno { return waitOwn(0, how|syscall.WNOWAIT, &info, nil) }); errno != 0 {
 		// There is none, or in an emulator it was one that ForkExec could wait for, or a filter forbids waitid(2).
-		syscall.Wait4(-1, nil, syscall.WALL|syscall.WNOTHREAD, nil)
+		syscall.Wait4(-1, nil, wclone|syscall.WNOTHREAD, nil)
 		return limit, false
 	}
 	_, _, errno := syscall.Syscall6(syscall.SYS_PRLIMIT64, uintptr(info.PID), syscall.RLIMIT_NOFILE, 0, uintptr(unsafe.Pointer(&limit)), 0, 0)
