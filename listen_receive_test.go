@@ -495,7 +495,7 @@ func init() {
 		}
 		return nil
 	}
-	// drops floods with what is not taken, until it is killed.
+	// drops floods with what is not taken, and so many descriptors each, until it is killed.
 	children["drops"] = func(args []string) error {
 		null, err := os.Open(os.DevNull)
 		if err != nil {
@@ -505,7 +505,11 @@ func init() {
 		if err != nil {
 			return err
 		}
-		rights := syscall.UnixRights(slices.Repeat([]int{int(null.Fd())}, 253)...)
+		files, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		rights := syscall.UnixRights(slices.Repeat([]int{int(null.Fd())}, files)...)
 		for {
 			runtime.KeepAlive(null)
 			for _, data := range []string{"", "x\x00=", strings.Repeat("x", 4097)} {
@@ -719,7 +723,7 @@ func TestNotifyListenerClose(t *testing.T) {
 	}
 	<-l.parking.turn
 	// A flood of what is dropped does not keep Next.
-	flood := child("drops", l.Address())
+	flood := child("drops", l.Address(), "253")
 	if err := flood.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -827,14 +831,14 @@ func TestNotifyListenerLoad(t *testing.T) {
 	l, _ := listenNotify(t)
 	before := descriptorNumbers()
 	const senders = 4
-	each, dying := 2500, 100
+	each, dying, files := 2500, 100, 253
 	switch {
 	case os.Getenv("SYSFD_TEST_LOAD") != "":
 		each, dying = 25_000, 1000
 	case testing.Short(), os.Getenv(emulatorVar) != "":
-		each, dying = 50, 10 // a message takes an emulated machine a tenth of a second
+		each, dying, files = 100, 10, 16 // an emulated machine with one processor spends its time on them
 	}
-	hostile := child("drops", l.Address())
+	hostile := child("drops", l.Address(), strconv.Itoa(files))
 	hostile.Stderr = os.Stderr
 	if err := hostile.Start(); err != nil {
 		t.Fatal(err)
@@ -847,7 +851,7 @@ func TestNotifyListenerLoad(t *testing.T) {
 	}
 	var programs []*program
 	for i := range senders {
-		cmd := child("flood", l.Address(), "N", strconv.Itoa(each), strconv.Itoa(i%2*253))
+		cmd := child("flood", l.Address(), "N", strconv.Itoa(each), strconv.Itoa(i%2*files))
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -879,7 +883,7 @@ func TestNotifyListenerLoad(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&memory)
 	start, peak, most := memory.HeapInuse+memory.StackInuse, uint64(0), 0
-	began, files := time.Now(), 0
+	began, got := time.Now(), 0
 	for n, dead := 0, 0; n < senders*each || dead < dying; {
 		m := received(t, l)
 		switch g := sender(m); {
@@ -891,7 +895,7 @@ func TestNotifyListenerLoad(t *testing.T) {
 			g.next++
 			n++
 		}
-		files += m.NumFiles()
+		got += m.NumFiles()
 		m.Close()
 		if (n+dead)%100 == 0 {
 			runtime.ReadMemStats(&memory)
@@ -903,8 +907,8 @@ func TestNotifyListenerLoad(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d messages with %d descriptors, and %d of senders that died, in %v; %d dropped, with 253 each; memory in use: %d KiB before, at most %d KiB",
-		senders*each, files, dying, took.Round(time.Millisecond), l.Dropped(), start>>10, peak>>10)
+	t.Logf("%d messages with %d descriptors, and %d of senders that died, in %v; %d dropped, with %d each; memory in use: %d KiB before, at most %d KiB",
+		senders*each, got, dying, took.Round(time.Millisecond), l.Dropped(), files, start>>10, peak>>10)
 	if peak > start+16<<20 {
 		t.Errorf("it took %d KiB of memory", (peak-start)>>10)
 	}
