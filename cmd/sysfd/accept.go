@@ -22,7 +22,7 @@ import (
 )
 
 func init() {
-	// Process 1 of a container has orphans to reap, which is for the main thread.
+	// Process 1 of a container reaps orphans, which only the main thread may do.
 	if os.Getpid() == 1 {
 		runtime.LockOSThread()
 	}
@@ -34,10 +34,10 @@ type server struct {
 	inetd   bool
 	most    uint
 	say     func(format string, args ...any)
-	slots   chan struct{} // one for each program that runs
+	slots   chan struct{} // holds one value for each program that runs
 }
 
-// serve accepts connections until that fails.
+// serve accepts connections until accepting fails.
 func (c *call) serve(s *server, listeners []*os.File) error {
 	s.slots = make(chan struct{}, s.most)
 	ended := make(chan error, len(listeners))
@@ -60,7 +60,7 @@ func (c *call) serve(s *server, listeners []*os.File) error {
 	return err
 }
 
-// scarce tells whether an error is one that passes when other programs end.
+// scarce reports whether an error passes when other programs end.
 func scarce(err error) bool {
 	for _, errno := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EAGAIN} {
 		if errors.Is(err, errno) {
@@ -72,14 +72,14 @@ func scarce(err error) bool {
 
 // acceptFrom accepts the connections of one socket.
 func (c *call) acceptFrom(s *server, l *os.File) error {
-	// Later there may be no descriptor for it.
+	// First of all, because later there may be no descriptor left for it.
 	wait, end, err := traffic([]*os.File{l})
 	if err != nil {
 		return err
 	}
 	defer end()
 	for {
-		// Within accept4 the socket would be in use, and its file could not be removed.
+		// Waiting within accept4 would keep the socket in use, and its file could not be removed.
 		if err := wait(); err != nil {
 			return err
 		}
@@ -92,19 +92,19 @@ func (c *call) acceptFrom(s *server, l *os.File) error {
 		case nil:
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 			c.say("accept4: %v", err)
-			time.Sleep(time.Second) // until others have ended
+			time.Sleep(time.Second) // until other programs have ended
 			continue
 		case unix.EBADF, unix.EINVAL, unix.ENOTSOCK, unix.EOPNOTSUPP, unix.EFAULT, unix.EPERM, unix.ENOSYS:
 			return os.NewSyscallError("accept4", err)
 		default:
-			continue // what befell the connection; see accept(2)
+			continue // an error of the connection, not of the socket; see accept(2)
 		}
 		conn := os.NewFile(uintptr(fd), l.Name())
 		s.slots <- struct{}{}
 		err = c.startFor(s, conn)
 		for said := false; scarce(err) && len(s.slots) > 1; err = c.startFor(s, conn) {
 			if !said {
-				c.say("%v; it waits until another program has ended", err)
+				c.say("%v; the connection waits until another program has ended", err)
 				said = true
 			}
 			time.Sleep(100 * time.Millisecond)
@@ -117,7 +117,7 @@ func (c *call) acceptFrom(s *server, l *os.File) error {
 			if errors.As(err, &p) {
 				continue
 			}
-			time.Sleep(100 * time.Millisecond) // it may be too many processes
+			time.Sleep(100 * time.Millisecond) // there may be too many processes
 		}
 	}
 }
@@ -136,7 +136,7 @@ func (c *call) startFor(s *server, conn *os.File) error {
 	control(conn, func(fd int) error { environ = append(environ, remote(fd)...); return nil })
 	program, argv := s.program, c.Args()
 	if len(c.ignored) > 0 {
-		// What is ignored here is not in a process that is started from here.
+		// A process that is started here does not inherit which signals are ignored.
 		argv = slices.Concat([]string{"sysfd", "exec"}, c.ignored.words(), []string{"--", program}, argv[1:])
 		program = thisProgram()
 	}
@@ -179,11 +179,11 @@ func withoutRemote(environ []string) []string {
 	})
 }
 
-// remote returns the variables by which systemd says who the peer is, if that has an address of numbers.
+// remote returns the variables for the address of the peer, as systemd sets them, if that is an IP or vsock address.
 func remote(fd int) []string {
 	peer, err := unix.Getpeername(fd)
 	if err != nil {
-		return nil // it has gone
+		return nil // the peer is gone
 	}
 	vars := func(addr string, port any) []string {
 		return []string{"REMOTE_ADDR=" + addr, fmt.Sprint("REMOTE_PORT=", port)}

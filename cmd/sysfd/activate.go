@@ -19,7 +19,7 @@ import (
 	"github.com/sysfd/sysfd/internal/stale"
 )
 
-// An activation is what activate was asked to do.
+// An activation is what the arguments of activate say.
 type activation struct {
 	*call
 	program   string
@@ -52,26 +52,26 @@ func activate(c *call) error {
 func parseActivation(c *call) (*activation, error) {
 	a := &activation{call: c}
 	var words []string // of -l
-	c.Func("l", "listen on `[KIND:]ADDRESS`: host:port or port, the path of a Unix socket (with a slash in it), or @name for an abstract one. KIND is stream or datagram, in other words tcp or udp for a port, or seqpacket for a path or name", func(s string) error {
+	c.Func("l", "listen on `[KIND:]ADDRESS`", func(s string) error {
 		words = append(words, s)
-		_, err := parseAddress(s, "stream") // or another kind, by a flag that may follow
+		_, err := parseAddress(s, "stream") // a flag that follows may say another kind
 		return err
 	})
-	datagram := c.Bool("d", false, "datagram sockets, not stream sockets, for each ADDRESS without a KIND")
-	seqpacket := c.Bool("seqpacket", false, "seqpacket sockets, not stream sockets, for each ADDRESS without a KIND")
-	fdnames := c.String("fdname", "", "the `NAMES` of the sockets for PROGRAM, separated by colons; or one for all")
+	datagram := c.Bool("d", false, "make datagram sockets for each ADDRESS without a KIND, not stream sockets")
+	seqpacket := c.Bool("seqpacket", false, "make seqpacket sockets for each ADDRESS without a KIND, not stream sockets")
+	fdnames := c.String("fdname", "", "the `NAMES` of the sockets, separated by colons, or one name for all")
 	c.BoolVar(&a.now, "now", false, "do not wait for traffic")
-	c.BoolVar(&a.accept, "accept", false, "run PROGRAM for each connection, and pass that to it, under the name connection if --fdname has no other. REMOTE_ADDR and REMOTE_PORT are the peer's if that has an IP address")
-	c.UintVar(&a.most, "max-connections", 64, "with --accept, the `NUMBER` of programs at a time; further connections wait")
-	c.BoolVar(&a.inetd, "inetd", false, "pass the socket, of which there is one, or the connection as stdin and stdout")
-	c.BoolVar(&a.quiet, "q", false, "say nothing unless something fails")
+	c.BoolVar(&a.accept, "accept", false, "start PROGRAM for each connection, and pass it the connection, with the name \"connection\" unless -fdname says another. REMOTE_ADDR and REMOTE_PORT are set to the address of the client, if that is an IP or vsock address")
+	c.UintVar(&a.most, "max-connections", 64, "with -accept, run at most `NUMBER` programs at a time; further connections wait")
+	c.BoolVar(&a.inetd, "inetd", false, "pass the only socket, or with -accept the connection, as standard input and standard output")
+	c.BoolVar(&a.quiet, "q", false, "print nothing unless something fails")
 	c.Func("E", "set `NAME=VALUE` in the environment of PROGRAM", func(s string) error {
 		name, _, ok := strings.Cut(s, "=")
 		switch {
 		case !ok || name == "":
 			return errors.New("not NAME=VALUE")
 		case isListenVar(name):
-			return errors.New("that one is set by activate itself")
+			return errors.New("activate sets this variable itself")
 		}
 		a.environ = append(a.environ, s)
 		return nil
@@ -83,7 +83,7 @@ func parseActivation(c *call) (*activation, error) {
 	kind := "stream"
 	switch {
 	case *datagram && *seqpacket:
-		return nil, usageError("-d and --seqpacket exclude each other")
+		return nil, usageError("-d and -seqpacket exclude each other")
 	case *datagram:
 		kind = "datagram"
 	case *seqpacket:
@@ -109,17 +109,17 @@ func parseActivation(c *call) (*activation, error) {
 	case len(a.addresses) == 0 && len(received) == 0 && err == nil:
 		return nil, usageError("-l ADDRESS is missing, and no socket was passed to this process: " + env.Reason)
 	case c.NArg() == 0:
-		return nil, usageError("-- PROGRAM is missing")
+		return nil, usageError("a PROGRAM is missing")
 	case *fdnames != "" && len(a.addresses) == 0:
-		return nil, usageError("--fdname is for the sockets of -l: those that are passed on have names")
+		return nil, usageError("-fdname names the sockets of -l, and there are none; sockets that were passed keep their names")
 	case a.inetd && *fdnames != "":
-		return nil, usageError("--inetd passes no names: it goes without --fdname")
+		return nil, usageError("-inetd passes no names, and excludes -fdname")
 	case a.inetd && !a.accept && len(a.addresses)+len(received) > 1:
-		return nil, usageError(fmt.Sprintf("--inetd without --accept passes one socket, and there are %d", len(a.addresses)+len(received)))
+		return nil, usageError(fmt.Sprintf("-inetd without -accept passes one socket, and there are %d", len(a.addresses)+len(received)))
 	case a.accept && a.now:
-		return nil, usageError("--accept waits for connections: it goes without --now")
+		return nil, usageError("-accept waits for connections, and excludes -now")
 	case a.most == 0:
-		return nil, usageError("--max-connections must be more than 0")
+		return nil, usageError("-max-connections must be more than 0")
 	}
 	if a.accept {
 		for _, to := range a.addresses {
@@ -149,7 +149,7 @@ func (a *activation) run(s *openSockets, decide func()) error {
 		say = func(string, ...any) {}
 	}
 	if a.reason != "" {
-		a.say("what was passed is not passed on: %s", a.reason)
+		a.say("the sockets that were passed to this command are not passed on: %s", a.reason)
 	}
 	for _, f := range a.received {
 		info, err := describe(f)
@@ -157,7 +157,7 @@ func (a *activation) run(s *openSockets, decide func()) error {
 			return err
 		}
 		if a.accept && (info.SocketInfo == nil || !info.Listening) {
-			return fmt.Errorf("descriptor %d, which was passed as %s, does not listen: there are no connections to accept", info.FD, word(f.Name()))
+			return fmt.Errorf("descriptor %d, which was passed as %s, does not listen, so it has no connections to accept", info.FD, word(f.Name()))
 		}
 		say("was passed %s as %s", info.what(), word(f.Name()))
 	}
@@ -195,7 +195,8 @@ func (a *activation) run(s *openSockets, decide func()) error {
 	return execError(sysfd.ExecListenFDs(a.program, a.Args(), os.Environ(), files))
 }
 
-// becomeInetd executes the program with a socket as its stdin and stdout. If that fails, these do not keep it open.
+// becomeInetd executes the program with a socket as its stdin and stdout. If that fails, neither of them refers to the
+// socket any more.
 func (a *activation) becomeInetd(socket *os.File) error {
 	err := control(socket, standard)
 	if err == nil {
@@ -208,8 +209,8 @@ func (a *activation) becomeInetd(socket *os.File) error {
 	return err
 }
 
-// room tells whether so many descriptors can be opened. For want of one the Go runtime would end the
-// process in the middle, when it first needs its poller; so that is opened here.
+// room returns an error unless n more descriptors can be opened. The Go runtime ends the process if it cannot open its
+// poller when it first needs it, so room makes it open that now.
 func room(n int) error {
 	var fds []int
 	var err error
@@ -239,7 +240,7 @@ func standard(fd int) error {
 	return nil
 }
 
-// openSockets are those that this process has made. Their files are removed if it comes to nothing.
+// openSockets are the sockets that this process has made. Their files are removed if the program is not executed.
 type openSockets struct {
 	files  []*os.File
 	paths  []string
@@ -248,12 +249,12 @@ type openSockets struct {
 
 func (s *openSockets) add(a socketAddress, name string) (f *os.File, err error) {
 	path := a.path()
-	if path == "" { // nothing stays of it, and the name of a host may take long
+	if path == "" { // it leaves no file, and looking up a host can take long
 		if f, err = bind(a, name); err != nil {
 			return nil, err
 		}
 	}
-	s.adding.Lock() // a signal waits until it is known what there is
+	s.adding.Lock() // a signal waits until the file is in s.paths
 	defer s.adding.Unlock()
 	if path != "" {
 		if f, err = bind(a, name); err != nil {
@@ -270,16 +271,16 @@ func (s *openSockets) remove() {
 		f.Close()
 	}
 	for _, path := range s.paths {
-		// Now it is stale, or will be when another goroutine ends its last call on the socket; unless another
-		// process has taken its place.
+		// The file is stale now, or as soon as another goroutine ends its last call on the socket, unless another
+		// process has taken the path.
 		for end := time.Now().Add(200 * time.Millisecond); stale.Remove(path) == unix.EADDRINUSE && time.Now().Before(end); {
 			time.Sleep(2 * time.Millisecond)
 		}
 	}
 }
 
-// watchSignals removes the sockets when a signal ends this process. It returns a function that ends the watch,
-// which does not return if a signal came before.
+// watchSignals removes the sockets when a signal ends this process. The function that it returns ends the watch, and
+// does not return if a signal came before.
 func (s *openSockets) watchSignals() (end func()) {
 	signals := make(chan os.Signal, 1)
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM} {
@@ -296,12 +297,12 @@ func (s *openSockets) watchSignals() (end func()) {
 		}
 		s.adding.Lock()
 		s.remove()
-		if os.Getpid() != 1 { // which is ended by no signal that it does not handle
+		if os.Getpid() != 1 { // the kernel does not end process 1 by a signal without a handler
 			signal.Reset(sig)
 			syscall.Kill(os.Getpid(), sig.(syscall.Signal))
 			time.Sleep(time.Second)
 		}
-		os.Exit(128 + int(sig.(syscall.Signal))) // as a shell has it
+		os.Exit(128 + int(sig.(syscall.Signal))) // as in a shell
 	}()
 	return sync.OnceFunc(func() {
 		signal.Stop(signals)
@@ -322,11 +323,11 @@ func socketNames(list, unnamed string, n int) ([]string, error) {
 		}
 	}
 	if len(names) != max(n, 1) {
-		return nil, usageError(fmt.Sprintf("--fdname %q has %s for %s", list, count(len(names), "name", "names"), count(n, "address", "addresses")))
+		return nil, usageError(fmt.Sprintf("-fdname %q has %s for %s", list, count(len(names), "name", "names"), count(n, "address", "addresses")))
 	}
 	for _, name := range names {
 		if !sysfd.ValidFDName(name) {
-			return nil, usageError(fmt.Sprintf("%q cannot be the name of a socket", name))
+			return nil, usageError(fmt.Sprintf("-fdname %q is not a valid name for a socket", name))
 		}
 	}
 	return names, nil

@@ -8,14 +8,14 @@ import (
 	"github.com/sysfd/sysfd"
 )
 
-// execute becomes another program, to which it hands on what it was passed.
+// execute becomes another program, and passes on what was passed to this one.
 func execute(c *call) error {
 	c.ignoreSignalFlag()
 	if err := c.parse(); err != nil {
 		return err
 	}
 	if c.NArg() == 0 {
-		return usageError("-- PROGRAM is missing")
+		return usageError("a PROGRAM is missing")
 	}
 	// Before anything else opens a descriptor.
 	environ, err := sysfd.RenewListenEnv(os.Environ())

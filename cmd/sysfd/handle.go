@@ -17,11 +17,11 @@ import (
 )
 
 type handleInfo struct {
-	Path    text             `json:"path"`
-	Handle  sysfd.FileHandle `json:"handle"`
-	Type    int32            `json:"type"`
-	MountID sysfd.MountID    `json:"mountId"`
-	Ref     *sysfd.FileRef   `json:"ref,omitempty"`
+	Path    text             `json:"path" help:"as it was given"`
+	Handle  sysfd.FileHandle `json:"handle" help:"the handle, as sysfd open reads it"`
+	Type    int32            `json:"type" help:"the type of the handle, which the file system chose"`
+	MountID sysfd.MountID    `json:"mountId" help:"the ID of the mount; without -unique it can be used again after an unmount"`
+	Ref     *sysfd.FileRef   `json:"ref,omitempty" help:"what -ref prints; missing if the file system has no lasting identity, or if the flags ask for a handle of another kind"`
 }
 
 func handle(c *call) error {
@@ -30,10 +30,10 @@ func handle(c *call) error {
 		c.BoolFunc(name, help, func(string) error { flags |= bit; return nil })
 	}
 	flag("follow", sysfd.AT_SYMLINK_FOLLOW, "follow a symbolic link at the end of PATH")
-	flag("fid", sysfd.AT_HANDLE_FID, "a handle to compare, not to open: nearly every file system has one")
-	flag("connectable", sysfd.AT_HANDLE_CONNECTABLE, "a handle that leads to a path")
-	flag("unique", sysfd.AT_HANDLE_MNT_ID_UNIQUE, "a mount ID that is not used again until the next boot")
-	asRef := c.Bool("ref", false, "print a name that holds beyond a reboot: the identity of the file system and the handle")
+	flag("fid", sysfd.AT_HANDLE_FID, "print a handle to compare, not to open, which nearly every file system has")
+	flag("connectable", sysfd.AT_HANDLE_CONNECTABLE, "print a handle that includes the directory: with it, the kernel knows the path of the opened file, and opens the file only while it is in that directory")
+	flag("unique", sysfd.AT_HANDLE_MNT_ID_UNIQUE, "print a mount ID that is not used again before the next boot")
+	asRef := c.Bool("ref", false, "print a REF, the identity of the file system and the handle, which stays valid after a reboot")
 	asJSON := c.Bool("json", false, "print a list of JSON objects")
 	if err := c.parse(); err != nil {
 		return err
@@ -43,7 +43,7 @@ func handle(c *call) error {
 	}
 	refFlags := flags & sysfd.AT_SYMLINK_FOLLOW
 	if *asRef && (flags != refFlags || *asJSON) {
-		return usageError("-ref goes with -follow alone")
+		return usageError("-ref excludes all other flags but -follow")
 	}
 	list := []handleInfo{}
 	var failed error
@@ -68,7 +68,7 @@ func handle(c *call) error {
 			if errors.Is(err, syscall.EOPNOTSUPP) {
 				c.say("%s", whyNoHandle(path, *asRef))
 			}
-			failed = errSaid
+			failed = andSaid(failed, err)
 		case *asRef:
 			fmt.Fprintf(c.out, "%v\t%s\n", ref, quote(path))
 		case *asJSON:
@@ -89,22 +89,17 @@ func handle(c *call) error {
 	return failed
 }
 
-// whyNoHandle says what to make of a file system that does not name a file in this way.
+// whyNoHandle says what it means that a file system does not name a file in this way.
 func whyNoHandle(path string, asRef bool) string {
 	if _, _, err := sysfd.NameToHandleAt(sysfd.AT_FDCWD, path, 0); err == nil && asRef {
-		return "its file system gives its files handles, but has itself no identity that lasts, so there is no REF"
+		return "the file system has handles, but no lasting identity, and therefore no REFs"
 	}
-	return "its file system has no handles to open files by; with -fid it may have one to compare"
+	return "the file system has no handles to open files by; try -fid for a handle to compare"
 }
 
-// An exitStatus is that of a program that was run.
-type exitStatus int
-
-func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
-
 func open(c *call) error {
-	mountPath := c.String("mount", "", "a `PATH` on the file system of the HANDLE; normally that is the working directory")
-	dir := c.String("search", "", "if the kernel knows no path of the file, as after a mount, look for the file in and below this `DIR`, on the same file system")
+	mountPath := c.String("mount", "", "a `PATH` on the file system of HANDLE; without this flag, the working directory")
+	dir := c.String("search", "", "if the kernel knows no path of the file, look for it in and below `DIR`, on the same file system")
 	c.ignoreSignalFlag()
 	if err := c.parse(); err != nil {
 		return err
@@ -122,16 +117,16 @@ func open(c *call) error {
 		args = args[1:]
 	}
 	if len(args) == 0 {
-		const O_PATH = 0x200000 // its path is all that is asked for
+		const O_PATH = 0x200000 // only the path is wanted
 		f, err := openName(O_PATH)
 		if err != nil {
-			return err
+			return whyNotOpened(name, err)
 		}
 		defer f.Close()
 		path, err := sysfd.PathOf(int(f.Fd()))
 		if errors.Is(err, syscall.ENODATA) {
 			if *dir == "" {
-				return fmt.Errorf("the file is there, but the kernel knows no path of it: nobody has looked it up by name since its file system was mounted, or it cannot be seen from here. To look for it: sysfd open -search DIR %s", name)
+				return fmt.Errorf("the file exists, but the kernel knows no path of it: it was not looked up by name since the mount, or it is not visible from here. To search for it: sysfd open -search DIR %s", name)
 			}
 			path, err = search(c, f, *dir)
 		}
@@ -141,7 +136,7 @@ func open(c *call) error {
 		return err
 	}
 	if *dir != "" {
-		return usageError("-search is for printing the path: without a PROGRAM")
+		return usageError("-search prints the path, and excludes a PROGRAM")
 	}
 	free, err := reserve3()
 	if err != nil {
@@ -149,7 +144,7 @@ func open(c *call) error {
 	}
 	f, err := openName(os.O_RDONLY)
 	if err != nil {
-		return err
+		return whyNotOpened(name, err)
 	}
 	defer f.Close()
 	for i, arg := range args[1:] {
@@ -162,15 +157,32 @@ func open(c *call) error {
 	return c.becomeWith3(f, free, program, args)
 }
 
+// whyNotOpened says what an error of opening the file with this name means.
+func whyNotOpened(name string, err error) error {
+	var call *os.SyscallError
+	if !errors.As(err, &call) || call.Syscall != "open_by_handle_at" {
+		return err
+	}
+	switch isRef := strings.Contains(name, "/"); {
+	case errors.Is(err, syscall.EPERM):
+		return fmt.Errorf("opening a file by its handle requires CAP_DAC_READ_SEARCH, which root has: %w", err)
+	case errors.Is(err, syscall.ESTALE) && errors.Is(err, os.ErrNotExist):
+		return errors.New("the file was deleted")
+	case errors.Is(err, syscall.ESTALE) && !isRef:
+		return fmt.Errorf("no file has this handle here; it was deleted, or is on another file system (see -mount): %w", err)
+	}
+	return err
+}
+
 // opener returns a function that opens the file with this name.
 func opener(name, mountPath string) (func(flags int) (*os.File, error), error) {
 	if name == "" {
-		return nil, errors.New("the empty text names no file")
+		return nil, errors.New("the HANDLE or REF is empty")
 	}
 	if strings.Contains(name, "/") {
 		ref, err := sysfd.ParseFileRef(name)
 		if err == nil && mountPath != "" {
-			err = errors.New("a REF says itself which file system it is on: -mount is for a HANDLE")
+			err = errors.New("-mount is for a HANDLE: a REF names its file system itself")
 		}
 		return func(flags int) (*os.File, error) { return ref.Open(flags, 0) }, err
 	}
@@ -186,12 +198,12 @@ func opener(name, mountPath string) (func(flags int) (*os.File, error), error) {
 }
 
 func cgroup(c *call) error {
-	mountPath := c.String("mount", "", "the `PATH` where the cgroups of the ID are mounted; normally that of cgroup2 is found")
+	mountPath := c.String("mount", "", "the `PATH` where the hierarchy of ID is mounted; without this flag, the mount of cgroup2 is found")
 	if err := c.parse(); err != nil {
 		return err
 	}
 	if c.NArg() != 1 {
-		return usageError("one ID or PATH is needed")
+		return usageError("exactly one ID or PATH is needed")
 	}
 	id, hierarchy, isPath, err := cgroupArg(c.Arg(0))
 	if err != nil {
@@ -213,7 +225,7 @@ func cgroup(c *call) error {
 	return nil
 }
 
-// cgroupPath returns the path of a cgroup, with that of the mount.
+// cgroupPath returns the path of a cgroup, including the path of the mount.
 func cgroupPath(mountPath string, id sysfd.CgroupID) (string, error) {
 	dir, err := openCgroup2(mountPath)
 	if err != nil {
@@ -227,11 +239,11 @@ func cgroupPath(mountPath string, id sysfd.CgroupID) (string, error) {
 	path, err := hierarchy.CgroupPath(int(dir.Fd()), id)
 	switch {
 	case errors.Is(err, syscall.EPERM):
-		return "", fmt.Errorf("to find a cgroup by its ID takes CAP_DAC_READ_SEARCH: %w", err)
+		return "", fmt.Errorf("finding a cgroup by its ID requires CAP_DAC_READ_SEARCH, which root has: %w", err)
 	case errors.Is(err, syscall.ESTALE) && errors.Is(err, os.ErrNotExist):
-		return "", fmt.Errorf("no cgroup has the ID %d on %s: %w", id, dir.Name(), err)
+		return "", fmt.Errorf("no cgroup has the ID %d on %s", id, dir.Name())
 	case errors.Is(err, syscall.ENOTDIR):
-		return "", fmt.Errorf("the ID %d is that of a file on %s, not of a cgroup: %w", id, dir.Name(), err)
+		return "", fmt.Errorf("the ID %d on %s is that of a file, not of a cgroup", id, dir.Name())
 	case errors.Is(err, syscall.EREMOTE):
 		return "", fmt.Errorf("%w (%s)", err, dir.Name())
 	case err != nil:
@@ -241,7 +253,7 @@ func cgroupPath(mountPath string, id sysfd.CgroupID) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// Its end is a path below the mount if it has no symbolic link in it.
+	// The path below the mount is the end of the path of the mount, once that has no symbolic links.
 	point, err := filepath.EvalSymlinks(dir.Name())
 	if err == nil {
 		point, err = filepath.Abs(point)
@@ -249,11 +261,11 @@ func cgroupPath(mountPath string, id sysfd.CgroupID) (string, error) {
 	return filepath.Join(strings.TrimSuffix(point, strings.TrimSuffix(below, "/")), path), err
 }
 
-// cgroupArg returns the ID of the cgroup that ID|PATH stands for, and of a path the hierarchy.
+// cgroupArg reads ID|PATH. The hierarchy is that of a path.
 func cgroupArg(arg string) (id sysfd.CgroupID, hierarchy sysfd.CgroupHierarchy, isPath bool, err error) {
 	n, err := strconv.ParseUint(arg, 10, 64)
 	if errors.Is(err, strconv.ErrRange) {
-		return 0, "", false, usageError(arg + " is no ID: these have 64 bits")
+		return 0, "", false, usageError(arg + " is not an ID: IDs have 64 bits")
 	}
 	if err != nil {
 		id, hierarchy, err = sysfd.CgroupIDAt(sysfd.AT_FDCWD, arg, sysfd.AT_SYMLINK_FOLLOW)
@@ -262,7 +274,7 @@ func cgroupArg(arg string) (id sysfd.CgroupID, hierarchy sysfd.CgroupHierarchy, 
 	return sysfd.CgroupID(n), "", false, nil
 }
 
-// openCgroup2 opens the mount of cgroups at path, or finds that of cgroup2 if path is empty.
+// openCgroup2 opens the mount of cgroups at path, or the mount of cgroup2 if path is empty.
 func openCgroup2(path string) (root *os.File, err error) {
 	if path == "" {
 		if path, err = cgroup2Mount(); err != nil {
@@ -272,7 +284,7 @@ func openCgroup2(path string) (root *os.File, err error) {
 	return os.Open(path)
 }
 
-// cgroup2Mount returns one of the places where cgroup2 is by custom.
+// cgroup2Mount looks for cgroup2 in the places where it usually is.
 func cgroup2Mount() (string, error) {
 	for _, path := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
 		var fs syscall.Statfs_t
@@ -280,5 +292,5 @@ func cgroup2Mount() (string, error) {
 			return path, nil
 		}
 	}
-	return "", errors.New("cgroup2 is not mounted at /sys/fs/cgroup: tell where with -mount PATH")
+	return "", errors.New("cgroup2 is not mounted at /sys/fs/cgroup or /sys/fs/cgroup/unified; -mount PATH says where it is")
 }

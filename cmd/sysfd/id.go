@@ -9,7 +9,7 @@ import (
 )
 
 func id(c *call) error {
-	ref := c.Bool("ref", false, "print PID:ID@BOOTID+PIDNAMESPACE, which is never the name of another process, or on a kernel without pidfd IDs the second best: PID:tSTARTTIME@BOOTID+PIDNAMESPACE, which can become the name of one that starts within the same 10 ms")
+	ref := c.Bool("ref", false, "print a REF, by which the other commands find the process, and none other")
 	if err := c.parse(); err != nil {
 		return err
 	}
@@ -30,7 +30,7 @@ func id(c *call) error {
 			return err
 		}
 		if name.ID == 0 {
-			c.say("process %s: this kernel has no pidfd ID for it, so this is the second best, its start time", arg)
+			c.say("process %s: this kernel has no pidfd IDs; the REF has the start time instead, the second best", arg)
 		}
 		fmt.Fprintln(c.out, name)
 		return nil

@@ -17,31 +17,31 @@ import (
 	"github.com/sysfd/sysfd"
 )
 
-// given is what a process was given by way of socket activation.
+// given is what socket activation passed to a process.
 type given struct {
-	PID     int             `json:"pid"`
-	PidFDID *sysfd.PidFDID  `json:"pidfdId,omitempty"`
-	Env     map[string]text `json:"env"`
-	FDs     []fdInfo        `json:"fds"`
-	Error   text            `json:"error,omitempty"`
-	Reason  text            `json:"reason,omitempty"`
+	PID     int             `json:"pid" help:"the PID of this command"`
+	PidFDID *sysfd.PidFDID  `json:"pidfdId,omitempty" help:"its pidfd ID; missing where the kernel has none"`
+	Env     map[string]text `json:"env" help:"those of the variables LISTEN_FDS, LISTEN_PID, LISTEN_PIDFDID and LISTEN_FDNAMES that are set, as strings"`
+	FDs     []fdInfo        `json:"fds" help:"the descriptors that were passed"`
+	Error   text            `json:"error,omitempty" help:"what is wrong with the variables"`
+	Reason  text            `json:"reason,omitempty" help:"why nothing was passed"`
 }
 
 type fdInfo struct {
-	FD          int    `json:"fd"`
-	Name        text   `json:"name"`
-	Kind        string `json:"kind"`
-	*SocketInfo        // nil for what is no socket
-	CloseOnExec bool   `json:"cloexec"`
-	NonBlocking bool   `json:"nonblocking"`
+	FD          int    `json:"fd" help:"the number of the descriptor"`
+	Name        text   `json:"name" help:"its name in LISTEN_FDNAMES, or \"unknown\""`
+	Kind        string `json:"kind" help:"socket, fifo, file, directory, character device, block device or other"`
+	*SocketInfo        // nil if it is not a socket
+	CloseOnExec bool   `json:"cloexec" help:"whether it is close-on-exec"`
+	NonBlocking bool   `json:"nonblocking" help:"whether it is in non-blocking mode"`
 }
 
-// SocketInfo is exported for the sake of encoding/json.
+// SocketInfo is exported because encoding/json needs that.
 type SocketInfo struct {
-	Domain    string `json:"domain"`
-	Type      string `json:"type"`
-	Listening bool   `json:"listening"`
-	Address   text   `json:"address"`
+	Domain    string `json:"domain" help:"unix, inet, inet6, netlink, packet, vsock, or a number; this field and the next three are missing if it is not a socket"`
+	Type      string `json:"type" help:"stream, dgram, seqpacket, raw, rdm, or a number"`
+	Listening bool   `json:"listening" help:"whether it accepts connections"`
+	Address   text   `json:"address" help:"host:port, the path of a Unix socket, @name, vsock:CID:PORT, or empty for an unnamed socket"`
 	peer      string
 	connected bool
 }
@@ -81,7 +81,7 @@ func listen(c *call) error {
 		g.print(c.out, env)
 	}
 	if err != nil {
-		return errSaid
+		return saidError{err}
 	}
 	return nil
 }
@@ -208,19 +208,20 @@ func describeSocket(fd int) *SocketInfo {
 	return s
 }
 
-// socketName returns what a call, which is also a function of package unix, says of a socket, "" if that has no name.
+// socketName returns the name that a system call reports for a socket, "" if it has none. f is the function of package
+// unix for that call.
 func socketName(fd int, call uintptr, f func(fd int) (unix.Sockaddr, error)) (string, error) {
 	sa, err := f(fd)
 	if _, ok := sa.(*unix.SockaddrUnix); err != nil || !ok {
 		return address(sa), err
 	}
-	// Package unix ends an abstract name at its first NUL, where the kernel does not.
+	// Package unix ends an abstract name at its first NUL, but the kernel does not.
 	var raw unix.RawSockaddrUnix
 	size := uint32(unsafe.Sizeof(raw))
 	if _, _, errno := unix.Syscall(call, uintptr(fd), uintptr(unsafe.Pointer(&raw)), uintptr(unsafe.Pointer(&size))); errno != 0 {
 		return "", errno
 	}
-	// A path that fills it has no NUL at its end, which size counts all the same.
+	// A path that fills it has no NUL at its end, but size counts one.
 	size = min(size, uint32(unsafe.Sizeof(raw)))
 	var name []byte
 	for i := range size - min(size, uint32(unsafe.Offsetof(raw.Path))) {
@@ -231,7 +232,7 @@ func socketName(fd int, call uintptr, f func(fd int) (unix.Sockaddr, error)) (st
 	}
 	path, _, _ := strings.Cut(string(name), "\x00")
 	if path != "" && !strings.Contains(path, "/") {
-		path = "./" + path // and not an abstract name
+		path = "./" + path // so that it does not look like an abstract name
 	}
 	return path, nil
 }

@@ -8,6 +8,6 @@ import (
 )
 
 func main() {
-	fmt.Fprintln(os.Stderr, "sysfd: this command is about the Linux kernel and runs there only")
-	os.Exit(1)
+	fmt.Fprintln(os.Stderr, "sysfd: this command needs Linux")
+	os.Exit(3) // not supported here
 }

@@ -18,13 +18,13 @@ import (
 	"github.com/sysfd/sysfd"
 )
 
-// processKinds are what a process has in /proc/PID/ns.
+// processKinds are the names in /proc/PID/ns.
 var processKinds = []sysfd.NamespaceKind{
 	sysfd.CgroupNamespace, sysfd.IPCNamespace, sysfd.MntNamespace, sysfd.NetNamespace, sysfd.PIDNamespace, sysfd.PIDForChildrenNamespace,
 	sysfd.TimeNamespace, sysfd.TimeForChildrenNamespace, sysfd.UserNamespace, sysfd.UTSNamespace,
 }
 
-// kindOf returns the kind of namespace that is in /proc/PID/ns as kind.
+// kindOf returns the kind of the namespace that has this name in /proc/PID/ns.
 func kindOf(kind sysfd.NamespaceKind) sysfd.NamespaceKind {
 	switch kind {
 	case sysfd.PIDForChildrenNamespace:
@@ -35,15 +35,15 @@ func kindOf(kind sysfd.NamespaceKind) sysfd.NamespaceKind {
 	return kind
 }
 
-// A namespaceInfo is one line of what sysfd ns prints.
+// A namespaceInfo is one line of the output of sysfd ns.
 type namespaceInfo struct {
-	Kind      string            `json:"kind"`
-	Inode     uint64            `json:"inode"`
-	ID        sysfd.NamespaceID `json:"id,omitempty"` // 0 where the kernel has none
-	Processes *int              `json:"processes,omitempty"`
-	PID       int               `json:"pid,omitempty"` // of the first process that is in it
-	Command   text              `json:"command,omitempty"`
-	Mount     text              `json:"mount,omitempty"` // where it is mounted
+	Kind      string            `json:"kind" help:"cgroup, ipc, mnt, net, pid, time, user or uts; of one process also pid_for_children and time_for_children"`
+	Inode     uint64            `json:"inode" help:"the number in /proc/PID/ns"`
+	ID        sysfd.NamespaceID `json:"id,omitempty" help:"the ID; missing where the kernel has none"`
+	Processes *int              `json:"processes,omitempty" help:"how many processes are in the namespace; missing where /proc cannot be read, and for the namespaces of one process"`
+	PID       int               `json:"pid,omitempty" help:"the lowest PID among them"`
+	Command   text              `json:"command,omitempty" help:"the name of the process with that PID"`
+	Mount     text              `json:"mount,omitempty" help:"where the namespace is mounted"`
 }
 
 func (n *namespaceInfo) id() string {
@@ -56,9 +56,9 @@ func (n *namespaceInfo) id() string {
 func ns(c *call) error {
 	asJSON := c.Bool("json", false, "print a list of JSON objects")
 	wanted := map[string]bool{}
-	c.Func("kind", "only namespaces of this `KIND`: cgroup, ipc, mnt, net, pid, time, user or uts", func(name string) error {
+	c.Func("kind", "list namespaces of this `KIND` only: cgroup, ipc, mnt, net, pid, time, user or uts", func(name string) error {
 		if !slices.ContainsFunc(processKinds, func(k sysfd.NamespaceKind) bool { return k.String() == name }) {
-			return errors.New("not a kind")
+			return errors.New("not a kind of namespaces")
 		}
 		wanted[name] = true
 		return nil
@@ -73,10 +73,10 @@ func ns(c *call) error {
 	case 1:
 		return c.namespacesOf(wants, *asJSON)
 	}
-	return usageError(fmt.Sprintf("%q is one argument too many", c.Arg(1)))
+	return unexpected(c.Arg(1))
 }
 
-// namespacesOf prints those of one process.
+// namespacesOf prints the namespaces of one process.
 func (c *call) namespacesOf(wants func(sysfd.NamespaceKind) bool, asJSON bool) error {
 	return c.eachProcess(func(arg string, p *sysfd.PidFD, err error) error {
 		if err != nil {
@@ -95,7 +95,7 @@ func (c *call) namespacesOf(wants func(sysfd.NamespaceKind) bool, asJSON bool) e
 				return errors.New("it has ended")
 			}
 			if errors.Is(err, os.ErrPermission) {
-				return errors.New("it takes root or the same user")
+				return fmt.Errorf("looking at its namespaces requires root or the same user: %w", err)
 			}
 			if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrNotExist) {
 				fmt.Fprintf(w, "%v\tnot in this kernel\t\n", kind)
@@ -119,7 +119,7 @@ func (c *call) namespacesOf(wants func(sysfd.NamespaceKind) bool, asJSON bool) e
 	})
 }
 
-// inspectNamespace tells what is known of an open namespace.
+// inspectNamespace returns what is known about an open namespace.
 func inspectNamespace(f *os.File, kind sysfd.NamespaceKind) (namespaceInfo, error) {
 	n := namespaceInfo{Kind: kind.String()}
 	var st syscall.Stat_t
@@ -128,7 +128,7 @@ func inspectNamespace(f *os.File, kind sysfd.NamespaceKind) (namespaceInfo, erro
 	}
 	n.Inode = st.Ino
 	id, err := sysfd.NamespaceIDOf(int(f.Fd()))
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, os.ErrPermission) { // the second under a filter
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, os.ErrPermission) { // not permitted by a filter
 		return n, err
 	}
 	n.ID = id
@@ -150,8 +150,7 @@ type namespaceKey struct {
 
 func (c *call) allNamespaces(wants func(sysfd.NamespaceKind) bool, asJSON bool) error {
 	s := survey{found: map[namespaceKey]*namespaceInfo{}, byID: map[sysfd.NamespaceID]bool{}}
-	// First those that the kernel lists, so that none is taken for one without processes that
-	// just did not exist when its processes were looked for.
+	// The list of the kernel comes first. Otherwise a namespace that was made meanwhile would seem to have no processes.
 	listed := map[sysfd.NamespaceKind][]sysfd.NamespaceID{}
 	for _, kind := range processKinds {
 		if kind != kindOf(kind) || !wants(kind) {
@@ -204,9 +203,9 @@ func (c *call) allNamespaces(wants func(sysfd.NamespaceKind) bool, asJSON bool) 
 	})
 	switch {
 	case errProc != nil:
-		c.say("the processes are not known: %v", errProc)
+		c.say("cannot count processes: %v", errProc)
 	case s.hidden > 0:
-		c.say("%d of %d processes could not be looked at, for want of rights: they are not counted, and namespaces can be missing", s.hidden, s.hidden+s.seen)
+		c.say("no permission to look at %d of %d processes: they are not counted, and namespaces can be missing", s.hidden, s.hidden+s.seen)
 	}
 	if asJSON {
 		return c.printJSON(list)
@@ -228,7 +227,7 @@ func (c *call) allNamespaces(wants func(sysfd.NamespaceKind) bool, asJSON bool) 
 	return w.Flush()
 }
 
-// add adds an open namespace, and those that it was made from, as far as this process may see them.
+// add adds an open namespace, and those that it was made from as far as this process may see them.
 func (s *survey) add(f *os.File, kind sysfd.NamespaceKind) (*namespaceInfo, error) {
 	n, err := inspectNamespace(f, kind)
 	if err != nil {
@@ -247,7 +246,7 @@ func (s *survey) add(f *os.File, kind sysfd.NamespaceKind) (*namespaceInfo, erro
 	}{{sysfd.OpenOwningUserNamespace, sysfd.UserNamespace}, {sysfd.OpenParentNamespace, kind}} {
 		r, err := related.open(int(f.Fd()))
 		if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-			continue // the end of what is in sight, or of a kind without parents
+			continue // not visible from here, or of a kind without parents
 		}
 		if err != nil {
 			return nil, err
@@ -286,13 +285,13 @@ func (s *survey) processes() error {
 	return nil
 }
 
-// isGone tells of an error that a process or thread has ended meanwhile, or has no such namespace.
+// isGone reports whether an error means that a process or thread has ended, or has no such namespace.
 func isGone(err error) bool {
 	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ESRCH)
 }
 
 func (s *survey) process(pid int) error {
-	// All of it is read below one descriptor: another process that gets the PID is not below that.
+	// All of it is read below one descriptor, which never shows another process that gets the PID.
 	dir, err := os.OpenFile("/proc/"+strconv.Itoa(pid), syscall.O_DIRECTORY, 0)
 	if isGone(err) {
 		return nil
@@ -320,7 +319,7 @@ func (s *survey) process(pid int) error {
 	if err != nil && !isGone(err) {
 		return err
 	}
-	// The thread that a process begins with comes first.
+	// The main thread comes first.
 	slices.SortFunc(threads, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
 	if i := slices.Index(threads, strconv.Itoa(pid)); i > 0 {
 		threads = slices.Insert(slices.Delete(threads, i, i+1), 0, strconv.Itoa(pid))
@@ -362,7 +361,7 @@ func (s *survey) process(pid int) error {
 	return nil
 }
 
-// lookUp returns the namespace with this link, such as net:[4026531833], which it opens if it is not known.
+// lookUp returns the namespace with this link, such as net:[4026531833]. It opens the namespace if it is not known.
 func (s *survey) lookUp(link string, kind sysfd.NamespaceKind, open func() (*os.File, error)) (*namespaceInfo, error) {
 	_, number, _ := strings.Cut(link, ":[")
 	inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
@@ -377,7 +376,7 @@ func (s *survey) lookUp(link string, kind sysfd.NamespaceKind, open func() (*os.
 	return s.add(f, kind)
 }
 
-// commandOf returns the name of a process, which it may have given itself.
+// commandOf returns the name of a process, which the process can choose.
 func commandOf(open func(name string, flags int) (*os.File, error)) string {
 	f, err := open("comm", 0)
 	if err != nil {
@@ -392,11 +391,10 @@ func commandOf(open func(name string, flags int) (*os.File, error)) string {
 	return strings.TrimSuffix(string(name[:n]), "\n")
 }
 
-// mounts adds the namespaces that are mounted somewhere in the mount namespace of this process, as
-// ip-netns(8) does it.
+// mounts adds the namespaces that are mounted in the mount namespace of this process, as ip-netns(8) does it.
 func (s *survey) mounts() error {
 	var mounted []sysfd.Mount
-	var silent []string // below these a server may be asked, which may not answer
+	var silent []string // to open a path below these may need a server that does not answer
 	for m, err := range sysfd.Mounts(0) {
 		if err != nil {
 			return err
@@ -416,7 +414,7 @@ func (s *survey) mounts() error {
 		}
 		f, err := m.Open()
 		if err != nil {
-			continue // another mount lies on top, or it is out of reach
+			continue // another mount is on top, or the path is not accessible
 		}
 		kind, err := sysfd.NamespaceKindOf(int(f.Fd()))
 		if err == nil {

@@ -21,14 +21,14 @@ import (
 	"github.com/sysfd/sysfd"
 )
 
-// probed is what later features need of earlier ones.
+// probed is what several demonstrations share.
 type probed struct {
 	file    *os.File
 	self    *sysfd.PidFD
 	selfErr error // why there is none
 }
 
-// demonstrations do what a feature is for, and return what was seen.
+// demonstrations use a feature, and return what was seen.
 var demonstrations = map[sysfd.Feature]func(*probed) (seen string, err error){
 	sysfd.FeatureFileHandle:        (*probed).handle,
 	sysfd.FeatureOpenByHandle:      (*probed).reopenFile,
@@ -41,11 +41,29 @@ var demonstrations = map[sysfd.Feature]func(*probed) (seen string, err error){
 	sysfd.FeatureExitStatus:        (*probed).exitStatus,
 }
 
+type probeResult struct {
+	Kernel   string   `json:"kernel" help:"the release of the kernel, as uname -r prints it"`
+	GOARCH   string   `json:"goarch" help:"the architecture that this command was built for"`
+	Features []result `json:"features" help:"what was tried"`
+	Note     string   `json:"note,omitempty" help:"what it means that the features do not match the release of the kernel"`
+}
+
 type result struct {
-	Feature string `json:"feature"`
-	Status  string `json:"status"` // yes, no, not permitted, not known
-	Value   text   `json:"value"`  // what was seen if anything, or the error
-	Since   string `json:"since"`
+	Feature string `json:"feature" help:"the name of the feature"`
+	Status  string `json:"status" help:"yes, no, not permitted or not known"`
+	Value   text   `json:"value" help:"what was observed, or the error; can be empty"`
+	Since   string `json:"since" help:"the version of Linux that introduced the feature, for programs of this architecture"`
+}
+
+// colour is that of a line in the table, "" for none.
+func (r result) colour() string {
+	switch r.Status {
+	case "yes":
+		return ""
+	case "no":
+		return red
+	}
+	return yellow
 }
 
 func probe(c *call) error {
@@ -70,12 +88,7 @@ func probe(c *call) error {
 	release := unix.ByteSliceToString(name.Release[:])
 	note := disagreement(release, results)
 	if *asJSON {
-		return c.printJSON(struct {
-			Kernel   string   `json:"kernel,omitempty"`
-			GOARCH   string   `json:"goarch"`
-			Features []result `json:"features"`
-			Note     string   `json:"note,omitempty"`
-		}{release, runtime.GOARCH, results, note})
+		return c.printJSON(probeResult{release, runtime.GOARCH, results, note})
 	}
 	var table strings.Builder
 	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
@@ -85,17 +98,24 @@ func probe(c *call) error {
 	}
 	t.Flush()
 	fmt.Fprintf(c.out, "Linux %s, program for %s\n\n", release, runtime.GOARCH)
-	for line := range strings.Lines(table.String()) {
-		fmt.Fprintln(c.out, strings.TrimRight(line, " \n"))
+	for i, line := range strings.Split(strings.TrimSuffix(table.String(), "\n"), "\n") {
+		line = strings.TrimRight(line, " ")
+		if i > 0 && c.colour && results[i-1].colour() != "" {
+			line = results[i-1].colour() + line + plain
+		}
+		fmt.Fprintln(c.out, line)
 	}
 	if note != "" {
-		fmt.Fprintf(c.out, "\n%s\n", note)
+		fmt.Fprintln(c.out)
+		for line := range strings.Lines(note) {
+			fmt.Fprint(c.out, fill(line, "", ""))
+		}
 	}
 	return nil
 }
 
-// disagreement says what it means if features do not go with the version of the kernel, or
-// returns "". To have what is younger alone is common, for vendors give it to older kernels.
+// disagreement says what it means that features do not match the release of the kernel, or returns "". Features that
+// are younger than the release are no disagreement on their own, because vendors backport them.
 func disagreement(release string, results []result) string {
 	var missing []string
 	younger := false
@@ -111,14 +131,13 @@ func disagreement(release string, results []result) string {
 	case len(missing) == 0:
 		return ""
 	case younger:
-		return "This is hardly Linux " + release + ": it lacks what that has, and has what is younger. A sandbox such as gVisor answers in the place of the kernel."
+		return "This is hardly Linux " + release + ": it lacks features of that release, and has younger ones. A sandbox such as gVisor answers in the place of the kernel."
 	}
 	return "Linux " + release + " should have: " + strings.Join(missing, ", ") + ".\n" +
 		"An emulator (qemu-user), a sandbox (gVisor) or a seccomp filter hides it from this program, or the kernel was built without it."
 }
 
-// compareVersions compares major and minor, of which the first is a release such as
-// "6.18.44-cloud".
+// compareVersions compares major and minor numbers. The first version can be a release such as "6.18.44-cloud".
 func compareVersions(release, since string) int {
 	numbers := func(version string) []int {
 		n := make([]int, 2)
@@ -128,10 +147,10 @@ func compareVersions(release, since string) int {
 	return slices.Compare(numbers(release), numbers(since))
 }
 
-// try asks for a feature and has it demonstrated.
+// try probes a feature and demonstrates it.
 func (p *probed) try(f sysfd.Feature) (seen string, err error) {
 	err = f.Probe()
-	open := errors.Is(err, syscall.ENODATA) // without a demonstration
+	open := errors.Is(err, syscall.ENODATA) // only a demonstration can say
 	demonstrate := demonstrations[f]
 	if demonstrate == nil || err != nil && !open {
 		return "", err
@@ -169,8 +188,8 @@ func (p *probed) close() {
 	}
 }
 
-// open opens the file to try handles on: this program, or the root directory where
-// /proc does not tell which that is.
+// open opens the file to try handles on: this program, or the root directory where /proc does not say which file that
+// is.
 func (p *probed) open() (path string, err error) {
 	if path, err = os.Executable(); err != nil {
 		path = "/"
@@ -182,7 +201,7 @@ func (p *probed) open() (path string, err error) {
 	return path, err
 }
 
-// handleWith returns the handle of the program, with these flags.
+// handleWith returns the handle of the file that open chooses.
 func (p *probed) handleWith(flags int) (sysfd.FileHandle, sysfd.MountID, error) {
 	path, err := p.open()
 	if err != nil {
@@ -267,7 +286,7 @@ func (p *probed) borrow(f func(fd int) error) error {
 	return failed
 }
 
-// id returns the ID, and the handle it is in where there are such handles.
+// id returns the pidfd ID, and the handle with it where pidfds have handles.
 func (p *probed) id() (seen string, err error) {
 	if p.selfErr != nil {
 		return "", p.selfErr
@@ -321,7 +340,7 @@ func thisProgram() string {
 	return os.Args[0] // without /proc
 }
 
-// exitStatus asks about a process that is not to be waited for any more.
+// exitStatus asks about a process that was reaped already.
 func (p *probed) exitStatus() (string, error) {
 	program := thisProgram()
 	fd := -1
@@ -340,20 +359,23 @@ func (p *probed) exitStatus() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return r.String() + ", of one that was reaped", r.Unknown
+	return r.String() + ", of a process that was reaped", r.Unknown
 }
 
-// activation lets this program pass itself a socket.
+// activation has this program pass itself a socket.
 func (p *probed) activation() (string, error) {
 	program := thisProgram()
 	address := fmt.Sprintf("@sysfd-probe-%d-%d", os.Getpid(), time.Now().UnixNano())
-	out, err := exec.Command(program, "activate", "--now", "-l", address, "--fdname", "probe", "--", program, "listen", "-json").Output()
+	out, err := exec.Command(program, "activate", "-now", "-l", address, "-fdname", "probe", "--", program, "listen", "-json").Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		said := strings.TrimSpace(string(exit.Stderr) + string(out))
 		said = said[strings.LastIndexByte(said, '\n')+1:]
 		if strings.HasSuffix(said, syscall.EPERM.Error()) {
 			return "", fmt.Errorf("%s: %w", strings.TrimSuffix(said, ": "+syscall.EPERM.Error()), syscall.EPERM)
+		}
+		if exit.ExitCode() == statusUnsupported {
+			err = errors.ErrUnsupported
 		}
 		return "", fmt.Errorf("%w: %s", err, said)
 	}

@@ -19,8 +19,7 @@ import (
 	"github.com/sysfd/sysfd"
 )
 
-// parseProcess reads what the commands take for a process: PID, self, PID:ID, or what
-// sysfd id -ref prints.
+// parseProcess reads what names a process: PID, self, PID:ID, or what sysfd id -ref prints.
 func parseProcess(arg string) (r sysfd.ProcessRef, err error) {
 	switch {
 	case arg == "self":
@@ -31,7 +30,7 @@ func parseProcess(arg string) (r sysfd.ProcessRef, err error) {
 		}
 		return r, nil
 	case strings.HasPrefix(arg, "-"):
-		return r, usageError(arg + " comes too late: flags stand before the processes")
+		return r, usageError(fmt.Sprintf("flag %s comes too late: flags precede the processes", arg))
 	}
 	n, err := strconv.ParseInt(arg, 10, 32)
 	if err != nil || n <= 0 {
@@ -40,9 +39,8 @@ func parseProcess(arg string) (r sysfd.ProcessRef, err error) {
 	return sysfd.ProcessRef{PID: int(n)}, nil
 }
 
-// eachProcess calls f with each process of the command line, all of which must be
-// spelled right, or with the error of opening it. f closes it. What f returns is said, and the
-// others go on.
+// eachProcess calls f with each process of the command line, or with the error of opening it. If one of the arguments
+// is malformed, f is not called at all. f closes the process. An error of f is printed, and the next process follows.
 func (c *call) eachProcess(f func(arg string, p *sysfd.PidFD, err error) error) error {
 	if c.NArg() == 0 {
 		return usageError("a PID is missing")
@@ -58,13 +56,17 @@ func (c *call) eachProcess(f func(arg string, p *sysfd.PidFD, err error) error) 
 	var failed error
 	for i, arg := range c.Args() {
 		p, err := openProcess(refs[i])
+		gone := errors.Is(err, os.ErrProcessDone)
 		if err = f(arg, p, err); err != nil {
 			text := err.Error()
-			if !strings.HasPrefix(text, "process "+refs[i].Short()+" ") {
+			switch {
+			case gone && !strings.Contains(arg, ":"):
+				text = "no process has the PID " + arg
+			case !strings.HasPrefix(text, "process "+refs[i].Short()+" "):
 				text = "process " + arg + ": " + text
 			}
 			c.say("%s", text)
-			failed = errSaid
+			failed = andSaid(failed, err)
 		}
 	}
 	return failed
@@ -74,7 +76,7 @@ func openProcess(r sysfd.ProcessRef) (*sysfd.PidFD, error) {
 	if r == (sysfd.ProcessRef{PID: r.PID}) {
 		p, err := sysfd.OpenPidFD(r.PID, 0)
 		if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EINVAL) {
-			err = errors.New("that is not the PID of a process, but of a thread")
+			err = errors.New("this is the PID of a thread, not of a process")
 		}
 		return p, err
 	}
@@ -82,8 +84,7 @@ func openProcess(r sysfd.ProcessRef) (*sysfd.PidFD, error) {
 	if err != nil || r.ID == 0 {
 		return p, err
 	}
-	// The ID is what counts, but whoever gives a PID that does not go with it may have
-	// mistaken the ID, or has it from before a reboot.
+	// The ID is enough, but with another PID it is probably a mistake, or from before a reboot.
 	self, err := sysfd.SelfRef()
 	if err != nil {
 		p.Close()
@@ -97,22 +98,22 @@ func openProcess(r sysfd.ProcessRef) (*sysfd.PidFD, error) {
 	return p, nil
 }
 
-// A processInfo is what can be learnt about a process; what cannot is left out.
+// A processInfo is what could be learnt about a process.
 type processInfo struct {
-	Process  *sysfd.ProcessRef `json:"process,omitempty"`
-	Zombie   bool              `json:"zombie"`
-	Parent   *int              `json:"parentPid,omitempty"`
-	User     *ids              `json:"user,omitempty"`
-	Group    *ids              `json:"group,omitempty"`
-	CgroupID sysfd.CgroupID    `json:"cgroupId,omitempty"`
-	NSPIDs   []int             `json:"namespacePids,omitempty"`
+	Process  *sysfd.ProcessRef `json:"process,omitempty" help:"what sysfd id -ref prints"`
+	Zombie   bool              `json:"zombie" help:"whether the process has ended and was not reaped yet"`
+	Parent   *int              `json:"parentPid,omitempty" help:"the PID of its parent"`
+	User     *ids              `json:"user,omitempty" help:"its user IDs"`
+	Group    *ids              `json:"group,omitempty" help:"its group IDs"`
+	CgroupID sysfd.CgroupID    `json:"cgroupId,omitempty" help:"the ID of its cgroup, as sysfd cgroup reads it"`
+	NSPIDs   []int             `json:"namespacePids,omitempty" help:"its PIDs, in the PID namespace of this command and in each below that"`
 }
 
 type ids struct {
-	Real       uint32 `json:"real"`
-	Effective  uint32 `json:"effective"`
-	Saved      uint32 `json:"saved"`
-	FileSystem uint32 `json:"fileSystem"`
+	Real       uint32 `json:"real" help:"the real ID"`
+	Effective  uint32 `json:"effective" help:"the effective ID"`
+	Saved      uint32 `json:"saved" help:"the saved ID"`
+	FileSystem uint32 `json:"fileSystem" help:"the ID for access to files"`
 }
 
 func (i *ids) String() string {
@@ -154,7 +155,7 @@ func info(c *call) error {
 	return failed
 }
 
-// inspect asks for all there is. Kernels that lack something lack different things.
+// inspect asks for everything. What the kernel lacks is left out.
 func inspect(p *sysfd.PidFD) (i processInfo, err error) {
 	lacking := func(err error) error {
 		if errors.Is(err, errors.ErrUnsupported) {
@@ -205,7 +206,7 @@ func (i *processInfo) print(c *call) {
 	}
 	state := "runs"
 	if i.Zombie {
-		state = "has ended, is not reaped yet"
+		state = "has ended, not yet reaped"
 	}
 	line("state", state)
 	if i.Parent != nil {
@@ -226,23 +227,23 @@ func (i *processInfo) print(c *call) {
 
 func wait(c *call) error {
 	var timeout time.Duration
-	c.Func("timeout", "give up after this `time`, such as 90s, with status 3", func(text string) (err error) {
+	c.Func("timeout", "give up after this `TIME`, such as 90s or 1.5 for seconds, with exit status 124", func(text string) (err error) {
 		if timeout, err = time.ParseDuration(text); err != nil {
 			timeout, err = time.ParseDuration(text + "s")
 		}
 		if err != nil || timeout < 0 {
-			return errors.New("not a time")
+			return errors.New("not a time such as 90s")
 		}
 		return nil
 	})
-	anyOne := c.Bool("any", false, "wait for the first one to end, not for all")
-	exited := c.Bool("exited", false, "be content with the end; without, wait a moment longer for the status of a process that its parent has to reap first")
-	reaped := c.Bool("reaped", false, "wait for the status, however long the parent takes to reap the process")
+	anyOne := c.Bool("any", false, "return when the first of the processes has ended")
+	exited := c.Bool("exited", false, "do not wait for the parent to reap the process, not even for a moment")
+	reaped := c.Bool("reaped", false, "wait until the parent has reaped the process, however long that takes")
 	if err := c.parse(); err != nil {
 		return err
 	}
 	if slices.Contains(c.Args(), "self") {
-		return usageError("that would wait for ever: self is this command")
+		return usageError("self is this command, which would wait for itself")
 	}
 	if *exited && *reaped {
 		return usageError("-exited and -reaped exclude each other")
@@ -275,7 +276,7 @@ func wait(c *call) error {
 		case err == nil:
 			running++
 		case errors.Is(err, os.ErrProcessDone) && strings.Contains(arg, ":"):
-			// Of a PID alone it is not known what it was.
+			// A PID without an ID does not say which process it was.
 			ended++
 			fmt.Fprintf(c.out, "%s: %v\n", arg, sysfd.WaitResult{Ended: true, Unknown: errors.New("it ended before")})
 		default:
@@ -289,15 +290,15 @@ func wait(c *call) error {
 	for ; running > 0 && !(*anyOne && ended > 0); running-- {
 		of, r, err := set.Next(ctx)
 		if errors.Is(err, context.DeadlineExceeded) {
-			c.say("after %v not all have ended, %d are left", timeout, running)
-			return exitStatus(3) // as waitpid(1) has it
+			c.say("%s did not end within %v", count(running, "process", "processes"), timeout)
+			return exitStatus(statusTimeout)
 		}
 		if err != nil {
 			return err
 		}
 		ended++
 		if !*exited && errors.Is(r.Unknown, syscall.EAGAIN) {
-			// A parent that reaps at once does so within that.
+			// A parent that reaps at once does so within this time.
 			moment, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 			if told, err := of.p.Wait(moment, 0); err == nil {
 				r = told
@@ -314,21 +315,21 @@ func wait(c *call) error {
 }
 
 func kill(c *call) error {
-	name := c.String("s", "TERM", "the `SIGNAL`, by name or number; 0 sends none and tells whether one could be sent")
-	// As kill(1) takes it: -9, -KILL.
+	name := c.String("s", "TERM", "the `SIGNAL`, by name or number; 0 sends none, but fails if one could not be sent")
+	// As in kill(1): -9, -KILL.
 	if len(c.args) > 0 && strings.HasPrefix(c.args[0], "-") {
 		if _, ok := signalNumber(c.args[0][1:]); ok {
 			c.args = append([]string{"-s", c.args[0][1:]}, c.args[1:]...)
 		}
 	}
-	tree := c.Bool("cgroup", false, "kill all of a cgroup, which must not be one that this command is in")
-	mountPath := c.String("mount", "", "the `PATH` where cgroup2 is mounted; normally it is found")
+	tree := c.Bool("cgroup", false, "kill all processes of a cgroup; this command must not be in it")
+	mountPath := c.String("mount", "", "the `PATH` where cgroup2 is mounted; without this flag, it is found")
 	if err := c.parse(); err != nil {
 		return err
 	}
 	if *tree {
 		if *name != "TERM" {
-			return usageError("-cgroup sends SIGKILL, and goes without -s")
+			return usageError("-cgroup sends SIGKILL, and excludes -s")
 		}
 		return c.killCgroup(*mountPath)
 	}
@@ -350,11 +351,11 @@ func kill(c *call) error {
 
 func (c *call) killCgroup(mountPath string) error {
 	if c.NArg() != 1 {
-		return usageError("one ID or PATH of a cgroup is needed")
+		return usageError("exactly one ID or PATH of a cgroup is needed")
 	}
 	id, hierarchy, _, err := cgroupArg(c.Arg(0))
 	if err == nil && hierarchy != sysfd.Cgroup2 {
-		err = fmt.Errorf("%s is on cgroup v1 (%s), which has no way to kill a cgroup", c.Arg(0), hierarchy)
+		err = fmt.Errorf("%s is on cgroup v1 (%s), which cannot kill a cgroup", c.Arg(0), hierarchy)
 	}
 	if err != nil {
 		return err

@@ -51,16 +51,20 @@ func startProgram(t *testing.T) *program {
 	return p
 }
 
-// With this variable the command runs as on a kernel without pidfd IDs.
-const withoutIDsVar = "SYSFD_TEST_WITHOUT_IDS"
+// With this variable the command runs as on a kernel that lacks the system calls with these numbers.
+const withoutVar = "SYSFD_TEST_WITHOUT"
 
-// againWithoutIDs executes this program anew where the system calls fail by which the IDs are had.
-func againWithoutIDs() error {
-	os.Unsetenv(withoutIDsVar)
+// againWithout executes this program anew where the system calls fail.
+func againWithout(numbers string) error {
+	os.Unsetenv(withoutVar)
 	program := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}} // nr of struct seccomp_data
-	for _, nr := range []uint32{unix.SYS_NAME_TO_HANDLE_AT, unix.SYS_FSTATFS} {
+	for _, number := range strings.Split(numbers, ",") {
+		nr, err := strconv.ParseUint(number, 10, 32)
+		if err != nil {
+			return err
+		}
 		program = append(program,
-			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jf: 1},
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(nr), Jf: 1},
 			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)})
 	}
 	program = append(program, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW})
@@ -75,10 +79,16 @@ func againWithoutIDs() error {
 	return syscall.Exec("/proc/self/exe", os.Args, os.Environ())
 }
 
-func commandWithoutIDs(args ...string) *exec.Cmd {
+func commandWithout(calls []int, args ...string) *exec.Cmd {
 	cmd := sysfdCommand(args...)
-	cmd.Env = append(cmd.Env, withoutIDsVar+"=1")
+	numbers := strings.Trim(strings.ReplaceAll(fmt.Sprint(calls), " ", ","), "[]")
+	cmd.Env = append(cmd.Env, withoutVar+"="+numbers)
 	return cmd
+}
+
+// commandWithoutIDs runs as on a kernel without pidfd IDs.
+func commandWithoutIDs(args ...string) *exec.Cmd {
+	return commandWithout([]int{unix.SYS_NAME_TO_HANDLE_AT, unix.SYS_FSTATFS}, args...)
 }
 
 // What sysfd id -ref prints there names the process for all that take a name, and what it is is said.
@@ -99,7 +109,7 @@ func TestSecondBest(t *testing.T) {
 	if code != 0 || err != nil || ref.ID != 0 || ref.StartTime == 0 || ref.PID != cmd.Process.Pid || !strings.Contains(errs, "sysfd id: process "+p.pid()+": ") || !strings.Contains(errs, "second best") {
 		t.Fatalf("status %d, %q, %q, %v", code, out, errs, err)
 	}
-	if _, errs, code := status(t, commandWithoutIDs("id", p.pid())); code != 1 || errs == "" {
+	if _, errs, code := status(t, commandWithoutIDs("id", p.pid())); code != 3 || errs == "" {
 		t.Errorf("status %d, %q", code, errs)
 	}
 	other := ref
@@ -118,7 +128,7 @@ func TestSecondBest(t *testing.T) {
 			t.Errorf("kill another: status %d, %q, %q", code, out, errs)
 		}
 		out, errs, code = status(t, command("wait", "-timeout", "0.01", text))
-		if code != 3 || out != "" {
+		if code != 124 || out != "" {
 			t.Errorf("wait: status %d, %q, %q", code, out, errs)
 		}
 		out, errs, code = status(t, command("wait", other.String()))
@@ -263,7 +273,7 @@ func TestThreadIsNoProcess(t *testing.T) {
 			continue
 		}
 		_, errs, code := status(t, sysfdCommand("id", thread.Name()))
-		if code != 1 || !strings.Contains(errs, "not the PID of a process, but of a thread") {
+		if code != 1 || !strings.Contains(errs, "this is the PID of a thread, not of a process") {
 			t.Errorf("status %d, %q", code, errs)
 		}
 		return
@@ -322,7 +332,7 @@ func TestWait(t *testing.T) {
 	}
 
 	out, errs, code := status(t, sysfdCommand("wait", "-timeout", "10ms", third.ref))
-	if code != 3 || out != "" || !strings.Contains(errs, "10ms") {
+	if code != 124 || out != "" || !strings.Contains(errs, "1 process did not end within 10ms") {
 		t.Errorf("status %d, %q, %q", code, out, errs)
 	}
 	for _, args := range [][]string{{"wait", first.ref}, {"wait", "-any", third.ref, first.ref}} {
@@ -332,7 +342,7 @@ func TestWait(t *testing.T) {
 		}
 	}
 	out, errs, code = status(t, sysfdCommand("wait", first.pid()))
-	if code != 1 || out != "" || !strings.Contains(errs, "process "+first.pid()+": ") {
+	if code != 1 || out != "" || errs != "sysfd wait: no process has the PID "+first.pid()+"\n" {
 		t.Errorf("status %d, %q, %q", code, out, errs)
 	}
 	fourth := startProgram(t)
@@ -361,7 +371,7 @@ func TestWaitZombie(t *testing.T) {
 			t.Errorf("%q: status %d, %q, %q", args, code, out, errs)
 		}
 	}
-	if _, errs, code := status(t, sysfdCommand("wait", "-reaped", "-timeout", "100ms", p.ref)); code != 3 {
+	if _, errs, code := status(t, sysfdCommand("wait", "-reaped", "-timeout", "100ms", p.ref)); code != 124 {
 		t.Errorf("-reaped: status %d, %q", code, errs)
 	}
 	if _, _, code := status(t, sysfdCommand("wait", "-reaped", "-exited", p.ref)); code != 2 {

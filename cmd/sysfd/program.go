@@ -23,12 +23,12 @@ type programError struct{ error }
 
 func (e programError) Unwrap() error { return e.error }
 
-// status is the one of env(1) and of shells.
+// status is that of env(1) and of shells.
 func (e programError) status() int {
 	if errors.Is(e, exec.ErrNotFound) || errors.Is(e, os.ErrNotExist) {
-		return 127
+		return statusNotFound
 	}
-	return 126
+	return statusCannotExecute
 }
 
 // lookPath returns the path of a program, found as execvp(3) finds it.
@@ -47,8 +47,7 @@ func lookPath(name string) (string, error) {
 	return "", programError{err}
 }
 
-// execError returns what an error of ExecListenFDs or StartListenFDs is to the caller: about
-// the program, or about this one.
+// execError makes an error of ExecListenFDs or StartListenFDs a programError if it is about the program.
 func execError(err error) error {
 	var call *os.SyscallError
 	if errors.As(err, &call) && call.Syscall == "execve" {
@@ -67,13 +66,12 @@ func (c *call) become(path string, argv, environ []string) error {
 	return programError{&os.PathError{Op: "execve", Path: path, Err: syscall.Exec(path, argv, environ)}}
 }
 
-// ignoredSignals are those that a program is to find ignored. The Go runtime handles all signals
-// and does not say which were ignored before, and those that are handled come to a program with their
-// default action.
+// ignoredSignals are the signals that a program shall start with ignored. The Go runtime handles all signals, and does
+// not say which were ignored before. A program gets the default action for a signal that was handled.
 type ignoredSignals []syscall.Signal
 
 func (c *call) ignoreSignalFlag() {
-	c.Func("ignore-signal", "have PROGRAM start with these `SIGNALS` ignored, by name or number, separated by commas. systemd starts services with PIPE ignored; this command does not pass that on by itself", func(list string) error {
+	c.Func("ignore-signal", "start PROGRAM with these `SIGNALS` ignored, by name or number, separated by commas. systemd starts services with PIPE ignored; without this flag, PROGRAM does not inherit that", func(list string) error {
 		for _, name := range strings.Split(list, ",") {
 			sig, ok := signalNumber(name)
 			switch {
@@ -88,29 +86,28 @@ func (c *call) ignoreSignalFlag() {
 	})
 }
 
-// cannotIgnore are the signals that the kernel or the Go runtime keep for themselves. So do C libraries
-// with 32 to 34.
+// cannotIgnore are the signals that the kernel or the Go runtime keeps for itself. C libraries do so with 32 to 34.
 var cannotIgnore = []string{
 	"SIGKILL", "SIGSTOP", "SIGILL", "SIGTRAP", "SIGBUS", "SIGFPE", "SIGSEGV", "SIGSYS", "SIGPROF", "SIGSTKFLT", "SIGEMT",
 }
 
-// apply is for the moment before a program is executed.
+// apply is called just before a program is executed.
 func (s ignoredSignals) apply() {
 	for _, sig := range s {
 		signal.Ignore(sig)
 	}
 }
 
-// words are the arguments of sysfd exec that do the same.
+// words returns the arguments of sysfd exec that have the same effect.
 func (s ignoredSignals) words() (words []string) {
 	for _, sig := range s {
-		words = append(words, "--ignore-signal="+strconv.Itoa(int(sig)))
+		words = append(words, "-ignore-signal="+strconv.Itoa(int(sig)))
 	}
 	return words
 }
 
-// reserve3 keeps descriptor 3 free of what the runtime opens, such as its poller, until a program
-// gets it. It tells whether the number is this command's, or was passed to it, and not the runtime's.
+// reserve3 keeps the runtime from opening something, such as its poller, as descriptor 3. It reports whether the
+// descriptor is free for a file: reserved, or passed to this command, and not the runtime's.
 func reserve3() (free bool, err error) {
 	flags, err := unix.FcntlInt(3, unix.F_GETFD, 0)
 	if err != unix.EBADF {
@@ -127,8 +124,8 @@ func reserve3() (free bool, err error) {
 	return true, os.NewSyscallError("dup3", unix.Dup3(null, 3, unix.O_CLOEXEC))
 }
 
-// becomeWith3 executes a program, with a file as its descriptor 3: which is then no socket that was passed
-// to this process, as the environment may say, and as the program would believe.
+// becomeWith3 executes a program with a file as its descriptor 3. The program must not take that for a socket that was
+// passed to this process, as the environment may say.
 func (c *call) becomeWith3(f *os.File, free bool, path string, argv []string) (err error) {
 	become := func() error {
 		if err := unix.Dup3(int(f.Fd()), 3, 0); err != nil { // Fd sets it to blocking mode
@@ -143,8 +140,8 @@ func (c *call) becomeWith3(f *os.File, free bool, path string, argv []string) (e
 	if free {
 		return become()
 	}
-	// The runtime needs its own until the other threads are ended. So the thread that executes has a table of
-	// its own; where a filter forbids that, there remains hope.
+	// The runtime needs its descriptor 3 until the other threads have ended. Therefore the thread that executes gets a
+	// descriptor table of its own. If a filter forbids that, the execution most likely succeeds all the same.
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

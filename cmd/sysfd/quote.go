@@ -11,12 +11,11 @@ import (
 	"unicode/utf8"
 )
 
-// Names, paths and addresses come from strangers, and can have anything in them: what clears a
-// terminal, ends a line, or turns the direction of writing.
+// Names, paths and addresses come from strangers, and can contain any bytes: some clear the terminal, end the line, or
+// change the writing direction.
 
-// quote returns s as it is if all of it can be printed and it does not begin like what is
-// quoted. Else it returns it within $'…', as shells read it, in printable characters. No two
-// texts come out as the same one.
+// quote returns s if all of it is printable and it does not begin with $'. Otherwise it returns s within $'...', as
+// shells read it, in printable characters. Different texts have different results.
 func quote(s string) string {
 	if !strings.HasPrefix(s, "$'") && harmless(s) == s {
 		return s
@@ -24,8 +23,7 @@ func quote(s string) string {
 	return "$'" + escape(s, true) + "'"
 }
 
-// word is quote for a text that stands between others, and must not look like two of them or
-// like none.
+// word is quote for a text that stands between others, and must look neither like two words nor like none.
 func word(s string) string {
 	if q := quote(s); q != s || s != "" && !strings.Contains(s, " ") {
 		return q
@@ -33,11 +31,11 @@ func word(s string) string {
 	return "$'" + escape(s, true) + "'"
 }
 
-// harmless returns a message with escapes in the place of what cannot be printed.
+// harmless returns a message with escapes in the place of what is unprintable.
 func harmless(s string) string { return escape(s, false) }
 
-// escape writes what cannot be printed as shells do within $'…', bytes as three octal digits. If
-// quoted, it also protects the quotation mark and the backslash.
+// escape writes what is unprintable as in $'...' of shells, bytes as three octal digits. If quoted, it also escapes
+// the quotation mark and the backslash.
 func escape(s string, quoted bool) string {
 	const letters = "abtnvfr" // from 7 up
 	var b strings.Builder
@@ -60,8 +58,8 @@ func escape(s string, quoted bool) string {
 	return b.String()
 }
 
-// A text comes from outside. JSON has it as it is if it is UTF-8, and else as quote has it; so
-// different texts remain different.
+// A text comes from outside. In JSON it is unchanged, unless it is not UTF-8 or begins with $'; then it is quoted, so
+// that different texts remain different.
 type text string
 
 func (t text) MarshalText() ([]byte, error) {
@@ -72,7 +70,7 @@ func (t text) MarshalText() ([]byte, error) {
 	return []byte(s), nil
 }
 
-// printableJSON escapes what package json leaves alone and a terminal may not.
+// printableJSON escapes what is unprintable and package json leaves alone.
 func printableJSON(in []byte) []byte {
 	var b bytes.Buffer
 	for _, r := range string(in) {

@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// search returns a path of the file in or below dir. It compares handles, for the numbers of inodes are not
-// enough, and stays on the file system. On a terminal it says how far it is.
+// search returns a path of the file in or below dir. It compares handles, because inode numbers are not enough, and
+// stays on the file system. On a terminal it shows its progress.
 func search(c *call, f *os.File, dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err == nil {
-		dir, err = filepath.EvalSymlinks(dir) // the walk follows none, not even the first
+		dir, err = filepath.EvalSymlinks(dir) // because the walk does not follow dir itself either
 	}
 	if err != nil {
 		return "", err
@@ -36,7 +36,7 @@ func search(c *call, f *os.File, dir string) (string, error) {
 	if top, err := here(dir); err != nil {
 		return "", err
 	} else if !top {
-		return "", fmt.Errorf("%s is on another file system than the file, which is on mount %v (see findmnt)", dir, mount)
+		return "", fmt.Errorf("%s is not on the file system of the file, which is on mount %v (see findmnt)", dir, mount)
 	}
 	progress := progressTo(c)
 	defer progress("")
@@ -46,7 +46,7 @@ func search(c *call, f *os.File, dir string) (string, error) {
 			if path == dir && !errors.Is(err, os.ErrNotExist) && seen == 0 {
 				return err
 			}
-			unread++ // not for us, or gone since
+			unread++ // not permitted, or gone meanwhile
 			return nil
 		}
 		if seen++; seen%1000 == 0 {
@@ -78,14 +78,14 @@ func search(c *call, f *os.File, dir string) (string, error) {
 	case found != "":
 		return found, nil
 	case unread > 0:
-		return "", fmt.Errorf("the file is there, but not among the %d in and below %s; %d directories could not be read", seen, dir, unread)
+		return "", fmt.Errorf("the file exists, but is not among the %d in and below %s; %d directories could not be read", seen, dir, unread)
 	}
-	return "", fmt.Errorf("the file is there, but not among the %d in and below %s", seen, dir)
+	return "", fmt.Errorf("the file exists, but is not among the %d in and below %s", seen, dir)
 }
 
-// sameSystem returns a function that tells whether a directory is on the file system of f. It does not wait for the
-// server of another one. On btrfs each subvolume has a device number of its own, on overlayfs files can have those of
-// the file systems below.
+// sameSystem returns a function that reports whether a directory is on the file system of f. That function does not
+// wait for the server of another file system. On btrfs each subvolume has a device number of its own. On overlayfs
+// files can have the device numbers of the file systems below.
 func sameSystem(f *os.File) func(dir string) (bool, error) {
 	own, errOwn := deviceOf(int(f.Fd()), "")
 	magic := magicOf(int(f.Fd()))
@@ -101,7 +101,7 @@ func sameSystem(f *os.File) func(dir string) (bool, error) {
 		if magic != unix.BTRFS_SUPER_MAGIC && magic != unix.OVERLAYFS_SUPER_MAGIC {
 			return false, nil
 		}
-		fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0) // which mounts nothing
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0) // which triggers no automount
 		if err != nil {
 			return false, err
 		}
@@ -128,8 +128,8 @@ func deviceOf(dirfd int, path string) (uint64, error) {
 	return unix.Mkdev(st.Dev_major, st.Dev_minor), err
 }
 
-// progressTo returns a function that shows a line on the terminal, at most five times a second, and
-// takes it away if it is empty. Where stderr is no terminal it does nothing.
+// progressTo returns a function that shows a line on the terminal, at most five times a second, and removes it for an
+// empty text. If stderr is not a terminal, that function does nothing.
 func progressTo(c *call) func(string) {
 	f, ok := c.err.(*os.File)
 	if !ok {

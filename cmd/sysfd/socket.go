@@ -17,12 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A socketAddress is what a socket is bound to. The network is one for package net.
+// A socketAddress is the address of a socket. The network is one of package net.
 type socketAddress struct{ network, address string }
 
 func (a socketAddress) isUnix() bool { return strings.HasPrefix(a.network, "unix") }
 
-// path returns the path of a Unix socket, "" for one without.
+// path returns the path of a Unix socket, "" for other sockets.
 func (a socketAddress) path() string {
 	if !a.isUnix() || a.address[0] == '@' {
 		return ""
@@ -30,8 +30,8 @@ func (a socketAddress) path() string {
 	return a.address
 }
 
-// networks are the kinds of sockets: what a prefix of an address says, and the network for host:port
-// and for the name of a Unix socket, "" if there is none.
+// networks are the kinds of sockets: the prefix of an address, and the network of package net for host:port and for a
+// Unix socket, "" if there is none.
 var networks = map[string]struct{ ip, unix string }{
 	"stream":    {"tcp", "unix"},
 	"datagram":  {"udp", "unixgram"},
@@ -40,7 +40,7 @@ var networks = map[string]struct{ ip, unix string }{
 	"udp":       {"udp", ""},
 }
 
-// parseAddress reads [KIND:]ADDRESS. A kind without a prefix is the given one.
+// parseAddress reads [KIND:]ADDRESS. Without a prefix, the kind is the given one.
 func parseAddress(s, kind string) (socketAddress, error) {
 	if prefix, rest, ok := strings.Cut(s, ":"); ok {
 		if _, ok := networks[prefix]; ok {
@@ -51,9 +51,9 @@ func parseAddress(s, kind string) (socketAddress, error) {
 		a := socketAddress{networks[kind].unix, s}
 		switch {
 		case a.network == "":
-			return a, fmt.Errorf("%s is not for Unix sockets", kind)
+			return a, fmt.Errorf("%s is not a kind of Unix sockets", kind)
 		case len(s) >= len(syscall.RawSockaddrUnix{}.Path) && a.path() != "", len(s) > len(syscall.RawSockaddrUnix{}.Path):
-			return a, errors.New("longer than the name of a socket can be")
+			return a, errors.New("the path or name is too long for a socket")
 		}
 		return a, nil
 	}
@@ -68,18 +68,18 @@ func parseAddress(s, kind string) (socketAddress, error) {
 		return socketAddress{}, errors.New("not an address: a port is a number up to 65535")
 	}
 	if networks[kind].ip == "" {
-		return socketAddress{}, fmt.Errorf("%s is for Unix sockets", kind)
+		return socketAddress{}, fmt.Errorf("%s is a kind of Unix sockets only", kind)
 	}
 	return socketAddress{networks[kind].ip, net.JoinHostPort(host, port)}, nil
 }
 
-// bind returns a socket in blocking mode, as systemd passes it, that listens if it is one that can.
+// bind returns a socket in blocking mode, as systemd passes it. It listens unless it is a datagram socket.
 func bind(a socketAddress, name string) (*os.File, error) {
 	if a.isUnix() {
 		return bindUnix(a, name)
 	}
 	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // what systemd passes is plain TCP
+	lc.SetMultipathTCP(false) // systemd passes plain TCP
 	var socket interface {
 		syscall.Conn
 		Close() error
@@ -102,10 +102,10 @@ func bind(a socketAddress, name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd := int(f.Fd()) // in blocking mode from here on, as the socket has to be
+	fd := int(f.Fd()) // which puts it in blocking mode
 	failed := os.NewSyscallError("fcntl", unix.SetNonblock(fd, false))
 	if a.network == "udp" && failed == nil {
-		// Package net lets datagrams go to broadcast addresses; for systemd that is a setting.
+		// Package net allows datagrams to broadcast addresses; systemd does not by default.
 		failed = os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BROADCAST, 0))
 	}
 	if failed != nil {
@@ -115,7 +115,7 @@ func bind(a socketAddress, name string) (*os.File, error) {
 	return f, nil
 }
 
-// bindUnix also takes the place of the file that a socket has left behind.
+// bindUnix also replaces a file that a socket has left behind.
 func bindUnix(a socketAddress, name string) (*os.File, error) {
 	types := map[string]int{"unix": unix.SOCK_STREAM, "unixgram": unix.SOCK_DGRAM, "unixpacket": unix.SOCK_SEQPACKET}
 	fd, err := unix.Socket(unix.AF_UNIX, types[a.network]|unix.SOCK_CLOEXEC, 0)
@@ -123,9 +123,9 @@ func bindUnix(a socketAddress, name string) (*os.File, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	f := os.NewFile(uintptr(fd), name)
-	address := &syscall.SockaddrUnix{Name: a.address} // that of package unix has no abstract name of 107 bytes
+	address := &syscall.SockaddrUnix{Name: a.address} // that of package unix cannot hold an abstract name of 107 bytes
 	err = syscall.Bind(fd, address)
-	// Others who find the same file may be at it, too.
+	// Other processes may be replacing the same file.
 	for tries := 0; err == syscall.EADDRINUSE && a.path() != "" && tries < 100; tries++ {
 		if inUse := stale.Remove(a.path()); inUse != nil {
 			f.Close()
@@ -156,8 +156,8 @@ func waitForTraffic(files []*os.File) error {
 	return wait()
 }
 
-// traffic returns a function that waits until one of the files has a connection or a datagram, and one that
-// gives back what it takes.
+// traffic returns a function that waits until one of the files has a connection or a datagram, and a function that
+// closes what the first one uses.
 func traffic(files []*os.File) (wait func() error, end func(), err error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
