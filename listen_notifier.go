@@ -196,8 +196,7 @@ const mostSent = 253
 
 // notify is NotifyFiles for whatever owns a descriptor.
 func (n *Notifier) notify(ctx context.Context, files []syscall.Conn, assignments ...string) (sent bool, err error) {
-	state, err := joinAssignments(assignments)
-	if err != nil {
+	if err := checkAssignments(assignments); err != nil {
 		return false, err
 	}
 	if len(files) > mostSent {
@@ -206,7 +205,7 @@ func (n *Notifier) notify(ctx context.Context, files []syscall.Conn, assignments
 	if !n.sends() {
 		return false, nil
 	}
-	return sendNotify(ctx, n.Address, state, files)
+	return sendNotify(ctx, n.Address, joinAssignments(assignments), files)
 }
 
 // NotifyReloading is the function [NotifyReloading] with the Address of n.

@@ -43,8 +43,7 @@ func unsupported() error {
 // Notify sends nothing: this system has no $NOTIFY_SOCKET. It has an error for what is
 // not an assignment, and for nothing else.
 func Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
-	_, err = joinAssignments(assignments)
-	return false, err
+	return false, checkAssignments(assignments)
 }
 
 // NotifyFiles is [Notify]; it sends nothing.

@@ -39,26 +39,36 @@ func NotifyExtendTimeout(d time.Duration) string {
 	return "EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(int64(usec), 10)
 }
 
-func joinAssignments(assignments []string) (state []byte, err error) {
+func checkAssignments(assignments []string) error {
+	if len(assignments) == 0 {
+		return refused(syscall.EINVAL, "there is no assignment to send")
+	}
 	for _, a := range assignments {
-		before := len(state)
+		lines := 0
 		for line := range strings.FieldsFuncSeq(a, isNewline) {
 			if strings.IndexByte(line, '=') < 1 || strings.IndexByte(line, 0) >= 0 {
-				return nil, refused(syscall.EINVAL, strconv.Quote(line)+" is not an assignment")
+				return refused(syscall.EINVAL, strconv.Quote(line)+" is not an assignment")
 			}
+			lines++
+		}
+		if lines == 0 {
+			return refused(syscall.EINVAL, strconv.Quote(a)+" is not an assignment")
+		}
+	}
+	return nil
+}
+
+// joinAssignments is for assignments that checkAssignments accepts.
+func joinAssignments(assignments []string) (state []byte) {
+	for _, a := range assignments {
+		for line := range strings.FieldsFuncSeq(a, isNewline) {
 			if len(state) > 0 {
 				state = append(state, '\n')
 			}
 			state = append(state, strings.ReplaceAll(line, `\`, `\\`)...)
 		}
-		if len(state) == before {
-			return nil, refused(syscall.EINVAL, strconv.Quote(a)+" is not an assignment")
-		}
 	}
-	if state == nil {
-		return nil, refused(syscall.EINVAL, "there is no assignment to send")
-	}
-	return state, nil
+	return state
 }
 
 // prepend leaves the memory behind assignments alone, which is the caller's.

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/prometheus/procfs"
+	"github.com/shirou/gopsutil/v4/process"
 	"github.com/sysfd/sysfd"
 	"golang.org/x/sys/unix"
 )
@@ -35,6 +37,13 @@ func closing(fd uintptr, err error) error {
 	return syscall.Close(int(fd))
 }
 
+func closingInt(fd int, err error) error {
+	if err != nil {
+		return err
+	}
+	return syscall.Close(fd)
+}
+
 func pidfdPairs(t testing.TB) []*pair {
 	t.Helper()
 	must := func(err error) {
@@ -56,7 +65,7 @@ func pidfdPairs(t testing.TB) []*pair {
 	must(sysfd.FeatureOpenByID.Probe())
 	must(sysfd.FeaturePeerPidFD.Probe())
 	conn := socket(t)
-	child := startChild(t)
+	child, childPID := startChild(t)
 	connFD, pidfd, childFD := descriptorOf(t, conn), descriptorOf(t, self), descriptorOf(t, child)
 
 	// Arguments that stay where they are.
@@ -78,13 +87,15 @@ func pidfdPairs(t testing.TB) []*pair {
 	t.Cleanup(func() { args = nil })
 	args.handle.bytes, args.handle.kind, args.handle.id = 8, 0xfe, uint64(id)
 	at := func(p unsafe.Pointer) uintptr { return uintptr(p) }
-	handle, statx, info, siginfo := at(unsafe.Pointer(&args.handle)), at(unsafe.Pointer(&args.statx)), at(unsafe.Pointer(&args.info)), at(unsafe.Pointer(&args.siginfo))
-	peer, size, bootID, empty := at(unsafe.Pointer(&args.peer)), at(unsafe.Pointer(&args.size)), at(unsafe.Pointer(&args.bootID)), at(unsafe.Pointer(&args.empty))
+	handle, statx, info := at(unsafe.Pointer(&args.handle)), at(unsafe.Pointer(&args.statx)), at(unsafe.Pointer(&args.info))
+	siginfo := at(unsafe.Pointer(&args.siginfo))
+	peerFD, size, bootID, empty := at(unsafe.Pointer(&args.peer)), at(unsafe.Pointer(&args.size)), at(unsafe.Pointer(&args.bootID)), at(unsafe.Pointer(&args.empty))
 	bootIDFile, namespaceFile := "/proc/sys/kernel/random/boot_id\x00", "/proc/self/ns/pid\x00"
 	bootIDName, namespaceName := at(unsafe.Pointer(unsafe.StringData(bootIDFile))), at(unsafe.Pointer(unsafe.StringData(namespaceFile)))
 	atFDCWD := uintptr(sysfd.AT_FDCWD & (1<<32 - 1))
 
 	const getInfo = 0xc050ff0b // PIDFD_GET_INFO for a struct of 80 bytes
+	const credentials = sysfd.PIDFD_INFO_PID | sysfd.PIDFD_INFO_CREDS
 	statFD := func(fd uintptr) error {
 		_, err := call(unix.SYS_STATX, fd, empty, sysfd.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_INO, statx)
 		return err
@@ -109,24 +120,89 @@ func pidfdPairs(t testing.TB) []*pair {
 		_, err = call(unix.SYS_STATX, atFDCWD, namespaceName, 0, unix.STATX_TYPE|unix.STATX_INO, statx)
 		return err
 	}
+	getCredentials := func() error {
+		args.info[0] = credentials
+		_, err := call(unix.SYS_IOCTL, pidfd, getInfo, info)
+		return err
+	}
+	fs, err := procfs.NewDefaultFS()
+	must(err)
+	stat := func(pid int) error {
+		p, err := fs.Proc(pid)
+		if err == nil {
+			_, err = p.Stat()
+		}
+		return err
+	}
+	status := func(pid int) error {
+		p, err := fs.Proc(pid)
+		if err == nil {
+			_, err = p.NewStatus()
+		}
+		return err
+	}
+	inspect := func(f func(p *process.Process) error) func() error {
+		return func() error {
+			p, err := process.NewProcess(int32(pid))
+			if err != nil {
+				return err
+			}
+			return f(p)
+		}
+	}
+	started := inspect(func(p *process.Process) error { _, err := p.CreateTime(); return err })
+	found, err := os.FindProcess(pid)
+	must(err)
+	t.Cleanup(func() { found.Release() })
+	xHandle := unix.NewFileHandle(sysfd.FILEID_KERNFS, sysfd.PidFDHandle(id).Bytes())
 	return []*pair{
-		{name: "OpenPidFD and Close", ratio: 1.2, allocs: 2,
+		{name: "OpenPidFD and Close", ratio: 1.2, allocs: 2, calls: 2,
 			op:   func() error { return closed(sysfd.OpenPidFD(pid, 0)) },
-			bare: func() error { return closing(call(unix.SYS_PIDFD_OPEN, uintptr(pid), 0)) }},
-		{name: "OpenPidFDByID and Close", ratio: 1.2, allocs: 2,
+			bare: func() error { return closing(call(unix.SYS_PIDFD_OPEN, uintptr(pid), 0)) },
+			peers: []peer{
+				{"unix.PidfdOpen", func() error { return closingInt(unix.PidfdOpen(pid, 0)) }},
+				{"os.FindProcess", func() error {
+					p, err := os.FindProcess(pid)
+					if err != nil {
+						return err
+					}
+					return p.Release()
+				}},
+			}},
+		{name: "OpenPidFDByID and Close", ratio: 1.2, allocs: 2, calls: 2,
 			op:   func() error { return closed(sysfd.OpenPidFDByID(id)) },
-			bare: func() error { return closing(call(unix.SYS_OPEN_BY_HANDLE_AT, pidfd, handle, unix.O_CLOEXEC)) }},
-		{name: "PeerPidFD and Close", ratio: 1.3, allocs: 5,
+			bare: func() error { return closing(call(unix.SYS_OPEN_BY_HANDLE_AT, pidfd, handle, unix.O_CLOEXEC)) },
+			peers: []peer{
+				{"unix.OpenByHandleAt", func() error { return closingInt(unix.OpenByHandleAt(int(pidfd), xHandle, 0)) }},
+			}},
+		{name: "PeerPidFD and Close", ratio: 1.3, allocs: 5, calls: 2,
 			op: func() error { return closed(sysfd.PeerPidFD(conn)) },
 			bare: func() error {
 				args.size = 4
-				_, err := call(unix.SYS_GETSOCKOPT, connFD, unix.SOL_SOCKET, unix.SO_PEERPIDFD, peer, size)
+				_, err := call(unix.SYS_GETSOCKOPT, connFD, unix.SOL_SOCKET, unix.SO_PEERPIDFD, peerFD, size)
 				return closing(uintptr(args.peer), err)
+			},
+			peers: []peer{
+				{"unix.GetsockoptInt", func() error {
+					raw, err := conn.SyscallConn()
+					if err != nil {
+						return err
+					}
+					fd, errPeer := -1, error(nil)
+					err = raw.Control(func(socket uintptr) {
+						fd, errPeer = unix.GetsockoptInt(int(socket), unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+					})
+					return closingInt(fd, errors.Join(err, errPeer))
+				}},
 			}},
-		{name: "Ref", ratio: 1.3, allocs: 1,
+		{name: "Ref", ratio: 1.3, allocs: 1, calls: 6,
 			op:   func() error { _, err := self.Ref(); return err },
-			bare: func() error { return errors.Join(statFD(pidfd), getPID(), boot()) }},
-		{name: "SelfRef", ratio: 1.3, allocs: 1,
+			bare: func() error { return errors.Join(statFD(pidfd), getPID(), boot()) },
+			peers: []peer{ // PID and start time
+				{"gopsutil.CreateTime", started},
+				{"procfs.Stat", func() error { return stat(pid) }},
+			}},
+		{name: "SelfRef", ratio: 1.3, allocs: 1, calls: 8,
 			op: func() error { _, err := sysfd.SelfRef(); return err },
 			bare: func() error {
 				fd, err := call(unix.SYS_PIDFD_OPEN, uintptr(pid), 0)
@@ -134,35 +210,76 @@ func pidfdPairs(t testing.TB) []*pair {
 					err = statFD(fd)
 				}
 				return errors.Join(closing(fd, err), boot())
+			},
+			peers: []peer{
+				{"gopsutil.CreateTime", started},
+				{"procfs.Stat", func() error { return stat(pid) }},
 			}},
-		{name: "ID", ratio: 1.08,
-			op:   func() error { _, err := self.ID(); return err },
-			bare: func() error { return statFD(pidfd) }},
-		{name: "ID beside a handle call", ratio: 0.65,
-			op: func() error { _, err := self.ID(); return err },
+		{name: "PidFDIDOf", ratio: 1.08, calls: 1,
+			op:   func() error { _, err := sysfd.PidFDIDOf(int(pidfd)); return err },
+			bare: func() error { return statFD(pidfd) },
+			peers: []peer{ // with and without the proof that it is a pidfd
+				{"unix.Fstat+Fstatfs", func() error {
+					var st unix.Stat_t
+					var fs unix.Statfs_t
+					return errors.Join(unix.Fstat(int(pidfd), &st), unix.Fstatfs(int(pidfd), &fs))
+				}},
+				{"unix.Fstat", func() error { var st unix.Stat_t; return unix.Fstat(int(pidfd), &st) }},
+			}},
+		{name: "PidFDIDOf beside a handle call", ratio: 0.65, calls: 1,
+			op: func() error { _, err := sysfd.PidFDIDOf(int(pidfd)); return err },
 			bare: func() error {
 				args.handle.bytes = 128
 				_, err := call(unix.SYS_NAME_TO_HANDLE_AT, pidfd, empty, handle, at(unsafe.Pointer(&args.mount)), sysfd.AT_EMPTY_PATH)
 				args.handle.bytes = 8
 				return err
+			},
+			peers: []peer{
+				{"unix.NameToHandleAt", func() error { _, _, err := unix.NameToHandleAt(int(pidfd), "", unix.AT_EMPTY_PATH); return err }},
 			}},
-		{name: "Info", ratio: 1.08,
+		{name: "ID", ratio: 1.08, calls: 1,
+			op:   func() error { _, err := self.ID(); return err },
+			bare: func() error { return statFD(pidfd) }},
+		{name: "Info", ratio: 1.08, calls: 1,
 			op:   func() error { _, err := self.Info(sysfd.PIDFD_INFO_PID); return err },
-			bare: getPID},
-		{name: "SendSignal", ratio: 1.08,
+			bare: getPID,
+			peers: []peer{
+				{"procfs.Stat", func() error { return stat(pid) }},
+				{"gopsutil.Ppid", inspect(func(p *process.Process) error { _, err := p.Ppid(); return err })},
+			}},
+		{name: "Info with user and group", ratio: 1.08, calls: 1,
+			op:   func() error { _, err := self.Info(credentials); return err },
+			bare: getCredentials,
+			peers: []peer{
+				{"procfs.NewStatus", func() error { return status(pid) }},
+				{"gopsutil.Uids", inspect(func(p *process.Process) error { _, err := p.Uids(); return err })},
+			}},
+		{name: "SendSignal", ratio: 1.08, calls: 1,
 			op:   func() error { return self.SendSignal(0) },
-			bare: func() error { _, err := call(unix.SYS_PIDFD_SEND_SIGNAL, pidfd, 0, 0, 0); return err }},
-		{name: "TryWait", ratio: 1.1,
+			bare: func() error { _, err := call(unix.SYS_PIDFD_SEND_SIGNAL, pidfd, 0, 0, 0); return err },
+			peers: []peer{
+				{"unix.PidfdSendSignal", func() error { return unix.PidfdSendSignal(int(pidfd), 0, nil, 0) }},
+				{"os.Process.Signal", func() error { return found.Signal(syscall.Signal(0)) }},
+				{"unix.Kill", func() error { return unix.Kill(pid, 0) }},
+			}},
+		{name: "TryWait", ratio: 1.08, calls: 1,
 			op: func() error { _, err := child.TryWait(0); return err },
 			bare: func() error {
 				_, err := call(unix.SYS_WAITID, unix.P_PIDFD, childFD, siginfo, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL)
 				return err
+			},
+			peers: []peer{
+				{"unix.Waitid", func() error {
+					var info unix.Siginfo
+					return unix.Waitid(unix.P_PIDFD, int(childFD), &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+				}},
+				{"unix.Wait4", func() error { _, err := unix.Wait4(childPID, nil, unix.WNOHANG, nil); return err }},
 			}},
 	}
 }
 
 // startChild starts a process that lives until the test ends.
-func startChild(t testing.TB) *sysfd.PidFD {
+func startChild(t testing.TB) (p *sysfd.PidFD, pid int) {
 	t.Helper()
 	cmd := exec.Command("cat")
 	stdin, err := cmd.StdinPipe()
@@ -173,12 +290,12 @@ func startChild(t testing.TB) *sysfd.PidFD {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stdin.Close(); cmd.Wait() })
-	p, err := sysfd.OpenPidFD(cmd.Process.Pid, 0)
+	p, err = sysfd.OpenPidFD(cmd.Process.Pid, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Close() })
-	return p
+	return p, cmd.Process.Pid
 }
 
 func closed(p *sysfd.PidFD, err error) error {

@@ -1,0 +1,120 @@
+//go:build linux
+
+package bench
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"github.com/sysfd/sysfd"
+	"golang.org/x/sys/unix"
+)
+
+// A fileHandle is the struct file_handle of the kernel with the largest room.
+type fileHandle struct {
+	bytes uint32
+	kind  int32
+	data  [sysfd.MAX_HANDLE_SZ]byte
+}
+
+// fileToHandle makes a file on a file system that opens by handle.
+func fileToHandle(t testing.TB) *os.File {
+	t.Helper()
+	var why error
+	for _, dir := range []string{t.TempDir(), "/dev/shm"} {
+		f, err := os.CreateTemp(dir, "sysfd-bench")
+		if err != nil {
+			why = err
+			continue
+		}
+		t.Cleanup(func() { f.Close(); os.Remove(f.Name()) })
+		h, _, err := sysfd.NameToHandleAt(int(descriptorOf(t, f)), "", sysfd.AT_EMPTY_PATH)
+		if err == nil {
+			var opened *os.File
+			if opened, err = sysfd.OpenByHandleAt(int(descriptorOf(t, f)), h, os.O_RDONLY); err == nil {
+				opened.Close()
+				return f
+			}
+		}
+		why = err
+	}
+	if errors.Is(why, errors.ErrUnsupported) || errors.Is(why, os.ErrPermission) || errors.Is(why, syscall.ESTALE) {
+		t.Skip("no file here opens by its handle: ", why)
+	}
+	t.Fatal(why)
+	return nil
+}
+
+func handlePairs(t testing.TB) []*pair {
+	t.Helper()
+	file := fileToHandle(t)
+	name, fd := file.Name(), int(descriptorOf(t, file))
+	h, _, err := sysfd.NameToHandleAt(fd, "", sysfd.AT_EMPTY_PATH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	xh := unix.NewFileHandle(h.Type(), h.Bytes())
+
+	// Arguments that stay where they are.
+	args := &struct {
+		room, handle fileHandle
+		mount        uint64
+		path         [4096]byte
+		empty        byte
+	}{}
+	t.Cleanup(func() { args = nil })
+	copy(args.path[:], name)
+	args.handle.bytes, args.handle.kind = uint32(h.Len()), h.Type()
+	copy(args.handle.data[:], h.Bytes())
+	at := func(p unsafe.Pointer) uintptr { return uintptr(p) }
+	room, handle, mount := at(unsafe.Pointer(&args.room)), at(unsafe.Pointer(&args.handle)), at(unsafe.Pointer(&args.mount))
+	path, empty := at(unsafe.Pointer(&args.path)), at(unsafe.Pointer(&args.empty))
+	atFDCWD := uintptr(sysfd.AT_FDCWD & (1<<32 - 1))
+	handleOf := func(dirfd, path, flags uintptr) error {
+		args.room.bytes = sysfd.MAX_HANDLE_SZ
+		_, err := call(unix.SYS_NAME_TO_HANDLE_AT, dirfd, path, room, mount, flags)
+		return err
+	}
+	return []*pair{
+		{name: "NameToHandleAt of a path", ratio: 1.08, calls: 1,
+			op:   func() error { _, _, err := sysfd.NameToHandleAt(sysfd.AT_FDCWD, name, 0); return err },
+			bare: func() error { return handleOf(atFDCWD, path, 0) },
+			peers: []peer{
+				{"unix.NameToHandleAt", func() error { _, _, err := unix.NameToHandleAt(unix.AT_FDCWD, name, 0); return err }},
+			}},
+		{name: "NameToHandleAt of a descriptor", ratio: 1.08, calls: 1,
+			op:   func() error { _, _, err := sysfd.NameToHandleAt(fd, "", sysfd.AT_EMPTY_PATH); return err },
+			bare: func() error { return handleOf(uintptr(fd), empty, sysfd.AT_EMPTY_PATH) },
+			peers: []peer{
+				{"unix.NameToHandleAt", func() error { _, _, err := unix.NameToHandleAt(fd, "", unix.AT_EMPTY_PATH); return err }},
+			}},
+		{name: "OpenByHandleAt and Close", ratio: 1.4, allocs: 3, calls: 4,
+			op: func() error {
+				f, err := sysfd.OpenByHandleAt(fd, h, os.O_RDONLY)
+				if err != nil {
+					return err
+				}
+				return f.Close()
+			},
+			bare: func() error { return closing(call(unix.SYS_OPEN_BY_HANDLE_AT, uintptr(fd), handle, unix.O_CLOEXEC)) },
+			peers: []peer{
+				{"unix.OpenByHandleAt", func() error {
+					opened, err := unix.OpenByHandleAt(fd, xh, unix.O_CLOEXEC)
+					if err != nil {
+						return err
+					}
+					return unix.Close(opened)
+				}},
+				{"os.Open", func() error { // by its path
+					f, err := os.Open(name)
+					if err != nil {
+						return err
+					}
+					return f.Close()
+				}},
+			}},
+	}
+}
