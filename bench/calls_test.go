@@ -40,7 +40,7 @@ const rounds = 5
 // Everything that is counted, under the name that countCalls gives it.
 func counted(pairs []*pair) (names []string, do []func() error) {
 	for _, p := range pairs {
-		if p.calls == 0 {
+		if p.calls < 0 {
 			continue
 		}
 		names, do = append(names, p.name), append(do, p.op)
@@ -249,7 +249,7 @@ func TestSystemCalls(t *testing.T) {
 		t.Skip(why)
 	}
 	for _, p := range pairsOf(t) {
-		if p.calls == 0 {
+		if p.calls < 0 {
 			continue
 		}
 		if n := of[p.name]; n > p.calls {
@@ -264,7 +264,7 @@ func TestSystemCalls(t *testing.T) {
 func TestSystemCallsOfListenFDs(t *testing.T) {
 	for what, atMost := range map[string]func(n int) int{
 		"ListenFDs":        func(n int) int { return 2*n + 4 },
-		withID:             func(n int) int { return 2*n + 7 },
+		withID:             func(n int) int { return 2*n + 9 }, // the ID costs six at the first time
 		"activation.Files": func(n int) int { return 1 << 20 },
 	} {
 		for _, n := range []int{1, 16, 200} {

@@ -28,7 +28,7 @@ type pair struct {
 	name   string
 	ratio  float64 // at most, as a median; 0 = no target
 	allocs float64 // at most
-	calls  int     // system calls, at most; 0 = they are not counted
+	calls  int     // system calls, at most; -1 = they are not counted
 	op     func() error
 	bare   func() error
 	peers  []peer

@@ -7,10 +7,12 @@ require (
 	github.com/prometheus/procfs v0.19.2
 	github.com/shirou/gopsutil/v4 v4.26.3
 	github.com/sysfd/sysfd v0.0.0
+	golang.org/x/perf v0.0.0-20250813145418-2f7363a06fe1
 	golang.org/x/sys v0.41.0
 )
 
 require (
+	github.com/aclements/go-moremath v0.0.0-20210112150236-f10218a38794 // indirect
 	github.com/ebitengine/purego v0.10.0 // indirect
 	github.com/go-ole/go-ole v1.2.6 // indirect
 	github.com/lufia/plan9stats v0.0.0-20211012122336-39d0f177ccd0 // indirect

@@ -20,7 +20,7 @@ func listenPairs(t testing.TB) []*pair {
 		t.Skip("a service manager is to be notified")
 	}
 	ctx := context.Background()
-	return append(startPairs(t), &pair{name: "Notify without a manager", calls: 1,
+	return append(startPairs(t), &pair{name: "Notify without a manager",
 		op:   func() error { _, err := sysfd.Notify(ctx, sysfd.NotifyReady); return err },
 		bare: func() error { _, _ = syscall.Getenv("NOTIFY_SOCKET"); return nil },
 		peers: []peer{
@@ -76,9 +76,9 @@ func startPairs(t testing.TB) []*pair {
 		}
 	}
 	return []*pair{
-		{name: "StartListenFDs", ratio: 1.5, allocs: -1, turns: 1, after: ended,
+		{name: "StartListenFDs", ratio: 1.5, allocs: -1, calls: -1, turns: 1, after: ended,
 			op: start, bare: startOS, peers: []peer{{"exec.Cmd.Start", startExec}}},
-		{name: "StartListenFDs and Wait", ratio: 1.5, allocs: -1, turns: 1,
+		{name: "StartListenFDs and Wait", ratio: 1.5, allocs: -1, calls: -1, turns: 1,
 			op: toEnd(start), bare: toEnd(startOS), peers: []peer{{"exec.Cmd.Run", toEnd(startExec)}}},
 	}
 }
