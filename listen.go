@@ -152,7 +152,16 @@ func takeListenFDs() {
 	if listen.taken {
 		return
 	}
-	listen.env = inspectListenEnv(take)
+	// If one was not passed, or the names are wrong, those ahead of it must not go on to the programs
+	// that this process starts, either.
+	passed := 0
+	listen.env = inspectListenEnv(func(fd int) (why string) {
+		if why = inherited(fd); why == "" {
+			passed++
+		}
+		return why
+	})
+	setCloseOnExec(listenFDsStart, passed)
 	for _, name := range listenVarNames {
 		os.Unsetenv(name)
 	}
@@ -260,15 +269,6 @@ func inherited(fd int) (why string) {
 		return "is close-on-exec: since this process was executed, code in it has opened or taken it"
 	}
 	return ""
-}
-
-// take is inherited for a descriptor that is taken. If the next one was not passed, or the
-// names are wrong, it must not go on to the programs that this process starts, either.
-func take(fd int) (why string) {
-	if why = inherited(fd); why == "" {
-		fcntl(fd, syscall.F_SETFD, syscall.FD_CLOEXEC) // fails for no descriptor that is open
-	}
-	return why
 }
 
 // decide is what ListenFDs knows: from the variables, the PID and the pidfd ID

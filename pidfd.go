@@ -53,26 +53,39 @@ func PidFDIDOf(fd int) (PidFDID, error) {
 // never unmounted. Both are stored plus one; 0 = not known yet.
 var pidfsDev, pidfsMount atomic.Uint64
 
-// learnPidfs reads the device or mount ID of pidfs from a pidfd that nobody else knows. Where there
-// is no pidfs, or no descriptor left, it stores nothing.
-func learnPidfs(known *atomic.Uint64, read func(fd int) (mark uint64, errno syscall.Errno)) uint64 {
+// learnPidfs reads the device or mount ID of pidfs from own, a pidfd that nobody else knows, or from
+// one that it opens if own is -1. Where there is no pidfs, or no descriptor left, it stores nothing.
+func learnPidfs(known *atomic.Uint64, own int, read func(fd int) (mark uint64, errno syscall.Errno)) uint64 {
 	if mark := known.Load(); mark != 0 {
 		return mark
 	}
-	fd, errno := pidfdOpen(syscall.Getpid(), 0)
-	if errno != 0 {
+	if own == -1 {
+		fd, errno := pidfdOpen(syscall.Getpid(), 0)
+		if errno != 0 {
+			return 0
+		}
+		defer syscall.Close(fd)
+		own = fd
+	}
+	if magic, errno := fsMagic(own); errno != 0 || magic != unix.PID_FS_MAGIC {
 		return 0
 	}
-	defer syscall.Close(fd)
-	if magic, errno := fsMagic(fd); errno != 0 || magic != unix.PID_FS_MAGIC {
-		return 0
-	}
-	mark, errno := read(fd)
+	mark, errno := read(own)
 	if errno != 0 {
 		return 0
 	}
 	known.Store(mark + 1)
 	return mark + 1
+}
+
+func devOf(fd int) (uint64, syscall.Errno) {
+	file, errno := statFD(fd)
+	return file.dev, errno
+}
+
+func mountOf(fd int) (uint64, syscall.Errno) {
+	var h fileHandle
+	return nameToHandleAt(fd, "", &h, AT_EMPTY_PATH)
 }
 
 func pidfdIDByInode(fd int) (PidFDID, error) {
@@ -84,10 +97,7 @@ func pidfdIDByHandle(fd int) (PidFDID, error) {
 	var h FileHandle
 	mount, errno := nameToHandleAt(fd, "", &h.h, AT_EMPTY_PATH)
 	if errno == 0 {
-		known := learnPidfs(&pidfsMount, func(fd int) (uint64, syscall.Errno) {
-			var h fileHandle
-			return nameToHandleAt(fd, "", &h, AT_EMPTY_PATH)
-		})
+		known := learnPidfs(&pidfsMount, -1, mountOf)
 		if mount+1 != known {
 			if _, err := provePidfs(fd); err != nil {
 				return 0, err
@@ -112,10 +122,7 @@ func provePidfs(fd int) (inode, error) {
 	if errno != 0 {
 		return inode{}, failed("statx", fdSubject(fd), errno)
 	}
-	known := learnPidfs(&pidfsDev, func(fd int) (uint64, syscall.Errno) {
-		file, errno := statFD(fd)
-		return file.dev, errno
-	})
+	known := learnPidfs(&pidfsDev, -1, devOf)
 	switch {
 	case file.dev+1 == known:
 		return file, nil
@@ -456,6 +463,11 @@ func selfID() (PidFDID, error) {
 		return 0, err
 	}
 	defer syscall.Close(fd)
+	if is64bit {
+		learnPidfs(&pidfsDev, fd, devOf) // PidFDIDOf would open another pidfd
+	} else {
+		learnPidfs(&pidfsMount, fd, mountOf)
+	}
 	return PidFDIDOf(fd)
 }
 

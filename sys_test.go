@@ -149,6 +149,37 @@ func TestDupAboveLimit(t *testing.T) {
 	}
 }
 
+// Close-on-exec by one call, or one by one where a filter refuses that or has it do nothing.
+func TestSetCloseOnExec(t *testing.T) {
+	keepsDescriptors(t)
+	for _, n := range []int{1, 3, 4, 40} {
+		set := func(t *testing.T) {
+			const start = 300
+			null := openNull(t)
+			for fd := start; fd < start+n; fd++ {
+				if err := syscall.Dup3(int(null.Fd()), fd, 0); err != nil {
+					t.Error(err)
+					return
+				}
+				defer syscall.Close(fd)
+			}
+			setCloseOnExec(start+1, n-1)
+			for fd := start; fd < start+n; fd++ {
+				flags, errno := fcntl(fd, syscall.F_GETFD, 0)
+				if closes := flags&syscall.FD_CLOEXEC != 0; errno != 0 || closes != (fd > start) {
+					t.Errorf("%d of %d: close-on-exec is %t, %v", fd-start, n, closes, errno)
+				}
+			}
+		}
+		set(t)
+		for _, errno := range []syscall.Errno{0, syscall.EPERM, syscall.ENOSYS} {
+			t.Run("", func(t *testing.T) {
+				underFilter(t, func() error { return refuse(map[int]syscall.Errno{unix.SYS_CLOSE_RANGE: errno}) }, func() { set(t) })
+			})
+		}
+	}
+}
+
 func TestMonotonicUsec(t *testing.T) {
 	now := func() (usec uint64) {
 		var ts unix.Timespec
