@@ -13,8 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 func TestFileHandleValue(t *testing.T) {
@@ -368,52 +366,6 @@ func TestNameToHandleAtAllocates(t *testing.T) {
 	h, _, _ := NameToHandleAt(fd, "", AT_EMPTY_PATH)
 	seen := map[FileHandle]bool{h: true}
 	doesNotAllocate(t, func() { _ = seen[h] })
-}
-
-// The cost of a handle beside that of the system call, and of the same
-// through golang.org/x/sys/unix.
-func BenchmarkNameToHandleAt(b *testing.B) {
-	name := filepath.Join(b.TempDir(), "file")
-	f, err := os.Create(name)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.Close()
-	fd := int(f.Fd())
-	b.Run("path/syscall", func(b *testing.B) {
-		path, err := syscall.BytePtrFromString(name)
-		if err != nil {
-			b.Fatal(err)
-		}
-		var h fileHandle
-		for b.Loop() {
-			nameToHandle(AT_FDCWD, path, &h, 0)
-		}
-	})
-	b.Run("path/sysfd", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			NameToHandleAt(AT_FDCWD, name, 0)
-		}
-	})
-	b.Run("path/x-sys", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			unix.NameToHandleAt(AT_FDCWD, name, 0)
-		}
-	})
-	b.Run("descriptor/sysfd", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			NameToHandleAt(fd, "", AT_EMPTY_PATH)
-		}
-	})
-	b.Run("descriptor/x-sys", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			unix.NameToHandleAt(fd, "", AT_EMPTY_PATH)
-		}
-	})
 }
 
 func handleTexts(t testing.TB) map[string]FileHandle {

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"net"
 	"os"
@@ -799,36 +798,6 @@ func FuzzStartRequest(f *testing.F) {
 		}
 		parseStartRequest(argv0 + names + argv)
 	})
-}
-
-func BenchmarkStart(b *testing.B) {
-	needsShim(b)
-	program, err := exec.LookPath("true")
-	if err != nil {
-		b.Skip(err)
-	}
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer null.Close()
-	files := []*os.File{null}
-	starters := maps.Clone(startWays)
-	starters["os.StartProcess"] = func(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error) {
-		return StartProcess(argv0, argv, &os.ProcAttr{Files: append([]*os.File{nil, nil, nil}, files...)})
-	}
-	for _, name := range slices.Sorted(maps.Keys(starters)) {
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				p, err := starters[name](program, []string{"true"}, nil, files)
-				if err != nil {
-					b.Fatal(err)
-				}
-				p.Wait(context.Background(), 0)
-				p.Close()
-			}
-		})
-	}
 }
 
 // needsTracing skips a test where nothing can be traced.

@@ -726,22 +726,6 @@ func TestPidFDInfoAllocates(t *testing.T) {
 	})
 }
 
-// The cost of Info beside that of the system call it cannot do without.
-func BenchmarkPidFDInfo(b *testing.B) {
-	p := openPidFD(b, os.Getpid())
-	b.Run("ioctl", func(b *testing.B) {
-		for b.Loop() {
-			pidfdGetInfo(p.fd, &pidfdInfo{Mask: PIDFD_INFO_PID})
-		}
-	})
-	b.Run("Info", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			p.Info(PIDFD_INFO_PID)
-		}
-	})
-}
-
 // A filter can have the ioctl do nothing and return 0, as of a process of root's that has ended
 // with status 0. That is no answer.
 func TestPidFDInfoFaked(t *testing.T) {

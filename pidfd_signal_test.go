@@ -248,28 +248,6 @@ func TestSendSignalAllocates(t *testing.T) {
 	doesNotAllocate(t, func() { p.QueueSignal(0, 1) })
 }
 
-// The cost of a signal beside that of the system call.
-func BenchmarkPidFDSendSignal(b *testing.B) {
-	p := openPidFD(b, os.Getpid())
-	b.Run("pidfd_send_signal", func(b *testing.B) {
-		for b.Loop() {
-			pidfdSendSignal(p.fd, 0, nil, 0)
-		}
-	})
-	b.Run("SendSignal", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			p.SendSignal(0)
-		}
-	})
-	b.Run("QueueSignal", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			p.QueueSignal(0, 1)
-		}
-	})
-}
-
 // A thread has ended, its process has not.
 func TestThreadEnded(t *testing.T) {
 	keepsDescriptors(t)

@@ -972,34 +972,6 @@ func TestPidFDAllocates(t *testing.T) {
 	})
 }
 
-// The cost of an ID beside that of the system call it cannot do without.
-func BenchmarkPidFDID(b *testing.B) {
-	p := openPidFD(b, os.Getpid())
-	b.Run("statx", func(b *testing.B) {
-		for b.Loop() {
-			statFD(p.fd)
-		}
-	})
-	b.Run("name_to_handle_at", func(b *testing.B) {
-		var h fileHandle
-		for b.Loop() {
-			nameToHandleAt(p.fd, "", &h, AT_EMPTY_PATH)
-		}
-	})
-	b.Run("PidFDIDOf", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			PidFDIDOf(p.fd)
-		}
-	})
-	b.Run("ID", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			p.ID()
-		}
-	})
-}
-
 func TestNewPidFD(t *testing.T) {
 	needs(t, FeaturePidFD)
 	keepsDescriptors(t)

@@ -1090,24 +1090,6 @@ func TestTryWaitAllocates(t *testing.T) {
 	doesNotAllocate(t, func() { self.TryWait(0) })
 }
 
-// A look at a child that runs beside the system call it cannot do without.
-func BenchmarkTryWait(b *testing.B) {
-	p := idlers(b, 1)[0]
-	b.Run("waitid", func(b *testing.B) {
-		var info siginfo
-		var rusage syscall.Rusage
-		for b.Loop() {
-			waitPidFD(p.fd, syscall.WEXITED|syscall.WNOHANG|syscall.WALL, &info, &rusage)
-		}
-	})
-	b.Run("TryWait", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			p.TryWait(0)
-		}
-	})
-}
-
 // ppoll(2) says EINTR although it is not to wait, at any signal: the runtime's own are
 // enough.
 func TestTryWaitInterrupted(t *testing.T) {

@@ -85,7 +85,8 @@ func kernel() string {
 	if err := unix.Uname(&name); err != nil {
 		return err.Error()
 	}
-	return unix.ByteSliceToString(name.Sysname[:]) + " " + unix.ByteSliceToString(name.Release[:]) + " " + unix.ByteSliceToString(name.Machine[:])
+	version, _, _ := strings.Cut(unix.ByteSliceToString(name.Release[:]), "-") // without what the builder calls it
+	return "Linux " + version + " " + unix.ByteSliceToString(name.Machine[:])
 }
 
 // A row has what was measured of one operation: the values of each metric, by its unit as the
@@ -149,6 +150,13 @@ func (r *row) text(unit string, places int) string {
 	return fmt.Sprintf("%.*f", places, s.Center)
 }
 
+func plural(n, what string) string {
+	if n == "1" {
+		return n + " " + what
+	}
+	return n + " " + what + "s"
+}
+
 // table prints the rows, and returns which targets were missed.
 func table(out io.Writer, rows []*row) (missed []string, err error) {
 	var b strings.Builder
@@ -171,10 +179,10 @@ func table(out io.Writer, rows []*row) (missed []string, err error) {
 		for _, peer := range r.peers {
 			text := fmt.Sprintf("`%s` %s", peer, r.text("ratio/"+peer, 2))
 			if n := r.text("allocs/"+peer, 0); n != "0" {
-				text += ", " + n + " allocations"
+				text += ", " + plural(n, "allocation")
 			}
 			if n := r.text("calls/"+peer, 0); n != "?" {
-				text += ", " + n + " calls"
+				text += ", " + plural(n, "call")
 			}
 			peers = append(peers, text)
 		}
