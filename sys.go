@@ -205,12 +205,13 @@ func nameToHandleAt(dirfd int, path string, h *fileHandle, flags int) (mount uin
 	if errno := check32(dirfd, flags); errno != 0 {
 		return 0, errno
 	}
-	var room [1024]byte
-	p, errno := cPath(room[:], path)
-	if errno != 0 {
-		return 0, errno
+	const short = 128
+	if len(path) < short {
+		var room [short]byte // most paths fit, and to clear the larger room takes longer
+		return nameToHandle(dirfd, path, room[:], h, flags)
 	}
-	return nameToHandle(dirfd, p, h, flags)
+	var room [1024]byte
+	return nameToHandle(dirfd, path, room[:], h, flags)
 }
 
 // cPath returns path with a zero byte after it, in room if that is large enough.
@@ -225,12 +226,16 @@ func cPath(room []byte, path string) (*byte, syscall.Errno) {
 	return &room[0], 0
 }
 
-// nameToHandle is nameToHandleAt for a C string. It does not use unix.NameToHandleAt, which passes
-// 4 bytes for the mount ID: with AT_HANDLE_MNT_ID_UNIQUE the kernel writes 8.
-func nameToHandle(dirfd int, path *byte, h *fileHandle, flags int) (mount uint64, errno syscall.Errno) {
+// nameToHandle is nameToHandleAt with room for the path. It does not use unix.NameToHandleAt, which
+// passes 4 bytes for the mount ID: with AT_HANDLE_MNT_ID_UNIQUE the kernel writes 8.
+func nameToHandle(dirfd int, path string, room []byte, h *fileHandle, flags int) (mount uint64, errno syscall.Errno) {
+	p, errno := cPath(room, path)
+	if errno != 0 {
+		return 0, errno
+	}
 	*h = fileHandle{HandleBytes: MAX_HANDLE_SZ}
 	errno = uninterrupted(func() syscall.Errno {
-		_, _, errno := syscall.Syscall6(unix.SYS_NAME_TO_HANDLE_AT, uintptr(dirfd), uintptr(unsafe.Pointer(path)),
+		_, _, errno := syscall.Syscall6(unix.SYS_NAME_TO_HANDLE_AT, uintptr(dirfd), uintptr(unsafe.Pointer(p)),
 			uintptr(unsafe.Pointer(h)), uintptr(unsafe.Pointer(&mount)), uintptr(flags), 0)
 		return errno
 	})

@@ -11,8 +11,8 @@
 //	go -C bench test -run '^$' -bench . -count 5
 //
 // There ns/op, B/op, allocs/op and calls/op are those of the package, and ns/bare that of the bare
-// calls alone, with their arguments prepared. ratio is the median of the quotients. The metrics of a
-// peer end in its name. calls are system calls, counted by strace(1) if that is installed.
+// calls alone, with their arguments prepared. Times are medians, and ratio is the median of the
+// quotients of the two. The metrics of a peer end in its name. calls are system calls, counted by strace(1) if that is installed.
 package bench
 
 import (
@@ -50,70 +50,75 @@ func (p *pair) all() []peer { return append([]peer{{bareCalls, p.bare}}, p.peers
 
 // compare measures p. The benchmarks of one process share what counted has found.
 func (p *pair) compare(b *testing.B, counted map[string]int) {
+	b.ReportAllocs() // what is reported below takes the place of what the whole allocates
 	turns := p.turns
 	if turns == 0 {
 		turns = 32
 	}
-	turn := func(f func() error) time.Duration {
-		start := time.Now()
-		for range turns {
-			if err := f(); err != nil {
-				b.Fatal(err)
-			}
-		}
-		took := time.Since(start)
-		if p.after != nil {
-			if err := p.after(); err != nil {
-				b.Fatal(err)
-			}
-		}
-		return took
-	}
-	b.ReportAllocs() // what is reported below takes the place of what the whole allocates
-	peers := p.all()
-	times, ratios := make([]time.Duration, len(peers)), make([][]float64, len(peers))
-	var op time.Duration
-	took := make([]time.Duration, len(peers))
-	rounds := 0
-	for i := 0; i < b.N; i += turns {
-		rounds++
-		ours := turn(p.op)
-		op += ours
-		for j, other := range peers {
-			took[j] = turn(other.do)
-			times[j] += took[j]
-		}
-		ratios[0] = append(ratios[0], float64(ours)/float64(took[0]))
-		for j := 1; j < len(peers); j++ {
-			ratios[j] = append(ratios[j], float64(took[j])/float64(took[0]))
-		}
-	}
-	perOp := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / float64(rounds*turns) }
-	median := func(of []float64) float64 { slices.Sort(of); return of[len(of)/2] }
+	// The peers come later, and less often: some are slow, and leave garbage.
+	op := p.takeTurns(b, b.N/turns, turns, p.bare, p.op)
 	allocs, bytes := p.allocations(p.op)
-	b.ReportMetric(perOp(op), "ns/op")
+	b.ReportMetric(op[1].time, "ns/op")
+	b.ReportMetric(op[0].time, "ns/"+bareCalls)
+	b.ReportMetric(op[1].ratio, "ratio")
+	if p.ratio != 0 {
+		b.ReportMetric(p.ratio, "target")
+	}
 	b.ReportMetric(bytes, "B/op")
 	b.ReportMetric(allocs, "allocs/op")
 	if n, ok := counted[p.name]; ok {
 		b.ReportMetric(float64(n), "calls/op")
+		b.ReportMetric(float64(counted[p.name+"/"+bareCalls]), "calls/"+bareCalls)
 	}
-	b.ReportMetric(median(ratios[0]), "ratio")
-	if p.ratio != 0 {
-		b.ReportMetric(p.ratio, "target")
+	all := []func() error{p.bare}
+	for _, other := range p.peers {
+		all = append(all, other.do)
 	}
-	for j, other := range peers {
-		b.ReportMetric(perOp(times[j]), "ns/"+other.name)
+	took := p.takeTurns(b, b.N/turns/16, turns, all...)
+	for i, other := range p.peers {
+		allocs, bytes := p.allocations(other.do)
+		b.ReportMetric(took[i+1].time, "ns/"+other.name)
+		b.ReportMetric(took[i+1].ratio, "ratio/"+other.name)
+		b.ReportMetric(bytes, "B/"+other.name)
+		b.ReportMetric(allocs, "allocs/"+other.name)
 		if n, ok := counted[p.name+"/"+other.name]; ok {
 			b.ReportMetric(float64(n), "calls/"+other.name)
 		}
-		if j == 0 {
-			continue
-		}
-		b.ReportMetric(median(ratios[j]), "ratio/"+other.name)
-		allocs, bytes := p.allocations(other.do)
-		b.ReportMetric(bytes, "B/"+other.name)
-		b.ReportMetric(allocs, "allocs/"+other.name)
 	}
+}
+
+// A medians is of one function: its time in nanoseconds, and the time to that of the first one.
+type medians struct{ time, ratio float64 }
+
+// takeTurns measures functions, each some turns before it is the turn of the next.
+func (p *pair) takeTurns(b *testing.B, rounds, turns int, functions ...func() error) []medians {
+	const fewest = 9 // for a median
+	times, ratios := make([][]float64, len(functions)), make([][]float64, len(functions))
+	for round := range max(rounds, fewest) {
+		for i, f := range functions {
+			start := time.Now()
+			for range turns {
+				if err := f(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			took := float64(time.Since(start).Nanoseconds()) / float64(turns)
+			if p.after != nil {
+				if err := p.after(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			times[i] = append(times[i], took)
+			ratios[i] = append(ratios[i], took/times[0][round])
+		}
+	}
+	found := make([]medians, len(functions))
+	for i := range functions {
+		slices.Sort(times[i])
+		slices.Sort(ratios[i])
+		found[i] = medians{times[i][len(times[i])/2], ratios[i][len(ratios[i])/2]}
+	}
+	return found
 }
 
 // allocations returns how often f allocates, and how many bytes, each as an average without its
