@@ -12,11 +12,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/sysfd/sysfd"
@@ -70,44 +72,42 @@ func countCalls(t testing.TB) (of map[string]int, why string) {
 	return callCounts.of, callCounts.why
 }
 
-// traced runs this test binary under strace(1), with descriptors passed from 3 up.
-func traced(t testing.TB, names []string, what string, descriptors int) (of map[string]int, why string) {
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		return nil, "strace is not installed"
-	}
+// again returns the command that runs TestTraced, with descriptors passed from 3 up. Before comes
+// ahead of the program.
+func again(t testing.TB, what string, descriptors int, before ...string) *exec.Cmd {
+	t.Helper()
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := filepath.Join(t.TempDir(), "strace")
-	cmd := exec.Command(strace, "-f", "-qq", "-e", "signal=none", "-o", out, program, "-test.run", "^TestTraced$", "-test.v")
+	args := append(before, program, "-test.run", "^TestTraced$", "-test.v")
+	cmd := exec.Command(args[0], args[1:]...)
 	// No signal preempts a thread, and with many processors the runtime has no reason to take
 	// one away from a thread that is in a system call.
 	cmd.Env = append(os.Environ(), tracedVar+"="+what, "GODEBUG=asyncpreemptoff=1", "GOMAXPROCS=8")
-	for range descriptors {
+	if descriptors > 0 {
+		cmd.Env = append(cmd.Env, "LISTEN_FDNAMES="+strings.TrimSuffix(strings.Repeat("a:", descriptors), ":"))
 		null, err := os.Open(os.DevNull)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer null.Close()
-		cmd.ExtraFiles = append(cmd.ExtraFiles, null)
+		t.Cleanup(func() { null.Close() })
+		cmd.ExtraFiles = slices.Repeat([]*os.File{null}, descriptors)
 	}
-	// What strace has to say comes with the output of the tests.
-	r, w, err := os.Pipe()
+	return cmd
+}
+
+// traced runs this test binary under strace(1).
+func traced(t testing.TB, names []string, what string, descriptors int) (of map[string]int, why string) {
+	t.Helper()
+	strace, err := exec.LookPath("strace")
 	if err != nil {
-		t.Fatal(err)
+		return nil, "strace is not installed"
 	}
-	defer r.Close()
-	cmd.Stdout, cmd.Stderr = w, w
-	err = cmd.Start()
-	w.Close()
+	out := filepath.Join(t.TempDir(), "strace")
+	text, err := again(t, what, descriptors, strace, "-f", "-qq", "-e", "signal=none", "-o", out).CombinedOutput()
 	if err != nil {
-		t.Fatal(err)
-	}
-	text, errRead := io.ReadAll(r)
-	if err := cmd.Wait(); err != nil || errRead != nil {
-		if bytes.Contains(text, []byte("PTRACE")) || bytes.Contains(text, []byte("ptrace")) {
+		if bytes.Contains(bytes.ToLower(text), []byte("ptrace")) {
 			return nil, "strace cannot trace here: " + string(bytes.TrimSpace(text))
 		}
 		t.Fatalf("%v\n%s", err, text)
@@ -213,21 +213,37 @@ func TestTraced(t *testing.T) {
 		}
 		os.Setenv("LISTEN_PIDFDID", strconv.FormatUint(id, 10))
 	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
 	mark(0)
-	files, err := receivers[what]()
+	start := time.Now()
+	files, err := receivers[what](n)
+	took := time.Since(start)
 	mark(0)
+	runtime.ReadMemStats(&after)
 	if err != nil || len(files) != n {
 		t.Fatalf("%d files, not %d: %v", len(files), n, err)
 	}
+	fmt.Println("took", took.Nanoseconds(), after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc)
 }
 
 // What receives passed descriptors. Each does so once in a process.
 const withID = "ListenFDs with $LISTEN_PIDFDID"
 
-var receivers = map[string]func() ([]*os.File, error){
-	"ListenFDs":        sysfd.ListenFDs,
-	withID:             sysfd.ListenFDs,
-	"activation.Files": func() ([]*os.File, error) { return activation.Files(true), nil },
+var receivers = map[string]func(n int) ([]*os.File, error){
+	"ListenFDs":        func(int) ([]*os.File, error) { return sysfd.ListenFDs() },
+	withID:             func(int) ([]*os.File, error) { return sysfd.ListenFDs() },
+	"activation.Files": func(int) ([]*os.File, error) { return activation.Files(true), nil },
+	bareCalls: func(n int) ([]*os.File, error) {
+		os.Getpid()
+		for fd := 3; fd < 3+n; fd++ {
+			if _, err := call(unix.SYS_FCNTL, uintptr(fd), unix.F_GETFD); err != nil {
+				return nil, err
+			}
+		}
+		_, err := call(unix.SYS_CLOSE_RANGE, 3, uintptr(3+n-1), unix.CLOSE_RANGE_CLOEXEC)
+		return make([]*os.File, n), err
+	},
 }
 
 // ownID returns the pidfd ID of this process without the package, which would learn something by it.
@@ -263,12 +279,10 @@ func TestSystemCalls(t *testing.T) {
 
 func TestSystemCallsOfListenFDs(t *testing.T) {
 	for what, atMost := range map[string]func(n int) int{
-		"ListenFDs":        func(n int) int { return 2*n + 4 },
-		withID:             func(n int) int { return 2*n + 9 }, // the ID costs six at the first time
-		"activation.Files": func(n int) int { return 1 << 20 },
+		"ListenFDs": func(n int) int { return 2*n + 4 },
+		withID:      func(n int) int { return 2*n + 4 + 6 }, // the ID costs six at the first time
 	} {
-		for _, n := range []int{1, 16, 200} {
-			t.Setenv("LISTEN_FDNAMES", strings.TrimSuffix(strings.Repeat("a:", n), ":"))
+		for _, n := range []int{1, 3, 4, 16, 200} {
 			of, why := traced(t, []string{what}, what, n)
 			if why != "" {
 				t.Skip(why)
@@ -277,6 +291,44 @@ func TestSystemCallsOfListenFDs(t *testing.T) {
 			if of[what] > atMost(n) {
 				t.Errorf("%s of %d descriptors makes %d system calls, more than %d", what, n, of[what], atMost(n))
 			}
+		}
+	}
+}
+
+// benchmarkReceivers is for what a process does once: each time is that of another process.
+func benchmarkReceivers(b *testing.B) {
+	b.ReportAllocs()
+	const n, fewest = 16, 9
+	const peer = "activation.Files"
+	times, ratios := map[string][]float64{}, map[string][]float64{}
+	for range max(b.N, fewest) {
+		for _, what := range []string{bareCalls, "ListenFDs", peer} {
+			text, err := again(b, what, n).CombinedOutput()
+			if err != nil {
+				b.Fatalf("%v\n%s", err, text)
+			}
+			var ns, allocs, size float64
+			if i := bytes.Index(text, []byte("took ")); i < 0 {
+				b.Fatalf("%s", text)
+			} else if _, err := fmt.Sscanf(string(text[i:]), "took %f %f %f", &ns, &allocs, &size); err != nil {
+				b.Fatal(err)
+			}
+			times[what] = append(times[what], ns)
+			ratios[what] = append(ratios[what], ns/times[bareCalls][len(times[bareCalls])-1])
+			suffix := map[string]string{bareCalls: bareCalls, "ListenFDs": "op", peer: peer}[what]
+			b.ReportMetric(allocs, "allocs/"+suffix)
+			b.ReportMetric(size, "B/"+suffix)
+		}
+	}
+	median := func(of []float64) float64 { slices.Sort(of); return of[len(of)/2] }
+	b.ReportMetric(median(times["ListenFDs"]), "ns/op")
+	b.ReportMetric(median(times[bareCalls]), "ns/"+bareCalls)
+	b.ReportMetric(median(times[peer]), "ns/"+peer)
+	b.ReportMetric(median(ratios["ListenFDs"]), "ratio")
+	b.ReportMetric(median(ratios[peer]), "ratio/"+peer)
+	for what, suffix := range map[string]string{bareCalls: bareCalls, "ListenFDs": "op", peer: peer} {
+		if of, why := traced(b, []string{what}, what, n); why == "" {
+			b.ReportMetric(float64(of[what]), "calls/"+suffix)
 		}
 	}
 }

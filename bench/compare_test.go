@@ -154,6 +154,7 @@ func BenchmarkOperations(b *testing.B) {
 	for _, p := range pairsOf(b) {
 		b.Run(p.name, func(b *testing.B) { p.compare(b, counted) })
 	}
+	b.Run("ListenFDs of 16 descriptors", benchmarkReceivers)
 }
 
 // What does not depend on the machine is a test.
