@@ -160,7 +160,7 @@ func plural(n, what string) string {
 // table prints the rows, and returns which targets were missed.
 func table(out io.Writer, rows []*row) (missed []string, err error) {
 	var b strings.Builder
-	b.WriteString("| operation | ns | to the bare calls | target | allocations | bytes | system calls, bare | what else could be called, to the bare calls |\n")
+	b.WriteString("| operation | ns | ratio to the bare calls | target | allocations | bytes | system calls (bare) | alternatives, by the same ratio |\n")
 	b.WriteString("|---|--:|--:|--:|--:|--:|--:|---|\n")
 	for _, r := range rows {
 		ratio, ok := r.summary("ratio")
@@ -188,7 +188,7 @@ func table(out io.Writer, rows []*row) (missed []string, err error) {
 		}
 		calls := "?"
 		if _, ok := r.summary("calls/op"); ok {
-			calls = r.text("calls/op", 0) + ", " + r.text("calls/"+bare, 0)
+			calls = r.text("calls/op", 0) + " (" + r.text("calls/"+bare, 0) + ")"
 		}
 		fmt.Fprintf(&b, "| %s | %s | %.3f ± %s | %s | %s | %s | %s | %s |\n", r.name, r.text("ns/op", 0), ratio.Center, ratio.PctRangeString(), target,
 			r.text("allocs/op", 0), r.text("B/op", 0), calls, strings.Join(peers, "; "))

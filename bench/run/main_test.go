@@ -37,7 +37,7 @@ func TestTable(t *testing.T) {
 		if err != nil || len(missed) > 0 != test.missed || test.missed && !strings.HasPrefix(missed[0], "Ask: ") {
 			t.Errorf("%v: missed %q, %v", test.asked, missed, err)
 		}
-		for _, want := range []string{test.want, "| Open and Close | 2000 | 1.190 ± ", "| 1.20 | 1 | 8 | 2, 2 | `x.Open` 1.02, 3 calls |"} {
+		for _, want := range []string{test.want, "| Open and Close | 2000 | 1.190 ± ", "| 1.20 | 1 | 8 | 2 (2) | `x.Open` 1.02, 3 calls |"} {
 			if !strings.Contains(b.String(), want) {
 				t.Errorf("%v: no %q in\n%s", test.asked, want, b.String())
 			}
