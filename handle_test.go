@@ -356,6 +356,19 @@ func TestNameToHandleAtAllocates(t *testing.T) {
 	needs(t, FeatureFileHandle)
 	name := tempFile(t)
 	doesNotAllocate(t, func() { NameToHandleAt(AT_FDCWD, name, 0) })
+	h, _, err := NameToHandleAt(AT_FDCWD, name, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{127, 128, 129, 1023, 1024, 1025} {
+		long := strings.Repeat("/", n-len(name)) + name
+		if same, _, err := NameToHandleAt(AT_FDCWD, long, 0); err != nil || same != h {
+			t.Errorf("a path of %d bytes: %v, %v; want %v", n, same, err, h)
+		}
+		if n < 1024 {
+			doesNotAllocate(t, func() { NameToHandleAt(AT_FDCWD, long, 0) })
+		}
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)
@@ -363,7 +376,6 @@ func TestNameToHandleAtAllocates(t *testing.T) {
 	defer f.Close()
 	fd := int(f.Fd())
 	doesNotAllocate(t, func() { NameToHandleAt(fd, "", AT_EMPTY_PATH) })
-	h, _, _ := NameToHandleAt(fd, "", AT_EMPTY_PATH)
 	seen := map[FileHandle]bool{h: true}
 	doesNotAllocate(t, func() { _ = seen[h] })
 }
