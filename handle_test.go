@@ -361,7 +361,7 @@ func TestNameToHandleAtAllocates(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range []int{127, 128, 129, 1023, 1024, 1025} {
-		long := strings.Repeat("/", n-len(name)) + name
+		long := strings.Repeat("/", max(0, n-len(name))) + name
 		if same, _, err := NameToHandleAt(AT_FDCWD, long, 0); err != nil || same != h {
 			t.Errorf("a path of %d bytes: %v, %v; want %v", n, same, err, h)
 		}
