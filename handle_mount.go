@@ -309,12 +309,12 @@ type Mount struct {
 	// The IDs in /proc/PID/mountinfo, which [NameToHandleAt] returns without
 	// [AT_HANDLE_MNT_ID_UNIQUE].
 	ReusableID, ReusableParent MountID
-	Device                     DeviceID
-	Root                       string // the part of the file system that the mount shows, "/" for all of it
-	Point                      string // the path, from the root directory of the caller or of the mount namespace
-	Type                       string // such as "ext4" or "fuse.sshfs"
-	Source                     string // such as "/dev/sda1"
-	ReadOnly                   bool   // no file can be written through the mount
+	Device                     DeviceID // of the file system
+	Root                       string   // the part of the file system that the mount shows, "/" for all of it
+	Point                      string   // the path, from the root directory of the caller or of the mount namespace
+	Type                       string   // such as "ext4" or "fuse.sshfs"
+	Source                     string   // such as "/dev/sda1"
+	ReadOnly                   bool     // no file can be written through the mount
 }
 
 // Mounts returns the mounts of a mount namespace that are below its root directory. If namespace is

@@ -11,9 +11,9 @@ import (
 
 // An Orphan is a process that this one had adopted, and has reaped.
 type Orphan struct {
-	PID    int // which another process may have by now
-	Status syscall.WaitStatus
-	Rusage syscall.Rusage // of the process and of the children that it has waited for
+	PID    int                // which another process may have by now
+	Status syscall.WaitStatus // how it ended
+	Rusage syscall.Rusage     // of the process and of the children that it has waited for
 }
 
 // ReapOrphans reaps the processes that this one has adopted, and calls f with each, until ctx is
