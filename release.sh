@@ -101,7 +101,9 @@ out=$scratch/out
 mkdir -p "$out"
 cp "$first-programs"/* LICENSE-MIT LICENSE-APACHE "$out"
 cp "$(go env GOROOT)/LICENSE" "$out/LICENSE-GO" # of what is linked in: the runtime, the standard library, golang.org/x/sys
-[ ! -f cmd/sysfd/sysfd.1 ] || cp cmd/sysfd/sysfd.1 "$out"
+for page in cmd/sysfd/sysfd.{1,bash}; do
+	[ ! -f "$page" ] || cp "$page" "$out"
+done
 (cd "$out" && sha256sum -- * >"$scratch/sums" && mv "$scratch/sums" SHA256SUMS && sha256sum --quiet -c SHA256SUMS)
 cat "$out/SHA256SUMS"
 [ -z "$dry" ] || exit 0
