@@ -17,6 +17,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // Each feature is there from its version on, or as the table of environments has it. Before that it is not, but for kernels of
@@ -35,7 +37,7 @@ func TestFeatures(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s should have %s: %v", e.name, f, err)
 			}
-		case f == FeatureXattr && os.Geteuid() != 0:
+		case f == FeatureXattr && !rights.Has(rights.SysAdmin):
 			matches(t, err, syscall.EPERM, os.ErrPermission) // on any kernel
 		case olderThan(t, f.Since()):
 			if err == nil && backports {
@@ -46,7 +48,7 @@ func TestFeatures(t *testing.T) {
 		case err == nil:
 		case f == FeatureCgroupID && errors.Is(err, syscall.ENODATA) && !isOnCgroup2("/sys/fs/cgroup") && !isOnCgroup2("/sys/fs/cgroup/unified"):
 			t.Log(err)
-		case os.Geteuid() != 0 && slices.Contains([]Feature{FeatureOpenByHandle, FeatureSetns, FeatureMadvise}, f):
+		case f == FeatureOpenByHandle && !rights.Has(rights.DACReadSearch), f == FeatureSetns && !rights.Has(rights.SysAdmin), f == FeatureMadvise && !rights.Has(rights.SysNice):
 			matches(t, err, syscall.EPERM, os.ErrPermission)
 		default:
 			t.Errorf("%s: since Linux %s, and on %s: %v", f, f.Since(), release(t), err)

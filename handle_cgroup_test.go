@@ -19,10 +19,12 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 func TestCgroup(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	keepsDescriptors(t)
 	root := mountCgroups(t, "")
 	dir := root.Name()
@@ -156,7 +158,7 @@ func makeCgroup(t *testing.T, parts ...string) (path string, id CgroupID) {
 
 // eachHierarchy runs f for cgroup2 and for a hierarchy of cgroup v1, mounted at root.
 func eachHierarchy(t *testing.T, f func(t *testing.T, hierarchy CgroupHierarchy, root *os.File)) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	for _, hierarchy := range []CgroupHierarchy{Cgroup2, CgroupHierarchy(fmt.Sprintf("name=sysfd-%d", os.Getpid()))} {
 		t.Run(hierarchy.words(), func(t *testing.T) {
 			keepsDescriptors(t)
@@ -386,7 +388,7 @@ func TestCgroupPathMounts(t *testing.T) {
 
 // A hierarchy is told, and nothing is opened in another one.
 func TestCgroupHierarchies(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	keepsDescriptors(t)
 	roots := map[CgroupHierarchy]*os.File{Cgroup2: mountCgroups(t, "")}
 	for _, name := range []CgroupHierarchy{"a", "b"} {
@@ -522,7 +524,7 @@ func TestCgroupHandleOfOldKernels(t *testing.T) {
 	if bigEndian {
 		return
 	}
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	keepsDescriptors(t)
 	root := mountCgroups(t, "")
 	path, id := makeCgroup(t, root.Name(), fmt.Sprintf("sysfd-test-old-%d", os.Getpid()))
@@ -671,7 +673,7 @@ func inCgroupNamespace(args []string) error {
 
 // Root opens all cgroups of the machine. Those outside of the cgroup namespace have no path in it.
 func TestCgroupNamespace(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	reliesOn(t, namespaces)
 	keepsDescriptors(t)
 	root := mountCgroups(t, "")
@@ -706,7 +708,7 @@ func inUserNamespace(args []string) error {
 
 // In a user namespace what is delegated to it opens.
 func TestCgroupUserNamespace(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch, rights.SetUID, rights.SetGID, rights.Chown)
 	reliesOn(t, namespaces)
 	keepsDescriptors(t)
 	root := mountCgroups(t, "")
@@ -792,7 +794,7 @@ func askInChroot(args []string) error {
 
 // The paths are the same in a chroot, which has no /proc and where the mount is not to be seen.
 func TestCgroupChroot(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch, rights.SysChroot)
 	reliesOn(t, withoutProc)
 	keepsDescriptors(t)
 	root := mountCgroups(t, "")
@@ -836,7 +838,7 @@ func init() {
 
 // All of a tree is killed, also what it forks meanwhile, and nothing else.
 func TestKillCgroup(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	reliesOn(t, clones)
 	keepsDescriptors(t)
 	root := mountCgroups(t, "")

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 func fileRefTexts(t testing.TB) map[string]FileRef {
@@ -131,7 +133,7 @@ func FuzzParseFileRef(f *testing.F) {
 }
 
 func TestFileRefAt(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	keepsDescriptors(t)
 	dir := t.TempDir()
 	mounted := filepath.Join(dir, "mounted")
@@ -253,7 +255,7 @@ func fileRefOf(t *testing.T, path string) FileRef {
 
 // Files that mke2fs puts into an image have the generation 0, which ext4 takes for any.
 func TestFileRefGenerationZero(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	keepsDescriptors(t)
 	dir := mountImage(t, "ext4")
 	old, stranger := filepath.Join(dir, "old"), filepath.Join(dir, "stranger")
@@ -290,7 +292,7 @@ func TestFileRefGenerationZero(t *testing.T) {
 // XFS has two encodings of a file and opens both.
 func TestFileHandleXFS(t *testing.T) {
 	needs(t, FeatureFileSystemID)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	keepsDescriptors(t)
 	dir := mountImage(t, "xfs")
 	old := filepath.Join(dir, "old")
@@ -315,7 +317,7 @@ func TestFileHandleXFS(t *testing.T) {
 
 // ESTALE is no news about a file, where nothing proves that.
 func TestFileRefStale(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	keepsDescriptors(t)
 	stale := func(t *testing.T, err error, note string) {
 		t.Helper()
@@ -386,7 +388,7 @@ func TestFileRefStale(t *testing.T) {
 // Root of a user namespace may not open every file.
 func TestFileRefInUserNamespace(t *testing.T) {
 	needs(t, FeatureFileSystemID)
-	needsRoot(t)
+	rights.Need(t, rights.DACReadSearch)
 	if os.Getenv(againVar) == "" && !mayOpenAll() {
 		t.Fatal("root may not open every file")
 	}
@@ -416,7 +418,7 @@ func TestFileRefInUserNamespace(t *testing.T) {
 
 // What could have an effect, or wait, takes more than a handle.
 func TestFileRefSpecial(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	keepsDescriptors(t)
 	dir := mountImage(t, "ext4")
 	name := func(base string) string { return filepath.Join(dir, base) }
@@ -454,7 +456,7 @@ func TestFileRefSpecial(t *testing.T) {
 
 // What is opened to be compared is not opened as it would be in the end: that would cut off a stranger, or wait for it.
 func TestFileRefStranger(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	keepsDescriptors(t)
 	dir := mountImage(t, "ext4")
 	old, stranger := filepath.Join(dir, "old"), filepath.Join(dir, "stranger")
@@ -510,7 +512,7 @@ func TestFileRefStranger(t *testing.T) {
 
 // The kernel says ESTALE of what it cannot read.
 func TestFileRefOnBrokenDisk(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	keepsDescriptors(t)
 	image, dir := filepath.Join(t.TempDir(), "image"), filepath.Join(t.TempDir(), "mounted")
 	options := makeImage(t, "ext4", image)
@@ -542,7 +544,7 @@ func TestFileRefOnBrokenDisk(t *testing.T) {
 // A filter that has open_by_handle_at do nothing says 0, which is standard input.
 func TestOpenByHandlePretended(t *testing.T) {
 	needs(t, FeatureFileHandle)
-	needsRoot(t)
+	rights.Need(t, rights.DACReadSearch)
 	keepsDescriptors(t)
 	file := fileOnTmpfs(t)
 	h, _, err := NameToHandleAt(int(file.Fd()), "", AT_EMPTY_PATH)

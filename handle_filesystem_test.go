@@ -18,6 +18,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // mountsIn parses mountinfo.
@@ -91,7 +93,7 @@ func fileSystemIDAt(t *testing.T, path string) (FileSystemID, error) {
 
 // Two file systems with one identity: it cannot be known which is meant.
 func TestFileSystemTwice(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)
 	dir := t.TempDir()
 	image := filepath.Join(dir, "image")
@@ -118,7 +120,7 @@ func TestFileSystemTwice(t *testing.T) {
 
 // The best mount of several, and the one that is left where others are covered.
 func TestOpenFileSystemPrefers(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)
 	dir := t.TempDir()
 	image := filepath.Join(dir, "image")
@@ -166,7 +168,7 @@ func TestOpenFileSystemPrefers(t *testing.T) {
 // Where the kernel tells of mounts otherwise, mountinfo is not read; where a filter forbids that, it is.
 func TestOpenFileSystemSources(t *testing.T) {
 	needs(t, FeatureFileSystemID)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	reliesOn(t, statmounting)
 	keepsDescriptors(t)
 	dir := t.TempDir()
@@ -246,7 +248,7 @@ func TestOpenFileSystemSilent(t *testing.T) {
 
 // A copy that is mounted beside the original has another UUID for the moment.
 func TestBtrfsTwice(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	reliesOn(t, newIoctls)
 	keepsDescriptors(t)
 	dir := t.TempDir()
@@ -283,7 +285,7 @@ func TestBtrfsTwice(t *testing.T) {
 
 // On btrfs f_fsid is another one in each subvolume.
 func TestBtrfsSubvolume(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	reliesOn(t, newIoctls)
 	keepsDescriptors(t)
 	dir := t.TempDir()
@@ -420,7 +422,7 @@ func inChroot(t *testing.T, dir string, f func()) {
 // identities are those that the tests expect of the file systems with images.
 func identities(t *testing.T) (kinds map[string]string) {
 	t.Helper()
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch, rights.SysChroot)
 	reliesOn(t, mounting, newIoctls, namespaces)
 	kinds = map[string]string{"ext4": "uuid:", "xfs": "uuid:", "btrfs": "uuid:"}
 	if olderThan(t, FeatureFileSystemID.Since()) {
@@ -519,7 +521,7 @@ func TestFileSystemInChroot(t *testing.T) {
 
 // On top of a file system that is not asked.
 func TestFileSystemOnOverlay(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	needsFileSystem(t, "overlay")
 	keepsDescriptors(t)
 	dir := t.TempDir()
@@ -637,7 +639,7 @@ func TestFileRefAtUnprivileged(t *testing.T) {
 
 // An identity of a newer kernel on an older one, and the reverse.
 func TestOpenFileSystemBySecondBest(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	reliesOn(t, newIoctls)
 	keepsDescriptors(t)
 	dir := t.TempDir()
@@ -692,7 +694,7 @@ func TestOpenFileSystemBySecondBest(t *testing.T) {
 // EXT4_IOC_SETFSUUID changes f_fsid at once and the UUID that the kernel tells at the next mount.
 func TestExt4SetUUID(t *testing.T) {
 	needs(t, FeatureFileSystemID)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	reliesOn(t, newIoctls)
 	keepsDescriptors(t)
 	dir := t.TempDir()
@@ -735,7 +737,7 @@ func TestExt4SetUUID(t *testing.T) {
 // A mount that is moved all the time is found, and that it is not there is not said; nor if a directory above
 // it is renamed all the time, although the kernel does not tell of that.
 func TestMountsMoving(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	needs(t, FeatureFileSystemID)
 	reliesOn(t, namespaces, statmounting)
 	for _, how := range []string{"move", "rename"} {
@@ -882,7 +884,7 @@ func manyMounts(tb testing.TB, n int) {
 // What a search costs grows with the mounts, and no faster.
 func TestOpenFileSystemGrowth(t *testing.T) {
 	needs(t, FeatureFileSystemID)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	reliesOn(t, mounting)
 	needsFileSystem(t, "overlay")
 	keepsDescriptors(t)

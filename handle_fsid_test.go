@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 func TestFSID(t *testing.T) {
@@ -98,7 +100,7 @@ func TestFSIDOf(t *testing.T) {
 
 // What the documentation says of some file systems.
 func TestFSIDOfFileSystems(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)
 	at := func(dir string) FSID {
 		t.Helper()

@@ -18,6 +18,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // runTool runs a program that a test needs.
@@ -54,7 +56,7 @@ func unmount(t *testing.T, target string) {
 
 func TestOpenMount(t *testing.T) {
 	needs(t, FeatureFileHandle)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	reliesOn(t, statmounting)
 	keepsDescriptors(t)
 	dir := filepath.Join(t.TempDir(), "a b\\c") // as mountinfo escapes it
@@ -111,7 +113,7 @@ func TestOpenMount(t *testing.T) {
 func TestOpenMountOfSpecialFile(t *testing.T) {
 	needs(t, FeatureFileHandle)
 	reliesOn(t, statmounting)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	needs(t, FeatureMountIDUnique)
 	keepsDescriptors(t)
 	dir := t.TempDir()
@@ -256,7 +258,7 @@ func readsAs(t *testing.T, f *os.File, err error, want string) {
 // Each file system by its own tools: what its handles look like, and that what was
 // stored of a file finds it again after it was moved and mounted elsewhere.
 func TestFileSystems(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	for _, test := range []struct {
 		fsType   string
 		identity string // the kind of it
@@ -344,7 +346,7 @@ func TestFileSystems(t *testing.T) {
 
 // Overlayfs has long handles, where it has any.
 func TestOverlayHandle(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	needsFileSystem(t, "overlay")
 	keepsDescriptors(t)
 	dir := t.TempDir()
@@ -395,7 +397,7 @@ func allMounts(t *testing.T, namespace NamespaceID) (all []Mount) {
 // Both ways tell the same mounts, but for the kind of the IDs.
 func TestMounts(t *testing.T) {
 	reliesOn(t, mounting)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	reliesOn(t, namespaces)
 	keepsDescriptors(t)
 	dir := t.TempDir()
@@ -638,7 +640,7 @@ func init() {
 }
 
 func TestMountsOfNamespace(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.SetUID)
 	reliesOn(t, namespaces, statmounting)
 	keepsDescriptors(t)
 	dir := t.TempDir()
@@ -759,7 +761,7 @@ func TestDeviceID(t *testing.T) {
 
 // What is in the place of mountinfo is not believed, and not waited for.
 func TestMountinfoForged(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	reliesOn(t, mounting)
 	if !again(t, func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS} }) {
 		return

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 var namespaceNames = map[NamespaceKind]string{
@@ -389,7 +391,7 @@ func TestNamespaceIoctlMissing(t *testing.T) {
 // Where there are neither pidfds nor a true /proc, nothing is learnt from what is in its place.
 func TestNamespaceOtherProc(t *testing.T) {
 	reliesOn(t, nsfsFiles)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	if !again(t, func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS} }) {
 		return
 	}
@@ -445,7 +447,7 @@ func sameNamespace(t *testing.T, f *os.File, path string) {
 func TestOpenOwningUserNamespace(t *testing.T) {
 	hasNSIoctls(t)
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)
 	cmd := child("hostname")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWUTS | syscall.CLONE_NEWPID}
@@ -544,7 +546,7 @@ func TestNamespacePretended(t *testing.T) {
 func TestOpenNamespace(t *testing.T) {
 	needs(t, FeatureNamespaceHandle)
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)
 	byID := !isMissing(t, FeatureNamespaceByID)
 	handles, cmd := strangerNamespaces(t)
@@ -707,7 +709,7 @@ func TestOpenNamespaceOutOfSight(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			needs(t, FeatureNamespaceHandle)
 			if !again(t, func(cmd *exec.Cmd) {
-				needsRoot(t)
+				rights.Need(t, rights.SysAdmin, rights.SetUID, rights.SetGID)
 				handles, _ := strangerNamespaces(t)
 				var words []string
 				for _, h := range handles {
@@ -784,7 +786,7 @@ func TestNamespaces(t *testing.T) {
 	}
 	needs(t, FeatureNamespaces)
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)
 	handles, cmd := strangerNamespaces(t)
 	all, err := Namespaces(0)
@@ -850,7 +852,7 @@ func TestNamespaces(t *testing.T) {
 func TestNamespacesMany(t *testing.T) {
 	needs(t, FeatureNamespaces)
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)
 	const many = 300
 	var files []*os.File
@@ -900,7 +902,7 @@ func TestNamespacesMany(t *testing.T) {
 // A thread that has moved elsewhere has its own namespaces to try things on.
 func TestOwnNamespaceOfThread(t *testing.T) {
 	reliesOn(t, namespaces, threadWaits)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)
 	onThrowawayThread(func() {
 		if err := syscall.Unshare(syscall.CLONE_NEWUTS); err != nil {
@@ -927,7 +929,7 @@ func TestOwnNamespaceOfThread(t *testing.T) {
 func TestNamespaceOfSockets(t *testing.T) {
 	needs(t, FeatureNamespaceHandle)
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)
 	var files [3]*os.File
 	var handles [3]FileHandle

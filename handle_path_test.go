@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 func TestPathOf(t *testing.T) {
@@ -120,7 +122,7 @@ func TestPathOfTooLong(t *testing.T) {
 
 // Another mount lies on top of the file.
 func TestPathOfCovered(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)
 	dir := filepath.Join(t.TempDir(), "mounted")
 	mountAt(t, "none", dir, "tmpfs", "size=1m")
@@ -138,7 +140,7 @@ func TestPathOfCovered(t *testing.T) {
 
 // A file that is opened by its handle has a path if somebody has looked it up before.
 func TestPathOfHandle(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	keepsDescriptors(t)
 	dir := t.TempDir()
 	image, mounted := filepath.Join(dir, "image"), filepath.Join(dir, "mounted")

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 func TestFileHandleValue(t *testing.T) {
@@ -234,7 +236,7 @@ func TestMountID(t *testing.T) {
 
 func TestOpenByHandleAt(t *testing.T) {
 	needs(t, FeatureFileHandle)
-	needsRoot(t) // CAP_DAC_READ_SEARCH
+	rights.Need(t, rights.DACReadSearch) // CAP_DAC_READ_SEARCH
 	keepsDescriptors(t)
 	name := tempFile(t)
 	h, _, err := NameToHandleAt(AT_FDCWD, name, 0)
@@ -283,7 +285,7 @@ func TestOpenByHandleAt(t *testing.T) {
 
 func TestOpenByHandleAtFlags(t *testing.T) {
 	needs(t, FeatureFileHandle)
-	needsRoot(t)
+	rights.Need(t, rights.DACReadSearch)
 	keepsDescriptors(t)
 	name := tempFile(t)
 	t.Chdir(filepath.Dir(name))
@@ -330,7 +332,7 @@ func TestOpenByHandleAtFlags(t *testing.T) {
 // A file of more than 2 GiB opens in a 32-bit program, too.
 func TestOpenByHandleAtLargeFile(t *testing.T) {
 	needs(t, FeatureFileHandle)
-	needsRoot(t)
+	rights.Need(t, rights.DACReadSearch)
 	keepsDescriptors(t)
 	name := tempFile(t)
 	if err := os.Truncate(name, 3<<30); err != nil {
@@ -509,7 +511,7 @@ func TestCanonicalHandle(t *testing.T) {
 // tmpfs ignores the type of a handle and trailing bytes.
 func TestOpenFileHandleForged(t *testing.T) {
 	needs(t, FeatureFileHandle)
-	needsRoot(t)
+	rights.Need(t, rights.DACReadSearch)
 	keepsDescriptors(t)
 	file := fileOnTmpfs(t)
 	dir, err := os.Open(filepath.Dir(file.Name()))

@@ -29,6 +29,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // becomeListen passes files on to the child "listen".
@@ -984,7 +986,7 @@ func init() {
 // That execve(2) takes long does not end the process because the runtime wants threads
 // meanwhile. In place, other goroutines run, though there is one processor.
 func TestExecListenFDsSlow(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	program := filepath.Join(t.TempDir(), "program")
 	text, err := os.ReadFile("/proc/self/exe")
 	if err != nil {

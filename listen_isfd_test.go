@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"unsafe"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // kindsOfFD opens one descriptor of each kind in dir.
@@ -343,7 +345,7 @@ func init() {
 func TestIsMessageQueue(t *testing.T) {
 	reliesOn(t, messageQueues)
 	keepsDescriptors(t)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	cmd := child("queue")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC}
 	var r queueReport

@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // needsShim skips a test where this program cannot execute itself.
@@ -253,7 +255,6 @@ func openPipes(t *testing.T) (r1, w1, w2, r2 *os.File) {
 // What SysProcAttr asks for is there when the program runs.
 func TestStartListenFDsAttr(t *testing.T) {
 	needsShim(t)
-	needsRoot(t)
 	keepsDescriptors(t)
 	inBothWays(t, func(t *testing.T, start starter) {
 		f, err := openAt("a", 0)
@@ -269,12 +270,13 @@ func TestStartListenFDsAttr(t *testing.T) {
 			"user namespace": {Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID, UidMappings: []syscall.SysProcIDMap{{ContainerID: 7, HostID: 0, Size: 1}}},
 		} {
 			t.Run(name, func(t *testing.T) {
+				needsRightsFor(t, &attr)
 				keepsDescriptors(t)
 				r, pid := startChild(t, start, os.ProcAttr{Sys: &attr}, files)
 				if r.Err != "" || !slices.Equal(r.Names, []string{"a"}) {
 					t.Fatalf("%+v", r)
 				}
-				uid := 0
+				uid := os.Getuid()
 				if attr.Cloneflags&syscall.CLONE_NEWPID != 0 {
 					pid = 1
 				}
@@ -290,6 +292,17 @@ func TestStartListenFDsAttr(t *testing.T) {
 			})
 		}
 	})
+}
+
+// needsRightsFor skips a test where nothing can be started in this way.
+func needsRightsFor(t *testing.T, sys *syscall.SysProcAttr) {
+	t.Helper()
+	if sys.Cloneflags|sys.Unshareflags != 0 {
+		rights.Need(t, rights.SysAdmin)
+	}
+	if sys.Credential != nil {
+		rights.Need(t, rights.SetUID, rights.SetGID)
+	}
 }
 
 // The signal at the death of the parent is set for the thread that becomes the program.
@@ -653,7 +666,7 @@ func TestStartListenFDsBlockingPipe(t *testing.T) {
 // Who may execute a file with privileges must not be able to have it execute anything.
 func TestShimWithPrivileges(t *testing.T) {
 	needsShim(t)
-	needsRoot(t)
+	rights.Need(t, rights.Chown)
 	keepsDescriptors(t)
 	program := filepath.Join(t.TempDir(), "program")
 	text, err := os.ReadFile("/proc/self/exe")
@@ -890,7 +903,7 @@ func TestStartListenFDsStandardFiles(t *testing.T) {
 func TestStartListenFDsHidesEnvironment(t *testing.T) {
 	needsShim(t)
 	needsShell(t)
-	needsRoot(t)
+	rights.Need(t, rights.SetUID, rights.SetGID)
 	keepsDescriptors(t)
 	t.Setenv("SECRET", "sesame-of-"+strconv.Itoa(os.Getpid()))
 	spy := child("spy", os.Getenv("SECRET"))
@@ -994,9 +1007,6 @@ func TestStartListenFDsTraced(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { isAddressed(t, StartListenFDs, attr) })
 	}
-	if os.Geteuid() != 0 {
-		return
-	}
 	other := &syscall.Credential{Uid: 65534, Gid: 65534}
 	for name, sys := range map[string]syscall.SysProcAttr{
 		"pid namespace":                   {Cloneflags: syscall.CLONE_NEWPID},
@@ -1009,14 +1019,17 @@ func TestStartListenFDsTraced(t *testing.T) {
 		"unshared user namespace":         {Unshareflags: syscall.CLONE_NEWUSER, UidMappings: []syscall.SysProcIDMap{{Size: 1}}},
 		"session":                         {Setsid: true},
 	} {
-		t.Run(name, func(t *testing.T) { isAddressed(t, StartListenFDs, os.ProcAttr{Sys: &sys}) })
+		t.Run(name, func(t *testing.T) {
+			needsRightsFor(t, &sys)
+			isAddressed(t, StartListenFDs, os.ProcAttr{Sys: &sys})
+		})
 	}
 }
 
 // The thread can have another pid namespace for what it starts.
 func TestStartListenFDsUnsharedThread(t *testing.T) {
 	needsTracing(t)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	needsShell(t)
 	reliesOn(t, namespaces)
 	keepsDescriptors(t)
@@ -1129,7 +1142,7 @@ func buildFor(t *testing.T, goTool, arch string) string {
 // A program may have no thread beside its first, nor another process.
 func TestStartListenFDsProcessLimit(t *testing.T) {
 	needsTracing(t)
-	needsRoot(t)
+	rights.Need(t, rights.SetUID, rights.SetGID)
 	needsShell(t)
 	for n := 1; n <= 4; n++ {
 		if out := output(t, child("start-limited", strconv.Itoa(n))); out != "1 "+os.DevNull+"\n" {
@@ -1737,7 +1750,7 @@ func setCapability(t *testing.T, program string, effective bool) {
 // Privileges come to the program as without tracing, or it is not started.
 func TestStartListenFDsPrivileges(t *testing.T) {
 	needsTracing(t)
-	needsRoot(t)
+	rights.Need(t, rights.SetUID, rights.SetGID, rights.Chown, rights.SetFCap)
 	reliesOn(t, runsItself)
 	self := copyOfSelf(t)
 	setuid, capable, latent, unreadable := copyOfSelf(t), copyOfSelf(t), copyOfSelf(t), copyOfSelf(t)

@@ -16,6 +16,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 func TestVerify(t *testing.T) {
@@ -66,7 +68,7 @@ func init() {
 // A /proc in which the caller is not to be seen has other processes under the PIDs that it knows.
 func TestVerifyInnerProc(t *testing.T) {
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	needs(t, FeatureSetns)
 	keepsDescriptors(t)
 	cmd := child("mount-proc")
@@ -257,7 +259,7 @@ func init() {
 }
 
 func TestMadvise(t *testing.T) {
-	needsRoot(t) // CAP_SYS_NICE, on 6.1 even for oneself
+	rights.Need(t, rights.SysNice) // CAP_SYS_NICE, on 6.1 even for oneself
 	needs(t, FeatureMadvise)
 	keepsDescriptors(t)
 	cmd := child("pages")
@@ -340,7 +342,7 @@ func TestJustEnding(t *testing.T) {
 			return except(second(p.Madvise(MADV_COLD, MemoryRange{0, uintptr(os.Getpagesize())})), syscall.ENOMEM)
 		}
 	}
-	if os.Geteuid() == 0 {
+	if rights.Has(rights.SysAdmin) {
 		asks["Setns"] = func(p *PidFD) error { return p.Setns(syscall.CLONE_NEWUTS) }
 	}
 	for name, ask := range asks {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // An eventText is an event as the kernel writes it.
@@ -484,7 +486,7 @@ func FuzzFanotifyEvents(f *testing.F) {
 // fanotifyGroup makes a group of a kernel from since on.
 func fanotifyGroup(t *testing.T, since string, flags uint) *os.File {
 	t.Helper()
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	fd, err := unix.FanotifyInit(flags|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK, unix.O_RDONLY|unix.O_CLOEXEC)
 	switch {
 	case err == nil:

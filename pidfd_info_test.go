@@ -20,6 +20,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // told is what the methods of a PidFDInfo return, those that return true.
@@ -217,7 +219,7 @@ func TestPidFDInfo(t *testing.T) {
 
 func TestPidFDInfoCredentials(t *testing.T) {
 	needs(t, FeatureInfo)
-	needsRoot(t)
+	rights.Need(t, rights.SetUID, rights.SetGID)
 	keepsDescriptors(t)
 	cmd := child("ready", "0", "other-user")
 	lineOf(t, cmd)
@@ -337,7 +339,7 @@ func init() {
 // Whether a core was dumped is in the status. PIDFD_COREDUMPED depends on where cores go.
 func TestPidFDInfoCoredump(t *testing.T) {
 	needs(t, FeatureExitStatus)
-	needsRoot(t) // whom no limit stops
+	rights.Need(t) // whom no limit stops
 	if olderThan(t, "6.16") {
 		t.Skip("PIDFD_INFO_COREDUMP is there since Linux 6.16")
 	}
@@ -452,7 +454,7 @@ func strayPidFD(t *testing.T, fd int) *PidFD {
 
 func TestNSPIDsInNamespace(t *testing.T) {
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)
 	cmd := child("ready", "0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
@@ -463,7 +465,7 @@ func TestNSPIDsInNamespace(t *testing.T) {
 }
 
 func TestPidFDXattrs(t *testing.T) {
-	needsRoot(t) // without it the answer is ENODATA on each kernel
+	rights.Need(t, rights.SysAdmin) // without it the answer is ENODATA on each kernel
 	needs(t, FeatureXattr)
 	keepsDescriptors(t)
 	cmd := sleeper(t)
@@ -568,7 +570,7 @@ func init() {
 }
 
 func TestAsNobody(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.SetUID, rights.SetGID)
 	keepsDescriptors(t)
 	pid := sleeper(t).Process.Pid
 	p := openPidFD(t, pid)
@@ -622,7 +624,7 @@ func init() {
 
 func TestForeignProcess(t *testing.T) {
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	needs(t, FeatureInfo)
 	keepsDescriptors(t)
 	process := sleeper(t)
@@ -642,7 +644,7 @@ func TestForeignProcess(t *testing.T) {
 // A process whose parent is in an outer pid namespace only is no less alive.
 func TestParentOutside(t *testing.T) {
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)
 	cmd := child("ready", "0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}

@@ -10,13 +10,15 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // namespaced returns a pidfd of a process with namespaces of its own, where that can be had.
 func namespaced(t *testing.T) (p *PidFD, pid int) {
 	t.Helper()
 	cmd := child("hostname")
-	if os.Getenv(emulatorVar) == "" && os.Geteuid() == 0 {
+	if os.Getenv(emulatorVar) == "" && rights.Has(rights.SysAdmin) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWNS}
 		cmd.Args = append(cmd.Args, "sysfd-test")
 	}
@@ -121,7 +123,7 @@ func TestNamespaceOfEnded(t *testing.T) {
 
 func TestSetns(t *testing.T) {
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)
 	p, pid := namespaced(t)
 	before, err := os.Hostname()

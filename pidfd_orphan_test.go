@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // The child that reaps orphans does so in main, which has to be on the main thread.
@@ -199,7 +201,7 @@ func TestReapOrphans(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cmd := child("reap-orphans", strconv.Itoa(rounds))
 			if flags != 0 {
-				needsRoot(t)
+				rights.Need(t, rights.SysAdmin)
 				cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
 			}
 			n := strconv.Itoa(9 * rounds)

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 func init() {
@@ -415,7 +417,7 @@ func TestPeerCredentials(t *testing.T) {
 
 // What counts are the rights of connect(2), whoever made the socket, has it now and has been reaped.
 func TestPeerCredentialsOfOther(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SetUID, rights.SetGID)
 	keepsDescriptors(t)
 	l := listenUnix(t, "unix", addresses(t)[1])
 	many := make([]uint32, 100) // more than there is room for at first
@@ -442,7 +444,7 @@ func TestPeerCredentialsOfOther(t *testing.T) {
 
 // A process whose namespaces do not have what the socket has recorded.
 func TestPeerCredentialsOutOfSight(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	reliesOn(t, namespaces)
 	keepsDescriptors(t)
 	a, _ := socketpair(t, syscall.SOCK_STREAM)
@@ -606,7 +608,7 @@ func setuidRoot(t *testing.T) *os.File {
 // A process is not its rights: a user who connects and then executes a setuid program has a
 // pidfd that is root's. The test has his socket, as a child of his could.
 func TestPeerCredentialsSetuid(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SetUID, rights.SetGID)
 	needs(t, FeaturePeerPidFD)
 	if os.Getenv(emulatorVar) != "" {
 		t.Skip("the kernel does not execute the program by itself")

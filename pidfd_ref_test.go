@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // refTexts are names of processes and their texts.
@@ -361,7 +363,7 @@ func init() {
 
 func TestProcessRefRecycledPID(t *testing.T) {
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	needs(t, FeaturePidFDID)
 	keepsDescriptors(t)
 	cmd := child("recycle")
@@ -381,7 +383,7 @@ func TestProcessRefRecycledPID(t *testing.T) {
 // A process in a pid namespace of its own names itself, and is opened from outside.
 func TestProcessRefOfOtherNamespace(t *testing.T) {
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	needs(t, FeatureOpenByID)
 	keepsDescriptors(t)
 	cmd := child("say-ref")
@@ -465,7 +467,7 @@ func init() {
 // From inside a pid namespace, the end of a child is known, and what is outside is not taken for gone.
 func TestProcessRefOutOfSight(t *testing.T) {
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	needs(t, FeatureOpenByID)
 	keepsDescriptors(t)
 	cmd := child("look-outside", refOf(t, sleeper(t)).String())
@@ -509,7 +511,7 @@ func init() {
 
 func TestProcessRefWithoutProc(t *testing.T) {
 	reliesOn(t, withoutProc)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	needs(t, FeaturePidFDID)
 	needs(t, FeatureInfo)
 	keepsDescriptors(t)
@@ -865,7 +867,7 @@ func init() {
 
 // In a time namespace the kernel tells other start times, and the second best remains the same.
 func TestSecondBestTimeNamespace(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	needs(t, FeaturePidFD)
 	reliesOn(t, namespaces)
 	if _, err := os.Stat("/proc/self/ns/time"); err != nil {
@@ -929,7 +931,7 @@ func init() {
 // In another pid namespace a PID is that of another process.
 func TestSecondBestOutOfSight(t *testing.T) {
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	needs(t, FeaturePidFD)
 	keepsDescriptors(t)
 	cmd := child("second-best-outside", secondBestOf(t, sleeper(t)).String())

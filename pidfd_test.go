@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sysfd/sysfd/internal/collector"
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 func TestHandlePidFDID(t *testing.T) {
@@ -305,7 +306,7 @@ func TestSilentFileSystem(t *testing.T) {
 // which fails what waits for it.
 func silentFile(t *testing.T) (f *os.File, abort func()) {
 	t.Helper()
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil {
 		lacks(t, "/dev/fuse: "+err.Error())
@@ -599,7 +600,7 @@ func init() {
 // In a pid namespace of its own a process is told the PIDs of that one, or none.
 func TestPidFDPIDInNamespace(t *testing.T) {
 	reliesOn(t, namespaces)
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)
 	outside := openPidFD(t, os.Getpid())
 	for _, test := range []struct {

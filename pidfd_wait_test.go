@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // A kid is a child of the test that is no one's business but the test's: os/exec
@@ -697,7 +699,7 @@ func init() {
 func needsPtrace(t *testing.T) {
 	t.Helper()
 	reliesOn(t, ptracing)
-	needsRoot(t) // kernel.yama.ptrace_scope
+	rights.Need(t, rights.SysPtrace) // kernel.yama.ptrace_scope
 }
 
 // A stop of a process that is traced is no end, and is left to the tracer.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/sysfd/sysfd/internal/collector"
+	"github.com/sysfd/sysfd/internal/rights"
 	"golang.org/x/sys/unix"
 )
 
@@ -1080,7 +1081,7 @@ func eachOperation(t *testing.T, f func(t *testing.T, o operation)) {
 func isOftenTried(t *testing.T, o operation) {
 	t.Helper()
 	if o.root {
-		needsRoot(t)
+		rights.Need(t, rights.SysAdmin, rights.DACReadSearch, rights.SysNice)
 	}
 	if o.slow && testing.Short() {
 		t.Skip("not under -short")
@@ -1113,7 +1114,7 @@ func again(t *testing.T, change func(cmd *exec.Cmd)) bool {
 		t.Fatalf("%v: %v\n%s", cmd, err, out)
 	}
 	if skipped {
-		t.Skipf("%s", out)
+		t.Skip(reasonIn(string(out)))
 	}
 	for line := range strings.Lines(string(out)) {
 		if strings.Contains(line, "--- SKIP") || strings.Contains(line, "_test.go") {
@@ -1121,6 +1122,17 @@ func again(t *testing.T, change func(cmd *exec.Cmd)) bool {
 		}
 	}
 	return false
+}
+
+// reasonIn returns the last thing that a test has logged, without the place in the file.
+func reasonIn(out string) string {
+	reason := out
+	for line := range strings.Lines(out) {
+		if _, text, ok := strings.Cut(line, "_test.go:"); ok {
+			_, reason, _ = strings.Cut(strings.TrimSpace(text), ": ")
+		}
+	}
+	return reason
 }
 
 // What a seccomp filter refuses with EPERM is refused, and what it answers ENOSYS to is
@@ -1494,7 +1506,7 @@ func privately(t *testing.T) {
 }
 
 func TestRestrictNoProc(t *testing.T) {
-	needsRoot(t)
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch, rights.SysNice)
 	if !again(t, func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS} }) {
 		return
 	}
@@ -1531,7 +1543,7 @@ func TestRestrictPrivileges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if os.Getenv(againVar) == "" && os.Getenv(emulatorVar) == "" {
 				if attr.Credential != nil {
-					needsRoot(t)
+					rights.Need(t, rights.SetUID, rights.SetGID)
 				} else if err := (&exec.Cmd{Path: "/proc/self/exe", Args: []string{"x"}, Env: []string{childVar + "=nothing"}, SysProcAttr: attr}).Run(); err != nil {
 					lacks(t, "user namespaces: "+err.Error())
 				}
@@ -1556,7 +1568,7 @@ func TestRestrictPIDNamespace(t *testing.T) {
 	const outsideVar = "SYSFD_TEST_OUTSIDE" // the process that is outside
 	for _, proc := range []string{"own", "outer"} {
 		t.Run(proc, func(t *testing.T) {
-			needsRoot(t)
+			rights.Need(t, rights.SysAdmin, rights.DACReadSearch, rights.SysNice)
 			if !again(t, func(cmd *exec.Cmd) {
 				p := openPidFD(t, os.Getpid())
 				id, _ := p.ID()

@@ -24,6 +24,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sysfd/sysfd/internal/collector"
+	"github.com/sysfd/sysfd/internal/overdue"
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // children are what the test binary does when it is started as a child. They
@@ -135,6 +137,7 @@ func TestMain(m *testing.M) {
 		if raceEnabled { // or else each child takes a second to end
 			os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 		}
+		overdue.Report()
 		os.Exit(m.Run())
 	}
 	if err := children[name](os.Args[1:]); err != nil {
@@ -271,6 +274,9 @@ func probe(t testing.TB, f Feature) error {
 func lacksFeature(t testing.TB, f Feature) bool {
 	t.Helper()
 	err := probe(t, f)
+	if errors.Is(err, os.ErrPermission) && rights.Filter() {
+		lacks(t, fmt.Sprintf("%s, which a seccomp filter refuses", f))
+	}
 	if err != nil && !(errors.Is(err, errors.ErrUnsupported) && isMissing(t, f)) {
 		t.Fatalf("%s: there since Linux %s, this is %s: %v", f, f.Since(), release(t), err)
 	}
@@ -287,17 +293,7 @@ func isMissing(t testing.TB, f Feature) bool {
 // lacks skips a test for want of something that CI has.
 func lacks(t testing.TB, what string) {
 	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("it takes %s, which CI should have", what)
-	}
-	t.Skipf("it takes %s", what)
-}
-
-func needsRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		lacks(t, "root")
-	}
+	rights.Lacks(t, what)
 }
 
 func release(t testing.TB) string {

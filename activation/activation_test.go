@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/sysfd/sysfd"
+	"github.com/sysfd/sysfd/internal/overdue"
 )
 
 const childVar = "SYSFD_TEST_ACTIVATION"
@@ -31,6 +32,7 @@ func TestMain(m *testing.M) {
 	sysfd.ListenShim()
 	name := os.Getenv(childVar)
 	if name == "" {
+		overdue.Report()
 		os.Exit(m.Run())
 	}
 	v, err := children[name]()

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/sysfd/sysfd"
+	"github.com/sysfd/sysfd/internal/overdue"
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // TestMain lets a program of this package be a shim.
@@ -29,6 +31,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("WITHOUT_SHIM") == "" {
 		sysfd.ListenShim()
 	}
+	overdue.Report()
 	os.Exit(m.Run())
 }
 
@@ -176,9 +179,7 @@ func TestStartFails(t *testing.T) {
 // What fails once there is a process has read nothing from the standard input, and does not wait for it.
 func TestStartFailsLate(t *testing.T) {
 	needs(t)
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root")
-	}
+	rights.Need(t, rights.SetUID, rights.SetGID)
 	keepsDescriptors(t)
 	// A program that gains privileges, which is not traced for nobody.
 	program := filepath.Join(t.TempDir(), "program")

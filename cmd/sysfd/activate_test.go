@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sysfd/sysfd"
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // In directories that are out of reach a program may be, and that is another status.
@@ -548,9 +549,7 @@ func TestActivateAcceptNoProgram(t *testing.T) {
 
 // As process 1 it reaps, ends by a signal, and leaves no file.
 func TestActivateProcess1(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root, for a PID namespace")
-	}
+	rights.Need(t, rights.SysAdmin)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "socket")
 	cmd := sysfdCommand("activate", "--accept", "--inetd", "-l", path, "--", "sh", "-c", `(read x; exit 5) & echo $$ $PPID; exec >&-`)
@@ -715,7 +714,7 @@ func TestIgnoreSignal(t *testing.T) {
 			t.Errorf("%q", answer)
 		}
 	}
-	if os.Geteuid() == 0 {
+	if rights.Has(rights.DACReadSearch) {
 		h, _, err := sysfd.NameToHandleAt(sysfd.AT_FDCWD, os.Args[0], 0)
 		if err != nil {
 			t.Skip(err)
@@ -775,9 +774,7 @@ func TestProgramStatus(t *testing.T) {
 
 // open becomes its program: the process is the same, and nothing else is open.
 func TestOpenExecutes(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root")
-	}
+	rights.Need(t, rights.DACReadSearch)
 	dir := t.TempDir()
 	name := filepath.Join(dir, "name")
 	if err := os.WriteFile(name, []byte("text"), 0o600); err != nil {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sysfd/sysfd"
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 func TestNS(t *testing.T) {
@@ -137,9 +138,7 @@ func strange(t *testing.T, flags uintptr, words ...string) *exec.Cmd {
 }
 
 func TestNSAll(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root")
-	}
+	rights.Need(t, rights.SysAdmin)
 	cmd := strange(t, syscall.CLONE_NEWUTS|syscall.CLONE_NEWNET|syscall.CLONE_NEWUSER, "sleep", "100")
 	other := exec.Command("sleep", "100")
 	started := make(chan error)
@@ -222,9 +221,7 @@ func TestNSAll(t *testing.T) {
 
 // A thread can be elsewhere than its process.
 func TestNSThreads(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root")
-	}
+	rights.Need(t, rights.SysAdmin)
 	entered, done, ended := make(chan error), make(chan bool), make(chan bool)
 	var its, mine uint64
 	onThread(func() {
@@ -255,9 +252,7 @@ func TestNSThreads(t *testing.T) {
 
 // What no process is in is found where the kernel tells.
 func TestNSHeld(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root")
-	}
+	rights.Need(t, rights.SysAdmin)
 	outer := strange(t, syscall.CLONE_NEWUSER, "sleep", "100")
 	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", outer.Process.Pid))
 	if err != nil {
@@ -284,9 +279,7 @@ func TestNSHeld(t *testing.T) {
 
 // A namespace that is mounted is found on any kernel, and what lies on top of a mount is not opened.
 func TestNSMounted(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root")
-	}
+	rights.Need(t, rights.SysAdmin)
 	cmd := strange(t, syscall.CLONE_NEWNET, "sleep", "100")
 	inode := linkOf(t, cmd.Process.Pid, "net")
 	dir := t.TempDir()
@@ -319,9 +312,7 @@ func TestNSMounted(t *testing.T) {
 
 // A process out of reach is told of, and one that ends meanwhile is not an error.
 func TestNSUnprivileged(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root")
-	}
+	rights.Need(t, rights.SetUID, rights.SetGID)
 	program, err := os.ReadFile(os.Args[0])
 	if err != nil {
 		t.Fatal(err)
@@ -376,9 +367,7 @@ func TestNSCommand(t *testing.T) {
 	if name := commandOf(open); name != "a\x1b[2J\nß \xff" {
 		t.Errorf("%q", name)
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("the rest takes root")
-	}
+	rights.Need(t, rights.SysAdmin)
 	cmd := strange(t, syscall.CLONE_NEWUTS, "sh", "-c", `printf 'a\033[2J\nb' >/proc/$$/comm; kill -STOP $$`)
 	named := func() bool {
 		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid))

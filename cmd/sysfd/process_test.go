@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sysfd/sysfd"
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // A program is a process that ends with status 3 when its stdin is closed.
@@ -214,9 +215,7 @@ func severalUsers() error {
 }
 
 func TestInfoUsers(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root")
-	}
+	rights.Need(t, rights.SetUID, rights.SetGID)
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), userVar+"=1")
 	stdin, errIn := cmd.StdinPipe()

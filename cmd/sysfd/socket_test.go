@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sysfd/sysfd/internal/rights"
 	"github.com/sysfd/sysfd/internal/stale"
 	"golang.org/x/sys/unix"
 )
@@ -348,9 +349,7 @@ func TestBindStaleLocked(t *testing.T) {
 
 // Where the file cannot be removed, the error says so.
 func TestBindStaleForbidden(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root, to become somebody else")
-	}
+	rights.Need(t, rights.SetUID)
 	dir, err := os.MkdirTemp("", "sysfd")
 	if err != nil {
 		t.Fatal(err)
