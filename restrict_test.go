@@ -484,7 +484,7 @@ var operations = []operation{
 		{calls: "openat"}, {calls: "fstatfs"}, {calls: "name_to_handle_at"}, {calls: "statx", eperm: works, enosys: works}, {calls: "statx fstat"},
 	}, prepare: func(t *testing.T, s *scene) func() error {
 		reliesOn(t, mounting)
-		dir, hierarchy := t.TempDir(), CgroupHierarchy("name=sysfd-restrict")
+		dir, hierarchy := t.TempDir(), CgroupHierarchy("name=sysfd-restrict-"+strconv.Itoa(os.Getpid()))
 		if err := syscall.Mount("none", dir, "cgroup", 0, "none,"+string(hierarchy)); errors.Is(err, syscall.EPERM) {
 			return func() error { return err }
 		} else if err != nil {

@@ -19,8 +19,16 @@ import (
 	"time"
 )
 
-// packages are the folders whose tests run.
-var packages = []string{"internal/collector"}
+// A reason is one for which a test may be skipped.
+type reason struct {
+	name    string
+	pattern *regexp.Regexp
+}
+
+var reasons = []reason{
+	{"the user is not root", regexp.MustCompile(`^it needs root$`)},
+	{"root has not all capabilities", regexp.MustCompile(`^it needs CAP_[A-Z_]+( and CAP_[A-Z_]+)*$`)},
+}
 
 func TestPlaces(t *testing.T) {
 	if os.Geteuid() != 0 {
@@ -39,40 +47,61 @@ func TestPlaces(t *testing.T) {
 	if err := errors.Join(os.Chmod(scratch, 0o755), os.Mkdir(temp, 0o700), os.Chmod(temp, 0o777|os.ModeSticky)); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range packages {
-		build := exec.Command("go", "test", "-c", "-o", filepath.Join(scratch, name(p)), "./"+p)
-		build.Dir = module
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", build, err, out)
-		}
+	dirs := tested(t, module)
+	for _, dir := range dirs {
+		goCommand(t, module, "test", "-c", "-o", filepath.Join(scratch, program(dir)), "./"+dir)
 	}
 	for _, p := range places {
 		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
 			start := time.Now()
 			var all summary
-			for _, dir := range packages {
+			for _, dir := range dirs {
 				v := visit{Place: p.name, Module: module, Scratch: scratch, Temp: temp, Dir: dir,
-					Args: []string{name(dir), "-test.short", "-test.v=test2json", "-test.timeout=2m"}}
+					Args: []string{program(dir), "-test.short", "-test.v=test2json", "-test.timeout=2m"}}
 				s, err := v.test(t)
 				s.report(t, dir, err)
 				all.add(s)
 			}
-			t.Logf("%s: %s in %.0f s", p.name, all, time.Since(start).Seconds())
-			for _, reason := range slices.Sorted(maps.Keys(all.skipped)) {
-				t.Logf("%5d skipped: %s", all.skipped[reason], reason)
-			}
+			t.Logf("%d passed, %d skipped, %d failed in %.0f s", all.passed, len(all.skipped), len(all.failed), time.Since(start).Seconds())
+			all.account(t)
 		})
 	}
 }
 
-// name returns that of the program with the tests of a folder.
-func name(dir string) string {
-	if dir == "." {
-		return "root.test"
+// tested returns the directories of the module that have tests.
+func tested(t *testing.T, module string) (dirs []string) {
+	t.Helper()
+	for dir := range strings.Lines(goCommand(t, module, "list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}", "./...")) {
+		if dir = strings.TrimSpace(dir); dir != "" {
+			dir, err := filepath.Rel(module, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dirs = append(dirs, dir)
+		}
 	}
-	return strings.ReplaceAll(dir, "/", "-") + ".test"
+	return dirs
 }
+
+// goCommand runs the go command as it is without a C compiler.
+func goCommand(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.Output()
+	if err != nil {
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+			out = append(out, exit.Stderr...)
+		}
+		t.Fatalf("%v: %v\n%s", cmd, err, out)
+	}
+	return string(out)
+}
+
+// program returns the name of the program with the tests of a directory.
+func program(dir string) string { return "test-" + strings.ReplaceAll(dir, "/", "-") }
 
 // test runs the tests of a package in a place.
 func (v visit) test(t *testing.T) (summary, error) {
@@ -96,35 +125,30 @@ func (v visit) test(t *testing.T) (summary, error) {
 // A summary is what came of tests. Of those that have subtests the subtests count.
 type summary struct {
 	passed  int
-	skipped map[string]int    // by reason
+	skipped map[string]string // by name, with the reason
 	failed  map[string]string // by name, with the output
 	rest    string            // what belongs to no test
-}
-
-func (s summary) String() string {
-	skipped := 0
-	for _, n := range s.skipped {
-		skipped += n
-	}
-	return fmt.Sprintf("%d passed, %d skipped, %d failed", s.passed, skipped, len(s.failed))
 }
 
 func (s *summary) add(other summary) {
 	s.passed += other.passed
 	if s.skipped == nil {
-		s.skipped, s.failed = map[string]int{}, map[string]string{}
+		s.skipped, s.failed = map[string]string{}, map[string]string{}
 	}
-	for reason, n := range other.skipped {
-		s.skipped[reason] += n
-	}
+	maps.Copy(s.skipped, other.skipped)
 	maps.Copy(s.failed, other.failed)
 }
 
-var logLine = regexp.MustCompile(`(?m)^\s*\S+_test\.go:\d+: (.*)$`)
+var (
+	logged = regexp.MustCompile(`^\s*\S+_test\.go:\d+: (.*)`)
+	// A test that ran again in another process logs what that has said.
+	loggedAgain  = regexp.MustCompile(`^\s*\S+_test\.go:\d+: \S+_test\.go:\d+: (.*)`)
+	skippedAgain = regexp.MustCompile(`^\s*\S+_test\.go:\d+: --- SKIP: (\S+)`)
+)
 
 // summarize reads what test2json has written.
 func summarize(events io.Reader) (summary, error) {
-	s := summary{skipped: map[string]int{}, failed: map[string]string{}}
+	s := summary{skipped: map[string]string{}, failed: map[string]string{}}
 	output, verdicts, parents := map[string]string{}, map[string]string{}, map[string]bool{}
 	for d := json.NewDecoder(events); ; {
 		var e struct{ Action, Test, Output string }
@@ -145,20 +169,50 @@ func summarize(events io.Reader) (summary, error) {
 	}
 	s.rest = output[""]
 	for test, verdict := range verdicts {
-		switch {
-		case verdict == "pass" && !parents[test]:
-			s.passed++
-		case verdict == "skip":
-			reason := "no reason"
-			if found := logLine.FindAllStringSubmatch(output[test], -1); found != nil {
-				reason = found[len(found)-1][1]
+		switch verdict {
+		case "pass":
+			if !parents[test] {
+				s.passed++
 			}
-			s.skipped[reason]++
-		case verdict == "fail" || verdict == "run": // what did not end is a failure, too
+			var names, why []string
+			for line := range strings.Lines(output[test]) {
+				if m := skippedAgain.FindStringSubmatch(line); m != nil {
+					names = append(names, m[1])
+				} else if m := loggedAgain.FindStringSubmatch(line); m != nil && known(m[1]) != "" {
+					why = append(why, m[1])
+				}
+			}
+			for i, name := range names {
+				if len(why) == len(names) {
+					s.skipped[name] = why[i]
+				} else {
+					s.skipped[name] = fmt.Sprintf("one of %q", why)
+				}
+			}
+		case "skip":
+			for line := range strings.Lines(output[test]) {
+				if m := logged.FindStringSubmatch(line); m != nil {
+					s.skipped[test] = m[1]
+				}
+			}
+			if s.skipped[test] == "" {
+				s.skipped[test] = "no reason"
+			}
+		default: // what did not end is a failure, too
 			s.failed[test] = output[test]
 		}
 	}
 	return s, nil
+}
+
+// known returns the reason that a text is about, or "".
+func known(text string) string {
+	for _, r := range reasons {
+		if r.pattern.MatchString(text) {
+			return r.name
+		}
+	}
+	return ""
 }
 
 // report fails the test if one of a package has failed.
@@ -169,5 +223,51 @@ func (s summary) report(t *testing.T, dir string, err error) {
 	}
 	if err != nil && len(s.failed) == 0 {
 		t.Errorf("%s: %v\n%s", dir, err, s.rest)
+	}
+}
+
+// account says how many were skipped for which reason, and fails the test if one was for no reason that is known.
+func (s summary) account(t *testing.T) {
+	t.Helper()
+	count := map[string]int{}
+	for test, text := range s.skipped {
+		if name := known(text); name != "" {
+			count[name]++
+		} else {
+			t.Errorf("%s was skipped, and no reason for that is: %s", test, text)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(count)) {
+		t.Logf("%6d skipped: %s", count[name], name)
+	}
+}
+
+func TestSummarize(t *testing.T) {
+	const text = "=== RUN   TestPass\n--- PASS: TestPass (0.00s)\n" +
+		"=== RUN   TestParent\n=== RUN   TestParent/a\n=== RUN   TestParent/b\n    x_test.go:7: it needs root\n" +
+		"--- PASS: TestParent (0.00s)\n    --- PASS: TestParent/a (0.00s)\n    --- SKIP: TestParent/b (0.00s)\n" +
+		"=== RUN   TestAgain\n    x_test.go:1: y_test.go:2: it needs CAP_SYS_ADMIN and CAP_SYS_NICE\n    x_test.go:1: y_test.go:3: something else\n    x_test.go:1: --- SKIP: TestAgain/c (0.00s)\n--- PASS: TestAgain (0.00s)\n" +
+		"=== RUN   TestSkip\n--- SKIP: TestSkip (0.00s)\n" +
+		"=== RUN   TestFail\n    x_test.go:8: wrong\n--- FAIL: TestFail (0.00s)\n" +
+		"=== RUN   TestHang\nThe tests have not ended\n"
+	convert := exec.Command("go", "tool", "test2json")
+	convert.Stdin = strings.NewReader(text)
+	events, err := convert.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := summarize(bytes.NewReader(events))
+	if err != nil {
+		t.Fatal(err)
+	}
+	skipped := map[string]string{"TestParent/b": "it needs root", "TestAgain/c": "it needs CAP_SYS_ADMIN and CAP_SYS_NICE", "TestSkip": "no reason"}
+	if failed := slices.Sorted(maps.Keys(s.failed)); s.passed != 3 || !maps.Equal(s.skipped, skipped) || !slices.Equal(failed, []string{"TestFail", "TestHang"}) {
+		t.Errorf("%+v", s)
+	}
+	if !strings.Contains(s.failed["TestFail"], "wrong") || !strings.Contains(s.failed["TestHang"], "have not ended") {
+		t.Errorf("%q", s.failed)
+	}
+	if known("no reason") != "" || known("") != "" || known("wrong") != "" {
+		t.Error("what is no reason is one")
 	}
 }

@@ -18,7 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A place is where tests run. It is made in a mount namespace of its own.
+// A place is where tests run. It has mounts of its own, and a network of its own, for tests of two
+// places use the same addresses at once.
 type place struct {
 	name    string
 	flags   uintptr              // further namespaces, as for clone(2)
@@ -26,8 +27,6 @@ type place struct {
 	caps    []uintptr            // root's capabilities, if it has not all
 	user    bool                 // not root
 	filter  bool                 // under a seccomp filter
-	passed  map[string]int       // how many tests pass at least, by package
-	skips   func(reason string) bool
 }
 
 // A visit is a run of one program in a place.
@@ -45,11 +44,10 @@ type visit struct {
 const visitVar = "SYSFD_TEST_VISIT"
 
 var places = []place{
-	{name: "all privileges"},
 	{name: "an ordinary user", user: true},
 	{name: "Docker's capabilities", caps: ofDocker},
 	{name: "Docker", caps: ofDocker, filter: true, prepare: (*visit).docker,
-		flags: unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP},
+		flags: unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP},
 	{name: "no cgroup2", prepare: (*visit).withoutCgroups},
 	{name: "/proc/sys is read-only", prepare: func(*visit) error { return readOnly("/proc/sys") }},
 	{name: "chroot", prepare: (*visit).chroot},
@@ -102,7 +100,7 @@ func (v visit) command() *exec.Cmd {
 	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), visitVar+"="+string(text))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: v.place().flags | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: v.place().flags | unix.CLONE_NEWNS | unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
@@ -122,7 +120,7 @@ func (v visit) begin() error {
 	if v.Inside {
 		return v.run(p)
 	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	if err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), loopbackUp()); err != nil {
 		return err
 	}
 	// Where everybody can read it.
@@ -322,7 +320,7 @@ func (v *visit) docker() error {
 			err = errors.Join(err, unix.Mount("/dev/null", v.Root+"/proc/"+name, "", unix.MS_BIND, ""))
 		}
 	}
-	if err = errors.Join(err, loopbackUp()); err != nil {
+	if err != nil {
 		return err
 	}
 	// Nothing of the host remains in sight.
