@@ -1068,6 +1068,9 @@ func eachOperation(t *testing.T, f func(t *testing.T, o operation)) {
 				skipWithout(t, o.needs)
 			}
 			reliesOn(t, o.relies...)
+			if rights.Filter() && errors.Is(o.needs.Probe(), os.ErrPermission) {
+				refusedByFilter(t, o.needs)
+			}
 			if slices.Contains(surroundings().open, o.needs) {
 				t.Skipf("it cannot be told whether there is: %s", o.needs)
 			}

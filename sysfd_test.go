@@ -275,12 +275,18 @@ func lacksFeature(t testing.TB, f Feature) bool {
 	t.Helper()
 	err := probe(t, f)
 	if errors.Is(err, os.ErrPermission) && rights.Filter() {
-		lacks(t, fmt.Sprintf("%s, which a seccomp filter refuses", f))
+		refusedByFilter(t, f)
 	}
 	if err != nil && !(errors.Is(err, errors.ErrUnsupported) && isMissing(t, f)) {
 		t.Fatalf("%s: there since Linux %s, this is %s: %v", f, f.Since(), release(t), err)
 	}
 	return err != nil
+}
+
+// refusedByFilter skips a test where the filter of a container forbids what it is about.
+func refusedByFilter(t testing.TB, f Feature) {
+	t.Helper()
+	lacks(t, fmt.Sprintf("%s, which a seccomp filter refuses", f))
 }
 
 // isMissing reports whether this kernel is not expected to have a feature.

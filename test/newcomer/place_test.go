@@ -253,12 +253,18 @@ func (v *visit) withoutCgroups() error {
 	return errors.Join(err, unix.Mount("tmpfs", "/sys/fs/cgroup", "tmpfs", 0, ""))
 }
 
-// chroot makes a root directory like one that debootstrap has made, with the programs of this machine.
-func (v *visit) chroot() error {
+// newRoot makes an empty root directory, which is no mount point.
+func (v *visit) newRoot() error {
 	unix.Umask(0)
 	mounted := filepath.Join(v.Scratch, "mounted")
-	v.Root = mounted + "/root" // not a mount point, as it would not be on a disk
-	err := errors.Join(os.MkdirAll(mounted, 0o755), unix.Mount("tmpfs", mounted, "tmpfs", 0, "mode=755"), os.Mkdir(v.Root, 0o755))
+	v.Root = mounted + "/root"
+	return errors.Join(os.MkdirAll(mounted, 0o755), unix.Mount("tmpfs", mounted, "tmpfs", 0, "mode=755"), os.Mkdir(v.Root, 0o755))
+}
+
+// chroot makes a root directory like one that debootstrap has made, with the programs of this machine.
+func (v *visit) chroot() error { return errors.Join(v.newRoot(), v.fillRoot()) }
+
+func (v *visit) fillRoot() (err error) {
 	for _, name := range []string{"/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"} {
 		info, errStat := os.Lstat(name)
 		if errors.Is(errStat, os.ErrNotExist) {
@@ -272,9 +278,10 @@ func (v *visit) chroot() error {
 			err = errors.Join(err, bind(name, v.Root+name))
 		}
 	}
-	err = errors.Join(err, bind(v.Module, v.Root+"/src"), bind(v.Scratch, v.Root+"/scratch"))
+	err = errors.Join(err, bind(v.Module, v.Root+"/src"),
+		os.Mkdir(v.Root+"/scratch", 0o755), unix.Mount(v.Scratch, v.Root+"/scratch", "", unix.MS_BIND, "")) // without this root directory, which is mounted there
 	for _, name := range []string{"/proc", "/sys", "/dev", "/run", "/root"} {
-		err = errors.Join(err, os.Mkdir(v.Root+name, 0o755))
+		err = errors.Join(err, os.MkdirAll(v.Root+name, 0o755))
 	}
 	err = errors.Join(err, os.Mkdir(v.Root+"/tmp", 0o777|os.ModeSticky))
 	for _, d := range []struct {
@@ -287,19 +294,21 @@ func (v *visit) chroot() error {
 	return err
 }
 
-// docker makes what a container of Docker has: its own root directory, on which an overlay is, and file systems of the
+// docker makes what a container of Docker has: its own root directory, which is an overlay, and file systems of the
 // kernel that are partly hidden or read-only.
 func (v *visit) docker() error {
-	err := v.chroot()
+	err := v.newRoot()
+	layers := filepath.Join(v.Scratch, "mounted", "layers")
+	for _, name := range []string{"", "/lower", "/upper", "/work"} {
+		err = errors.Join(err, os.Mkdir(layers+name, 0o755))
+	}
+	err = errors.Join(err, unix.Mount("overlay", v.Root, "overlay", 0, fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", layers)))
 	mount := func(source, target, fsType string, flags uintptr, data string) {
 		err = errors.Join(err, os.MkdirAll(v.Root+target, 0o755),
 			os.NewSyscallError("mount "+fsType+" on "+target, unix.Mount(source, v.Root+target, fsType, flags, data)))
 	}
-	// /tmp is on the overlay that all of the root directory is on.
-	layers := v.Root + "/layers"
-	mount("tmpfs", "/layers", "tmpfs", 0, "")
-	err = errors.Join(err, os.Mkdir(layers+"/lower", 0o777), os.Mkdir(layers+"/upper", 0o777), os.Mkdir(layers+"/work", 0o777))
-	mount("overlay", "/tmp", "overlay", 0, fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", layers))
+	mount("tmpfs", "/dev", "tmpfs", unix.MS_NOSUID, "mode=755,size=65536k")
+	err = errors.Join(err, v.fillRoot())
 	const restricted = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	mount("proc", "/proc", "proc", restricted, "")
 	mount("sysfs", "/sys", "sysfs", restricted|unix.MS_RDONLY, "")
@@ -324,7 +333,7 @@ func (v *visit) docker() error {
 		return err
 	}
 	// Nothing of the host remains in sight.
-	if err := errors.Join(unix.Mount(v.Root, v.Root, "", unix.MS_BIND|unix.MS_REC, ""), unix.Chdir(v.Root), unix.PivotRoot(".", "."), unix.Unmount(".", unix.MNT_DETACH)); err != nil {
+	if err := errors.Join(unix.Chdir(v.Root), unix.PivotRoot(".", "."), unix.Unmount(".", unix.MNT_DETACH)); err != nil {
 		return err
 	}
 	v.Root = ""
