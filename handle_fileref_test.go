@@ -387,6 +387,9 @@ func TestFileRefStale(t *testing.T) {
 
 // Root of a user namespace may not open every file.
 func TestFileRefInUserNamespace(t *testing.T) {
+	if os.Getenv(againVar) == "" {
+		rights.UserNamespace(t)
+	}
 	needs(t, FeatureFileSystemID)
 	rights.Need(t, rights.DACReadSearch)
 	if os.Getenv(againVar) == "" && !mayOpenAll() {

@@ -398,6 +398,7 @@ func TestFileSystemIDOfRefused(t *testing.T) {
 // a /proc in it.
 func inChroot(t *testing.T, dir string, f func()) {
 	t.Helper()
+	rights.MountedRoot(t)
 	reliesOn(t, mounting)
 	onThrowawayThread(func() {
 		for _, step := range []func() error{ // without the first one the others would be for the whole process
@@ -737,6 +738,7 @@ func TestExt4SetUUID(t *testing.T) {
 // A mount that is moved all the time is found, and that it is not there is not said; nor if a directory above
 // it is renamed all the time, although the kernel does not tell of that.
 func TestMountsMoving(t *testing.T) {
+	rights.MountedRoot(t)
 	rights.Need(t, rights.SysAdmin)
 	needs(t, FeatureFileSystemID)
 	reliesOn(t, namespaces, statmounting)
@@ -848,6 +850,7 @@ func init() {
 // others.
 func manyMounts(tb testing.TB, n int) {
 	tb.Helper()
+	rights.MountedRoot(tb)
 	mount := func(source, target, fsType string, flags uintptr, options string) {
 		if err := syscall.Mount(source, target, fsType, flags, options); err != nil {
 			tb.Fatal(fsType, err)
@@ -883,6 +886,7 @@ func manyMounts(tb testing.TB, n int) {
 
 // What a search costs grows with the mounts, and no faster.
 func TestOpenFileSystemGrowth(t *testing.T) {
+	rights.MountedRoot(t)
 	needs(t, FeatureFileSystemID)
 	rights.Need(t, rights.SysAdmin)
 	reliesOn(t, mounting)

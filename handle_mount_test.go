@@ -40,6 +40,9 @@ func mountAt(t *testing.T, source, target, fsType, options string) {
 	if fsType != "tmpfs" {
 		reliesOn(t, mounting)
 	}
+	if _, err := os.Stat("/dev/loop-control"); err != nil && slices.Contains(strings.Split(options, ","), "loop") {
+		lacks(t, "loop devices")
+	}
 	if err := os.MkdirAll(target, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -396,6 +399,7 @@ func allMounts(t *testing.T, namespace NamespaceID) (all []Mount) {
 
 // Both ways tell the same mounts, but for the kind of the IDs.
 func TestMounts(t *testing.T) {
+	rights.MountedRoot(t)
 	reliesOn(t, mounting)
 	rights.Need(t, rights.SysAdmin)
 	reliesOn(t, namespaces)
@@ -640,6 +644,7 @@ func init() {
 }
 
 func TestMountsOfNamespace(t *testing.T) {
+	rights.MountedRoot(t)
 	rights.Need(t, rights.SysAdmin, rights.SetUID)
 	reliesOn(t, namespaces, statmounting)
 	keepsDescriptors(t)

@@ -78,6 +78,7 @@ func ownNamespaces(t *testing.T) map[NamespaceKind]*os.File {
 
 func openOwn(t *testing.T, kind NamespaceKind) *os.File {
 	t.Helper()
+	rights.Proc(t)
 	f, err := os.Open("/proc/self/ns/" + kind.String())
 	if err != nil {
 		t.Fatal(err)
@@ -105,6 +106,7 @@ func strangerNamespaces(t *testing.T) (handles map[NamespaceKind]FileHandle, cmd
 }
 
 func TestNamespaceHandle(t *testing.T) {
+	rights.Proc(t)
 	f, err := os.Open("/proc/self/ns/uts")
 	if err != nil {
 		t.Fatal(err)
@@ -128,6 +130,7 @@ func TestNamespaceHandle(t *testing.T) {
 	if again := NamespaceHandle(id, typ, inode); again != h {
 		t.Errorf("%v, want %v", again, h)
 	}
+	needs(t, FeatureNamespaceHandle)
 	again, err := OpenByHandleAt(FD_NSFS_ROOT, h, os.O_RDONLY)
 	if err != nil {
 		t.Fatal(err)
@@ -230,6 +233,7 @@ func TestNamespaceIDOf(t *testing.T) {
 
 // With name_to_handle_at refused, or missing, the ioctls tell the same.
 func TestNamespaceIDOfByIoctl(t *testing.T) {
+	rights.Proc(t)
 	needs(t, FeatureNamespaceHandle)
 	hasNSIoctls(t)
 	keepsDescriptors(t)
@@ -350,6 +354,7 @@ func TestNotANamespaceSilent(t *testing.T) {
 }
 
 func TestNamespaceKindOf(t *testing.T) {
+	rights.Proc(t)
 	hasNSIoctls(t)
 	keepsDescriptors(t)
 	for kind, f := range ownNamespaces(t) {
@@ -445,6 +450,7 @@ func sameNamespace(t *testing.T, f *os.File, path string) {
 }
 
 func TestOpenOwningUserNamespace(t *testing.T) {
+	rights.Proc(t)
 	hasNSIoctls(t)
 	reliesOn(t, namespaces)
 	rights.Need(t, rights.SysAdmin)
@@ -644,6 +650,7 @@ func TestOpenNamespace(t *testing.T) {
 
 // Under filters: of what cannot be told by the handle, all is compared nevertheless.
 func TestOpenNamespaceFilters(t *testing.T) {
+	rights.Proc(t)
 	needs(t, FeatureNamespaceHandle)
 	hasNSIoctls(t)
 	keepsDescriptors(t)
@@ -780,6 +787,9 @@ func TestNamespaces(t *testing.T) {
 	}
 	if isMissing(t, FeatureNamespaces) {
 		_, err := Namespaces(0)
+		if errors.Is(err, os.ErrPermission) && rights.Filter() {
+			refusedByFilter(t, FeatureNamespaces)
+		}
 		if err != nil {
 			matches(t, err, errors.ErrUnsupported)
 		}

@@ -47,6 +47,7 @@ func TestFileHandleValue(t *testing.T) {
 }
 
 func TestNameToHandleAt(t *testing.T) {
+	rights.Handles(t, os.TempDir())
 	needs(t, FeatureFileHandle)
 	keepsDescriptors(t)
 	name := tempFile(t)
@@ -161,6 +162,7 @@ func TestHandleFlags(t *testing.T) {
 	})
 	t.Run("unique", func(t *testing.T) {
 		needs(t, FeatureMountIDUnique)
+		rights.Handles(t, name)
 		h, id, err := NameToHandleAt(AT_FDCWD, name, AT_HANDLE_MNT_ID_UNIQUE)
 		if err != nil || h.IsZero() || !id.Unique() {
 			t.Errorf("%v, %v, %v", h, id, err)
@@ -208,6 +210,7 @@ func TestNewHandleFlag(t *testing.T) {
 
 // The kernel tells the mount ID of an open file in another way, too.
 func TestMountID(t *testing.T) {
+	rights.Handles(t, os.TempDir())
 	needs(t, FeatureFileHandle)
 	keepsDescriptors(t)
 	f, err := os.Open(tempFile(t))
@@ -355,6 +358,7 @@ func TestOpenByHandleAtLargeFile(t *testing.T) {
 }
 
 func TestNameToHandleAtAllocates(t *testing.T) {
+	rights.Handles(t, os.TempDir())
 	needs(t, FeatureFileHandle)
 	name := tempFile(t)
 	doesNotAllocate(t, func() { NameToHandleAt(AT_FDCWD, name, 0) })

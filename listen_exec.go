@@ -348,8 +348,8 @@ func onThrowawayThread(f func()) {
 	go func() {
 		runtime.LockOSThread() // and never unlock: so the runtime ends the thread
 		if tid := syscall.Gettid(); tid != syscall.Getpid() {
+			defer func() { done <- tid }() // also when f ends its goroutine
 			f()
-			done <- tid
 			return
 		}
 		// The main thread cannot end. While it is locked here, others get another.

@@ -986,6 +986,7 @@ func init() {
 // That execve(2) takes long does not end the process because the runtime wants threads
 // meanwhile. In place, other goroutines run, though there is one processor.
 func TestExecListenFDsSlow(t *testing.T) {
+	rights.Proc(t)
 	rights.Need(t, rights.SysAdmin)
 	program := filepath.Join(t.TempDir(), "program")
 	text, err := os.ReadFile("/proc/self/exe")

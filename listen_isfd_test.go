@@ -343,6 +343,7 @@ func init() {
 }
 
 func TestIsMessageQueue(t *testing.T) {
+	rights.MountedRoot(t)
 	reliesOn(t, messageQueues)
 	keepsDescriptors(t)
 	rights.Need(t, rights.SysAdmin)

@@ -300,6 +300,12 @@ func needsRightsFor(t *testing.T, sys *syscall.SysProcAttr) {
 	if sys.Cloneflags|sys.Unshareflags != 0 {
 		rights.Need(t, rights.SysAdmin)
 	}
+	if (sys.Cloneflags|sys.Unshareflags)&syscall.CLONE_NEWUSER != 0 {
+		rights.UserNamespace(t)
+	}
+	if sys.Chroot != "" {
+		rights.Need(t, rights.SysChroot)
+	}
 	if sys.Credential != nil {
 		rights.Need(t, rights.SetUID, rights.SetGID)
 	}
@@ -407,6 +413,9 @@ func TestStartListenFDsFails(t *testing.T) {
 			"what clone hates": {argv0: program, attr: &os.ProcAttr{Sys: &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_FS}}, want: syscall.EINVAL, text: "fork/exec "},
 		} {
 			t.Run(name, func(t *testing.T) {
+				if name == "what clone hates" && rights.Filter() {
+					lacks(t, "clone(2) with flags that a seccomp filter refuses")
+				}
 				keepsDescriptors(t)
 				p, err := start(test.argv0, test.argv, test.attr, test.files)
 				want := []error{test.want}
@@ -499,6 +508,7 @@ func TestShimEnds(t *testing.T) {
 
 // With the standard descriptors closed, the shim's socket is none of them.
 func TestStartListenFDsWithoutStdio(t *testing.T) {
+	rights.Proc(t)
 	needsShim(t)
 	out := output(t, child("start-without-stdio", noProgram(t)))
 	if !strings.Contains(out, "exec format error") || !strings.Contains(out, errEnded.text) {
@@ -727,6 +737,7 @@ func init() {
 
 // The name alone makes no shim.
 func TestShimByHand(t *testing.T) {
+	rights.Proc(t)
 	needsShim(t)
 	for _, args := range [][]string{{shimName}, {shimName, "x"}, {shimName, "2"}, {shimName, "3"}, {shimName, "3", "4"}, {shimName, "-1"}} {
 		var stderr bytes.Buffer
@@ -1005,7 +1016,12 @@ func TestStartListenFDsTraced(t *testing.T) {
 		"many variables": {Env: slices.Repeat([]string{"A=1", "LISTEN_PID=7", "B"}, 3000)},
 		"root directory": {Sys: &syscall.SysProcAttr{Chroot: "/"}, Dir: "/"},
 	} {
-		t.Run(name, func(t *testing.T) { isAddressed(t, StartListenFDs, attr) })
+		t.Run(name, func(t *testing.T) {
+			if attr.Sys != nil {
+				needsRightsFor(t, attr.Sys)
+			}
+			isAddressed(t, StartListenFDs, attr)
+		})
 	}
 	other := &syscall.Credential{Uid: 65534, Gid: 65534}
 	for name, sys := range map[string]syscall.SysProcAttr{
@@ -1484,6 +1500,7 @@ func TestStartListenFDsKilled(t *testing.T) {
 
 // Where ptrace(2) is forbidden, a shim does it, or an error tells what would help.
 func TestStartListenFDsUntraced(t *testing.T) {
+	rights.Proc(t)
 	needsShim(t)
 	needsShell(t)
 	null := openNull(t)
@@ -1749,8 +1766,9 @@ func setCapability(t *testing.T, program string, effective bool) {
 
 // Privileges come to the program as without tracing, or it is not started.
 func TestStartListenFDsPrivileges(t *testing.T) {
+	rights.Proc(t)
 	needsTracing(t)
-	rights.Need(t, rights.SetUID, rights.SetGID, rights.Chown, rights.SetFCap)
+	rights.Need(t, rights.SetUID, rights.SetGID, rights.Chown, rights.SetFCap, rights.SysPtrace)
 	reliesOn(t, runsItself)
 	self := copyOfSelf(t)
 	setuid, capable, latent, unreadable := copyOfSelf(t), copyOfSelf(t), copyOfSelf(t), copyOfSelf(t)

@@ -67,6 +67,7 @@ func init() {
 
 // A /proc in which the caller is not to be seen has other processes under the PIDs that it knows.
 func TestVerifyInnerProc(t *testing.T) {
+	rights.MountedRoot(t)
 	reliesOn(t, namespaces)
 	rights.Need(t, rights.SysAdmin)
 	needs(t, FeatureSetns)
@@ -162,6 +163,7 @@ func TestVerifyUnderFilter(t *testing.T) {
 }
 
 func TestGetFD(t *testing.T) {
+	needs(t, FeatureGetFD)
 	keepsDescriptors(t)
 	cmd := child("ready", "0")
 	stdin, err := cmd.StdinPipe()
@@ -210,6 +212,7 @@ func TestGetFD(t *testing.T) {
 
 // A pipe of a child's own: what it writes arrives.
 func TestGetFDPipe(t *testing.T) {
+	needs(t, FeatureGetFD)
 	keepsDescriptors(t)
 	line, more := lineOf(t, child("pipe"))
 	var pid, fd int
@@ -337,7 +340,7 @@ func TestJustEnding(t *testing.T) {
 		"GetFD":     func(p *PidFD) error { return closed(p.GetFD(0)) },
 		"Namespace": func(p *PidFD) error { return closed(p.Namespace(UTSNamespace)) },
 	}
-	if FeatureMadvise.Probe() == nil {
+	if FeatureMadvise.Probe() == nil && rights.Has(rights.SysNice) {
 		asks["Madvise"] = func(p *PidFD) error {
 			return except(second(p.Madvise(MADV_COLD, MemoryRange{0, uintptr(os.Getpagesize())})), syscall.ENOMEM)
 		}
@@ -376,6 +379,7 @@ func TestJustEnding(t *testing.T) {
 
 // The main thread is a zombie, others live on: the process is not done.
 func TestMainThreadEnded(t *testing.T) {
+	needs(t, FeatureGetFD)
 	keepsDescriptors(t)
 	k := startKid(t, child("leader-exits"))
 	p := k.open(0)

@@ -643,6 +643,7 @@ func TestForeignProcess(t *testing.T) {
 
 // A process whose parent is in an outer pid namespace only is no less alive.
 func TestParentOutside(t *testing.T) {
+	rights.MountedRoot(t)
 	reliesOn(t, namespaces)
 	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)

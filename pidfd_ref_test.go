@@ -362,6 +362,7 @@ func init() {
 }
 
 func TestProcessRefRecycledPID(t *testing.T) {
+	rights.MountedRoot(t)
 	reliesOn(t, namespaces)
 	rights.Need(t, rights.SysAdmin)
 	needs(t, FeaturePidFDID)
@@ -510,6 +511,7 @@ func init() {
 }
 
 func TestProcessRefWithoutProc(t *testing.T) {
+	rights.MountedRoot(t)
 	reliesOn(t, withoutProc)
 	rights.Need(t, rights.SysAdmin)
 	needs(t, FeaturePidFDID)

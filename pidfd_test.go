@@ -599,6 +599,7 @@ func init() {
 
 // In a pid namespace of its own a process is told the PIDs of that one, or none.
 func TestPidFDPIDInNamespace(t *testing.T) {
+	rights.MountedRoot(t)
 	reliesOn(t, namespaces)
 	rights.Need(t, rights.SysAdmin)
 	keepsDescriptors(t)

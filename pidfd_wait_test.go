@@ -807,6 +807,7 @@ func TestWaitHeldByTracer(t *testing.T) {
 
 // A process has ended when its last thread has.
 func TestWaitMainThreadEndsFirst(t *testing.T) {
+	rights.Proc(t)
 	for _, flags := range []int{0, PIDFD_NONBLOCK, PIDFD_THREAD} {
 		if flags == PIDFD_THREAD {
 			reliesOn(t, threadWaits)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sysfd/sysfd"
 	"github.com/sysfd/sysfd/internal/overdue"
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 const childVar = "SYSFD_TEST_ACTIVATION"
@@ -48,6 +49,7 @@ func TestMain(m *testing.M) {
 // keepsDescriptors fails the test if there are other descriptors at its end than now.
 func keepsDescriptors(t *testing.T) {
 	t.Helper()
+	rights.Proc(t)
 	open := func() (open []string) {
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {

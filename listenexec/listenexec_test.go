@@ -61,6 +61,7 @@ func needs(t *testing.T) {
 // keepsDescriptors fails a test that leaves more descriptors open than it found.
 func keepsDescriptors(t *testing.T) {
 	t.Helper()
+	rights.Proc(t)
 	count := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {

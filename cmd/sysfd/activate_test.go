@@ -265,6 +265,7 @@ func TestActivateSignals(t *testing.T) {
 
 // What it was passed comes first, with the names that it has.
 func TestActivateNested(t *testing.T) {
+	rights.Proc(t)
 	self := os.Args[0]
 	g := activated(t, "-l", "@sysfd-nested-1", "-l", "udp:127.0.0.1:0", "--fdname", "one:two", "--",
 		self, "activate", "-q", "--now", "-l", "@sysfd-nested-2", "--fdname", "three", "--",
@@ -330,6 +331,7 @@ func TestActivateQuiet(t *testing.T) {
 
 // A program that knows nothing of passed sockets has one as stdin and stdout.
 func TestActivateInetd(t *testing.T) {
+	rights.Proc(t)
 	path := filepath.Join(t.TempDir(), "socket")
 	r := start(t, sysfdCommand("activate", "--inetd", "-l", "datagram:"+path, "--", "sh", "-c", `echo "$LISTEN_PID$LISTEN_FDS." >&2; exec "$0" listen -json </dev/null >&2 3<&0`, os.Args[0]))
 	r.says(t, "listening on")
@@ -431,6 +433,7 @@ func TestActivateAccept(t *testing.T) {
 
 // With more connections than there may be programs some wait.
 func TestActivateAcceptLimit(t *testing.T) {
+	rights.Proc(t)
 	path := filepath.Join(t.TempDir(), "socket")
 	r, _ := accepting(t, "-l", "@sysfd-limit", "-l", path, "--max-connections", "2", "--inetd", "--", "cat")
 	r.says(t, path)
@@ -575,6 +578,7 @@ func TestActivateProcess1(t *testing.T) {
 
 // Few descriptors, and none of the standard ones.
 func TestActivateFewDescriptors(t *testing.T) {
+	rights.Proc(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "socket")
 	worked := false
@@ -650,6 +654,7 @@ func ignoredBy(t *testing.T, text string) (signals []int) {
 }
 
 func TestIgnoreSignal(t *testing.T) {
+	rights.Proc(t)
 	show := []string{"--", "grep", "SigIgn", "/proc/self/status"}
 	var can, cannot []string
 	var numbers []int
@@ -774,6 +779,7 @@ func TestProgramStatus(t *testing.T) {
 
 // open becomes its program: the process is the same, and nothing else is open.
 func TestOpenExecutes(t *testing.T) {
+	rights.Proc(t)
 	rights.Need(t, rights.DACReadSearch)
 	dir := t.TempDir()
 	name := filepath.Join(dir, "name")

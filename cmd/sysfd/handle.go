@@ -147,8 +147,12 @@ func open(c *call) error {
 		return whyNotOpened(name, err)
 	}
 	defer f.Close()
+	file := "/dev/fd/3"
+	if _, err := os.Stat("/dev/fd"); err != nil { // as in many a chroot
+		file = "/proc/self/fd/3"
+	}
 	for i, arg := range args[1:] {
-		args[1+i] = strings.ReplaceAll(arg, "{}", "/dev/fd/3")
+		args[1+i] = strings.ReplaceAll(arg, "{}", file)
 	}
 	program, err := lookPath(args[0])
 	if err != nil {

@@ -195,6 +195,7 @@ func TestID(t *testing.T) {
 }
 
 func TestHandleOpen(t *testing.T) {
+	rights.Proc(t)
 	rights.Need(t, rights.DACReadSearch)
 	dir := t.TempDir()
 	name, moved := filepath.Join(dir, "name"), filepath.Join(dir, "moved")
@@ -250,6 +251,10 @@ func TestHandleOpen(t *testing.T) {
 // A file that no one has looked up by name since the file system was mounted is found
 // by its handle, but has no path.
 func TestOpenPathUnknown(t *testing.T) {
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
+	if _, err := os.Stat("/dev/loop-control"); err != nil {
+		rights.Lacks(t, "loop devices")
+	}
 	dir := t.TempDir()
 	image, mounted := filepath.Join(dir, "image"), filepath.Join(dir, "mounted")
 	tool := func(words ...string) {
@@ -313,6 +318,8 @@ func TestOpenPathUnknown(t *testing.T) {
 }
 
 func TestCgroup(t *testing.T) {
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
+	rights.Proc(t)
 	mount := func(fsType, options string) string {
 		t.Helper()
 		dir := filepath.Join(t.TempDir(), fsType)
@@ -584,6 +591,7 @@ func TestFullOutput(t *testing.T) {
 }
 
 func TestActivateWaits(t *testing.T) {
+	rights.Proc(t)
 	path := filepath.Join(t.TempDir(), "socket")
 	cmd := sysfdCommand("activate", "-l", path, "-E", "LISTENER=with=equals", "--", "sh", "-c", "echo $LISTENER $LISTEN_FDS; exit 7")
 	stderr, err := cmd.StderrPipe()

@@ -157,7 +157,8 @@ func (c *call) allNamespaces(wants func(sysfd.NamespaceKind) bool, asJSON bool) 
 			continue
 		}
 		ids, err := sysfd.Namespaces(kind)
-		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		// A filter of a container may refuse what it does not know.
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, os.ErrPermission) {
 			return err
 		}
 		listed[kind] = ids

@@ -125,6 +125,9 @@ func find(list []namespaceInfo, kind string, inode uint64) *namespaceInfo {
 // strange starts a process with namespaces of its own.
 func strange(t *testing.T, flags uintptr, words ...string) *exec.Cmd {
 	t.Helper()
+	if flags&syscall.CLONE_NEWUSER != 0 {
+		rights.UserNamespace(t)
+	}
 	cmd := exec.Command(words[0], words[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
 	if err := cmd.Start(); err != nil {
@@ -279,6 +282,7 @@ func TestNSHeld(t *testing.T) {
 
 // A namespace that is mounted is found on any kernel, and what lies on top of a mount is not opened.
 func TestNSMounted(t *testing.T) {
+	rights.Proc(t)
 	rights.Need(t, rights.SysAdmin)
 	cmd := strange(t, syscall.CLONE_NEWNET, "sleep", "100")
 	inode := linkOf(t, cmd.Process.Pid, "net")
@@ -312,6 +316,7 @@ func TestNSMounted(t *testing.T) {
 
 // A process out of reach is told of, and one that ends meanwhile is not an error.
 func TestNSUnprivileged(t *testing.T) {
+	rights.Proc(t)
 	rights.Need(t, rights.SetUID, rights.SetGID)
 	program, err := os.ReadFile(os.Args[0])
 	if err != nil {
@@ -356,6 +361,7 @@ func TestNSUnprivileged(t *testing.T) {
 
 // What a process calls itself does nothing to a terminal.
 func TestNSCommand(t *testing.T) {
+	rights.Proc(t)
 	open := func(string, int) (*os.File, error) {
 		r, w, err := os.Pipe()
 		if err == nil {

@@ -94,6 +94,7 @@ func commandWithoutIDs(args ...string) *exec.Cmd {
 
 // What sysfd id -ref prints there names the process for all that take a name, and what it is is said.
 func TestSecondBest(t *testing.T) {
+	rights.Proc(t)
 	cmd := exec.Command("sh", "-c", "read x; exit 3")
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -263,6 +264,7 @@ func TestIDsString(t *testing.T) {
 }
 
 func TestThreadIsNoProcess(t *testing.T) {
+	rights.Proc(t)
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		t.Fatal(err)
@@ -303,6 +305,7 @@ func opened(t *testing.T, cmd *exec.Cmd, n int) {
 }
 
 func TestWait(t *testing.T) {
+	rights.Proc(t)
 	first, second, third := startProgram(t), startProgram(t), startProgram(t)
 	cmd := sysfdCommand("wait", first.ref, second.pid())
 	stdout, err := cmd.StdoutPipe()
@@ -379,6 +382,7 @@ func TestWaitZombie(t *testing.T) {
 }
 
 func TestKillCgroup(t *testing.T) {
+	rights.Need(t, rights.SysAdmin, rights.DACReadSearch)
 	mount := t.TempDir()
 	err := syscall.Mount("none", mount, "cgroup2", 0, "")
 	dir := filepath.Join(mount, fmt.Sprintf("sysfd-command-%d", os.Getpid()))
@@ -426,7 +430,11 @@ func TestKillCgroup(t *testing.T) {
 }
 
 func TestKill(t *testing.T) {
+	rights.Proc(t)
 	p := startProgram(t)
+	if err := sysfd.FeatureOpenByID.Probe(); errors.Is(err, os.ErrPermission) && rights.Filter() {
+		rights.Lacks(t, "open_by_handle_at, which a seccomp filter refuses")
+	}
 	other := startProgram(t)
 	mixed := other.pid() + p.ref[strings.Index(p.ref, ":"):]
 	_, errs, code := status(t, sysfdCommand("kill", "-KILL", mixed))

@@ -5,12 +5,16 @@
 package rights
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Capability is one of capabilities(7).
@@ -56,6 +60,44 @@ func Need(t testing.TB, caps ...Capability) {
 	}
 	if missing != nil {
 		Lacks(t, strings.Join(missing, " and "))
+	}
+}
+
+// Proc skips the test where /proc is not mounted.
+func Proc(t testing.TB) {
+	t.Helper()
+	if _, err := os.Stat("/proc/self/fd"); err != nil {
+		Lacks(t, "/proc")
+	}
+}
+
+// MountedRoot skips the test in a chroot whose root directory is no mount point: there a process cannot keep what it
+// mounts to itself.
+func MountedRoot(t testing.TB) {
+	t.Helper()
+	var root unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, "/", 0, unix.STATX_BASIC_STATS, &root)
+	if err == nil && root.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0 && root.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
+		Lacks(t, "a root directory that is a mount point")
+	}
+}
+
+// UserNamespace skips the test where the kernel refuses user namespaces, as it does in a chroot.
+func UserNamespace(t testing.TB) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}
+	if err := cmd.Run(); errors.Is(err, os.ErrPermission) {
+		Lacks(t, "user namespaces")
+	}
+}
+
+// Handles skips the test where files of a test have no handles, as on an overlay.
+func Handles(t testing.TB, dir string) {
+	t.Helper()
+	_, _, err := unix.NameToHandleAt(unix.AT_FDCWD, dir, 0)
+	if err == unix.EOPNOTSUPP {
+		Lacks(t, "a $TMPDIR whose files have handles")
 	}
 }
 

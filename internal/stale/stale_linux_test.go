@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 func listen(t *testing.T, path string) *net.UnixListener {
@@ -219,6 +221,9 @@ func TestRemoveUnreadable(t *testing.T) {
 }
 
 func TestRemoveWithoutProc(t *testing.T) {
+	rights.Need(t, rights.SysAdmin)
+	rights.Proc(t)
+	rights.MountedRoot(t)
 	path := filepath.Join(t.TempDir(), "s")
 	leave(t, path)
 	onThread(t, func() error {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -26,9 +27,23 @@ type reason struct {
 }
 
 var reasons = []reason{
+	{"it is not for a short run", regexp.MustCompile(`^this is for a whole run|^not under -short$`)},
+	{"the kernel is older, or configured without it", regexp.MustCompile(`there since Linux|^this kernel has `)},
 	{"the user is not root", regexp.MustCompile(`^it needs root$`)},
 	{"root has not all capabilities", regexp.MustCompile(`^it needs CAP_[A-Z_]+( and CAP_[A-Z_]+)*$`)},
+	{"a seccomp filter refuses it", regexp.MustCompile(`^it needs .*, which a seccomp filter refuses$|^it needs clone\(2\) with flags that a seccomp filter refuses$`)},
+	{"there is no /proc", regexp.MustCompile(`^it needs /proc$|^(open|stat) /proc/\S+: no such file or directory$`)},
+	{"/proc/sys is read-only", regexp.MustCompile(`^open /proc/sys/\S+: read-only file system$`)},
+	{"there is no cgroup2", regexp.MustCompile(`^it needs (a \$TMPDIR that is not on tmpfs, or )?cgroup2`)},
+	{"the root directory is no mount point", regexp.MustCompile(`^it needs a root directory that is a mount point$`)},
+	{"a chroot has no user namespaces", regexp.MustCompile(`^it needs user namespaces`)},
+	{"the files in /tmp have no handles", regexp.MustCompile(`^it needs a \$TMPDIR whose files have handles$`)},
+	{"a device is missing", regexp.MustCompile(`^it needs (loop devices$|/dev/fuse: )`)},
+	{"a program is missing", regexp.MustCompile(`^there is no go command$`)},
+	{"a process is outside", regexp.MustCompile(`^the parent is out of sight$|^the user namespace that owns it is out of scope$`)},
 }
+
+var tests = flag.String("tests", "", "run tests whose names match this pattern, as for -test.run")
 
 func TestPlaces(t *testing.T) {
 	if os.Geteuid() != 0 {
@@ -38,7 +53,7 @@ func TestPlaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scratch, err := os.MkdirTemp("", "sysfd-newcomer-")
+	scratch, err := os.MkdirTemp("", "sysfd")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,8 +72,8 @@ func TestPlaces(t *testing.T) {
 			start := time.Now()
 			var all summary
 			for _, dir := range dirs {
-				v := visit{Place: p.name, Module: module, Scratch: scratch, Temp: temp, Dir: dir,
-					Args: []string{program(dir), "-test.short", "-test.v=test2json", "-test.timeout=2m"}}
+				v := visit{Place: p.name, Module: module, Scratch: scratch, Temp: "/mnt", Dir: dir,
+					Args: []string{program(dir), "-test.short", "-test.v=test2json", "-test.timeout=2m", "-test.run=" + *tests}}
 				s, err := v.test(t)
 				s.report(t, dir, err)
 				all.add(s)

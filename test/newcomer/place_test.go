@@ -128,6 +128,10 @@ func (v visit) begin() error {
 		return err
 	}
 	v.Module = v.Scratch + "/src"
+	// The paths of temporary files are no longer than elsewhere, for those of sockets have a limit.
+	if err := bind(v.Scratch+"/tmp", v.Temp); err != nil {
+		return err
+	}
 	if p.prepare != nil {
 		if err := p.prepare(&v); err != nil {
 			return err
