@@ -342,7 +342,12 @@ func TestFileSystemIDOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer syscall.Close(dir)
+	_, errRoot := fileSystemIDAt(t, "/")
 	for _, fd := range []int{dir, -1, 99999} {
+		if fd == dir && errors.Is(errRoot, errors.ErrUnsupported) {
+			t.Log(errRoot) // an overlay is known by its type, without a descriptor that is open
+			continue
+		}
 		if fd == dir && os.Getenv(emulatorVar) != "" {
 			continue // it does not pass the ioctl on
 		}

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // listenNotify returns a listener at a path, which is closed at the end of the test, and a Notifier for it.
@@ -330,6 +332,7 @@ func TestNotifyListenerHostile(t *testing.T) {
 
 // FuzzNotification has the kernel deliver messages, with descriptors.
 func FuzzNotification(f *testing.F) {
+	rights.Proc(f)
 	for _, s := range []string{"", "READY=1", "READY=1\n", "\nREADY=1\nSTATUS=a\x00", "a\x00b=1", "=", "X=" + strings.Repeat("x", mostReceived-2), "FDSTORE=1\nFDNAME=a:b", "A=1\rB=\\\nC=\\\\", `\`} {
 		f.Add(s, uint8(0))
 		f.Add(s, uint8(253))

@@ -282,6 +282,7 @@ func TestStartPidFD(t *testing.T) {
 
 // Under strace(1) nothing can be traced, and the shim does it, if main lets it.
 func TestStartUntraced(t *testing.T) {
+	rights.Proc(t)
 	needs(t)
 	strace, err := exec.LookPath("strace")
 	if err != nil {

@@ -224,6 +224,7 @@ func TestNSAll(t *testing.T) {
 
 // A thread can be elsewhere than its process.
 func TestNSThreads(t *testing.T) {
+	rights.Proc(t)
 	rights.Need(t, rights.SysAdmin)
 	entered, done, ended := make(chan error), make(chan bool), make(chan bool)
 	var its, mine uint64

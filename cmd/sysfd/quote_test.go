@@ -152,13 +152,17 @@ func TestHostileNames(t *testing.T) {
 	}
 	h, _, _ := status(t, sysfdCommand("handle", file))
 	h, _, _ = strings.Cut(h, "\t")
+	handles := 1
+	if h == "" {
+		handles = 2 // there are none, and how they would be had
+	}
 	env := []string{"LISTEN_FDNAMES=" + evil, "LISTEN_PID=" + evil, "LISTEN_PIDFDID=" + evil}
 	for i, test := range []struct {
 		words []string
 		lines int // of both outputs, 0 = any
 	}{
 		{[]string{evil}, 1},
-		{[]string{"handle", file}, 1},
+		{[]string{"handle", file}, handles},
 		{[]string{"handle", file + "x"}, 1},
 		{[]string{"handle", "-ref", file}, 0},
 		{[]string{"handle", "-json", file}, 0},

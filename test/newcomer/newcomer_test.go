@@ -36,10 +36,10 @@ var reasons = []reason{
 	{"/proc/sys is read-only", regexp.MustCompile(`^open /proc/sys/\S+: read-only file system$`)},
 	{"there is no cgroup2", regexp.MustCompile(`^it needs (a \$TMPDIR that is not on tmpfs, or )?cgroup2`)},
 	{"the root directory is no mount point", regexp.MustCompile(`^it needs a root directory that is a mount point$`)},
-	{"a chroot has no user namespaces", regexp.MustCompile(`^it needs user namespaces`)},
+	{"user namespaces are refused", regexp.MustCompile(`^it needs user namespaces`)},
 	{"the files in /tmp have no handles", regexp.MustCompile(`^it needs a \$TMPDIR whose files have handles$`)},
 	{"a device is missing", regexp.MustCompile(`^it needs (loop devices$|/dev/fuse: )`)},
-	{"a program is missing", regexp.MustCompile(`^there is no go command$`)},
+	{"a program is missing", regexp.MustCompile(`^there is no (go command|strace\(1\))$|is not installed$|^it needs [a-z-]+(\(1\))?$`)},
 	{"a process is outside", regexp.MustCompile(`^the parent is out of sight$|^the user namespace that owns it is out of scope$`)},
 }
 
