@@ -91,6 +91,7 @@ func openOwn(t *testing.T, kind NamespaceKind) *os.File {
 // handles of them.
 func strangerNamespaces(t *testing.T) (handles map[NamespaceKind]FileHandle, cmd *exec.Cmd) {
 	t.Helper()
+	rights.UserNamespace(t)
 	cmd = child("hostname")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWPID}
 	lineOf(t, cmd)
@@ -451,6 +452,7 @@ func sameNamespace(t *testing.T, f *os.File, path string) {
 
 func TestOpenOwningUserNamespace(t *testing.T) {
 	rights.Proc(t)
+	rights.UserNamespace(t)
 	hasNSIoctls(t)
 	reliesOn(t, namespaces)
 	rights.Need(t, rights.SysAdmin)

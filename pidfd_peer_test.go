@@ -444,6 +444,7 @@ func TestPeerCredentialsOfOther(t *testing.T) {
 
 // A process whose namespaces do not have what the socket has recorded.
 func TestPeerCredentialsOutOfSight(t *testing.T) {
+	rights.UserNamespace(t)
 	rights.Need(t, rights.SysAdmin)
 	reliesOn(t, namespaces)
 	keepsDescriptors(t)

@@ -217,6 +217,9 @@ func TestRemoveUnreadable(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	has(t, path, false)
 }
 

@@ -38,8 +38,9 @@ var reasons = []reason{
 	{"the root directory is no mount point", regexp.MustCompile(`^it needs a root directory that is a mount point$`)},
 	{"user namespaces are refused", regexp.MustCompile(`^it needs user namespaces`)},
 	{"the files in /tmp have no handles", regexp.MustCompile(`^it needs a \$TMPDIR whose files have handles$`)},
+	{"there is no tmpfs", regexp.MustCompile(`^it needs a tmpfs to write to$`)},
 	{"a device is missing", regexp.MustCompile(`^it needs (loop devices$|/dev/fuse: )`)},
-	{"a program is missing", regexp.MustCompile(`^there is no (go command|strace\(1\))$|is not installed$|^it needs [a-z-]+(\(1\))?$`)},
+	{"a program is missing", regexp.MustCompile(`^there is no (go command|strace\(1\))$|is not installed$|^it needs (sh|sleep|/bin/sh|systemd-notify|(env|seq|grep|unshare)\(1\)|mount|btrfs|mkfs\.\w+|mksquashfs)$`)},
 	{"a process is outside", regexp.MustCompile(`^the parent is out of sight$|^the user namespace that owns it is out of scope$`)},
 }
 

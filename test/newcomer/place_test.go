@@ -257,16 +257,15 @@ func (v *visit) withoutCgroups() error {
 	return errors.Join(err, unix.Mount("tmpfs", "/sys/fs/cgroup", "tmpfs", 0, ""))
 }
 
-// newRoot makes an empty root directory, which is no mount point.
-func (v *visit) newRoot() error {
+// chroot makes a root directory like one that debootstrap has made, with the programs of this machine. It is on a disk,
+// and no mount point.
+func (v *visit) chroot() (err error) {
 	unix.Umask(0)
-	mounted := filepath.Join(v.Scratch, "mounted")
-	v.Root = mounted + "/root"
-	return errors.Join(os.MkdirAll(mounted, 0o755), unix.Mount("tmpfs", mounted, "tmpfs", 0, "mode=755"), os.Mkdir(v.Root, 0o755))
+	if v.Root, err = os.MkdirTemp(v.Scratch, "root"); err != nil {
+		return err
+	}
+	return errors.Join(os.Chmod(v.Root, 0o755), v.fillRoot())
 }
-
-// chroot makes a root directory like one that debootstrap has made, with the programs of this machine.
-func (v *visit) chroot() error { return errors.Join(v.newRoot(), v.fillRoot()) }
 
 func (v *visit) fillRoot() (err error) {
 	for _, name := range []string{"/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"} {
@@ -301,9 +300,11 @@ func (v *visit) fillRoot() (err error) {
 // docker makes what a container of Docker has: its own root directory, which is an overlay, and file systems of the
 // kernel that are partly hidden or read-only.
 func (v *visit) docker() error {
-	err := v.newRoot()
-	layers := filepath.Join(v.Scratch, "mounted", "layers")
-	for _, name := range []string{"", "/lower", "/upper", "/work"} {
+	unix.Umask(0)
+	layers := filepath.Join(v.Scratch, "layers") // in memory, for an overlay does not lie on another
+	v.Root = layers + "/root"
+	err := errors.Join(os.Mkdir(layers, 0o755), unix.Mount("tmpfs", layers, "tmpfs", 0, "mode=755"))
+	for _, name := range []string{"/root", "/lower", "/upper", "/work"} {
 		err = errors.Join(err, os.Mkdir(layers+name, 0o755))
 	}
 	err = errors.Join(err, unix.Mount("overlay", v.Root, "overlay", 0, fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", layers)))
