@@ -49,7 +49,7 @@ var places = []place{
 	{name: "Docker", caps: ofDocker, filter: true, prepare: (*visit).docker,
 		flags: unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP},
 	{name: "no cgroup2", prepare: (*visit).withoutCgroups},
-	{name: "/proc/sys is read-only", prepare: func(*visit) error { return readOnly("/proc/sys") }},
+	{name: "read-only sysctls", prepare: func(*visit) error { return readOnly("/proc/sys") }},
 	{name: "chroot", prepare: (*visit).chroot},
 	{name: "chroot with /proc", prepare: func(v *visit) error {
 		return errors.Join(v.chroot(), unix.Mount("proc", v.Root+"/proc", "proc", 0, ""))
