@@ -343,7 +343,7 @@ func probeSetns() error {
 		its, errno1 := stat("/proc/self/ns/uts")
 		own, errno2 := stat("/proc/thread-self/ns/uts")
 		if errno1 != 0 || errno2 != 0 || its != own {
-			return undecided("it is not certain that this thread is in the namespace of the main thread")
+			return undecided("this thread may be in another namespace than the main thread")
 		}
 	}
 	errno := setns(p.fd, syscall.CLONE_NEWUTS)
@@ -410,7 +410,7 @@ func probeExitStatus(p *PidFD) error {
 	}
 	switch mask, ok := info.SupportedMask(); {
 	case !ok:
-		return undecided("before Linux 6.19 it takes a process that has ended to see what is known of one")
+		return undecided("before Linux 6.19 only a process that has ended shows whether its exit status is known")
 	case mask&PIDFD_INFO_EXIT == 0:
 		return failed("ioctl", "PIDFD_INFO_EXIT", syscall.EOPNOTSUPP).as(errors.ErrUnsupported)
 	}

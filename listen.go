@@ -50,41 +50,39 @@ var listen struct {
 	given []bool // of each file: it was taken by who uses it
 }
 
-// ListenFDs returns the descriptors that the service manager passed to this
-// process: its sockets, in most cases. The name of each ([os.File.Name]) is the
-// one in $LISTEN_FDNAMES, or "unknown". Package activation makes listeners and
-// packet connections of them.
+// ListenFDs returns the descriptors that the service manager passed to this process: in most cases
+// listening sockets. Each has the name that it has in $LISTEN_FDNAMES ([os.File.Name]), or
+// "unknown". Package activation makes listeners and packet connections of them.
 //
-// The first call takes them: it makes them close-on-exec and unsets $LISTEN_PID,
-// $LISTEN_PIDFDID, $LISTEN_FDS and $LISTEN_FDNAMES, whatever the outcome. All
-// further calls return the same, including the same files; who closes one closes
-// it for all callers. [TakeListenFDs] is for programs of several parts, each of which
-// has descriptors of its own.
+// The first call takes the descriptors: it makes them close-on-exec and unsets $LISTEN_PID,
+// $LISTEN_PIDFDID, $LISTEN_FDS and $LISTEN_FDNAMES, whatever it returns. Later calls return the
+// same *os.File values: closing one closes it for every caller. In a program whose parts have
+// descriptors of their own, use [TakeListenFDs].
 //
-// No descriptors and no error is the answer if none were passed, or if they are
-// addressed to another process: by $LISTEN_PID, or by $LISTEN_PIDFDID, which
-// systemd sets since version 259 and which cannot be met by a process that
-// happens to have the same PID. Where a process cannot know its pidfd ID, because
-// the kernel is too old (see [PidFDIDOf]) or a seccomp filter forbids the question,
-// $LISTEN_PIDFDID must be a number and no more. [InspectListenEnv] gives the reason.
+// ListenFDs returns no descriptors and no error if none were passed, or if they are meant for
+// another process. $LISTEN_PID names that process by its PID. $LISTEN_PIDFDID, which systemd sets
+// since version 259, names it by its pidfd ID, which no other process has, even one with the same
+// PID. A process cannot know its own pidfd ID if the kernel is too old (see [PidFDIDOf]) or a
+// seccomp filter forbids the call. $LISTEN_PIDFDID then has to be a number, but is not compared.
+// [InspectListenEnv] returns the reason why there are no descriptors.
 //
-// Errors, of which each unwraps to an errno and names the variable: EINVAL or
-// ERANGE if a variable is not a number, out of range, or, for $LISTEN_FDNAMES,
-// has another number of names than $LISTEN_FDS says. EBADF if a descriptor is not
-// open, or is close-on-exec: then this process has opened it, as the Go runtime does
-// before main, or other code in it has taken it. EMFILE, ENFILE or ENOMEM if these
-// keep the process from learning its pidfd ID.
+// A program that executes itself again passes the result to [ExecListenFDs] in the same order. In
+// the new program ListenFDs then returns the same sockets, in the same order and with the same
+// names. Connections that wait to be accepted are kept. The files must stay open until then.
+// Package activation closes a file once it has made a listener of it: pass on a [DupFile] of the
+// listener with that name instead.
 //
-// A program that executes itself anew passes the result to [ExecListenFDs], in the same
-// order. In the new program ListenFDs then returns the same sockets, in the same order and
-// with the same names. Connections that wait to be accepted are kept. For that, the files
-// must remain open. Package activation closes those that it makes listeners of, so that closing
-// the listener ends the listening: pass on a [DupFile] of the listener instead, with the name.
+// ListenFDs reads the variables as sd_listen_fds_with_names(3) of systemd 262 does, with three
+// differences. It refuses descriptors that are close-on-exec. It does without the pidfd ID only for
+// the reasons above, and not for any error. In a 32-bit program it never compares with the inode
+// number, which on a 32-bit kernel is only half of the ID.
 //
-// The answers are those of sd_listen_fds_with_names(3) of systemd 262, except that
-// it takes descriptors that are close-on-exec, does without the pidfd ID for whatever
-// reason it cannot have it, and takes the inode number for it also in a 32-bit program
-// that cannot have the file handle, though a 32-bit kernel gives just half of it.
+// Errors, each of which unwraps to an errno, and names the variable if one is wrong:
+//   - EINVAL or ERANGE if a variable is not a number or is out of range, and EINVAL if
+//     $LISTEN_FDNAMES does not have as many names as $LISTEN_FDS says;
+//   - EBADF if a descriptor is not open, or is close-on-exec: then this process opened it, as the
+//     Go runtime may before main, or other code in the process has taken it;
+//   - EMFILE, ENFILE or ENOMEM if they keep the process from learning its pidfd ID.
 func ListenFDs() ([]*os.File, error) {
 	listen.Lock()
 	defer listen.Unlock()
@@ -92,34 +90,36 @@ func ListenFDs() ([]*os.File, error) {
 	return append([]*os.File(nil), listen.files...), listen.env.Err
 }
 
-// TakeListenFDs returns the descriptors of one name, in their order, and these only
-// once: they are the caller's, to close as well. So independent parts of a program can each
-// take their own descriptors, provided the names are distinct. The name of a descriptor that
-// came without $LISTEN_FDNAMES is "unknown".
+// TakeListenFDs returns the descriptors with the given name, in the order in which they were
+// passed, and returns each only once. They belong to the caller, who closes them. Independent parts
+// of a program can each take their own descriptors, provided the names are distinct. Without
+// $LISTEN_FDNAMES each descriptor has the name "unknown".
 //
-// No descriptors and no error is the answer, too, if there are none of that name,
-// or if all were taken before.
+// TakeListenFDs returns no descriptors and no error if none has that name, or if all of them were
+// taken before.
 //
-// The first call, of this function or of [ListenFDs], takes them all from the
-// environment, and the errors are those of ListenFDs, for each call. ListenFDs goes
-// on to return all, also what was returned here: it is for code that has charge of
-// the whole, to pass it on for instance, and must not close what is not its own.
+// The first call of this function or of [ListenFDs] takes all descriptors from the environment.
+// ListenFDs still returns those that TakeListenFDs has returned: it is for code in charge of the
+// whole program, which passes them on, for example. That code must not close what others have
+// taken.
+//
+// Errors: those of ListenFDs, from each call.
 func TakeListenFDs(name string) ([]*os.File, error) {
 	return TakeListenFDsFunc(func(left []*os.File) ([]*os.File, error) {
 		return slices.DeleteFunc(left, func(f *os.File) bool { return f.Name() != name }), nil
 	})
 }
 
-// TakeListenFDsFunc is [TakeListenFDs] with another choice than by name: choose is
-// given the descriptors that nobody has taken yet, in their order, and returns those that the
-// caller takes. If it returns an error, nothing is taken, and the error is returned.
+// TakeListenFDsFunc is [TakeListenFDs] with a function in place of a name. It calls choose with the
+// descriptors that nobody has taken yet, in order, and takes and returns those that choose returns.
+// If choose returns an error, nothing is taken and that error is returned.
 //
-// No other call that takes descriptors runs meanwhile. So choose can make something of
-// them, such as listeners, and take them only if that succeeds; but it must not call
-// ListenFDs or another function of $LISTEN_FDS itself. A choose that returns all it is given finds
-// what no part of the program knows; one that returns nothing just looks.
+// No other call that takes descriptors runs in the meantime. choose can therefore make something of
+// the descriptors, such as listeners, and take them only if that succeeds. It must not call
+// ListenFDs or another function of $LISTEN_FDS. To find descriptors that no part of the program
+// knows, return all of them; to look only, return none.
 //
-// Errors: those of [ListenFDs], and then choose is not called; that of choose.
+// Errors: those of [ListenFDs], without a call of choose, and that of choose.
 func TakeListenFDsFunc(choose func(left []*os.File) ([]*os.File, error)) ([]*os.File, error) {
 	listen.Lock()
 	defer listen.Unlock()
@@ -147,6 +147,7 @@ func TakeListenFDsFunc(choose func(left []*os.File) ([]*os.File, error)) ([]*os.
 	return taken, nil
 }
 
+// takeListenFDs must be called with the lock held.
 // takeListenFDs is called with the lock held.
 func takeListenFDs() {
 	if listen.taken {
@@ -172,14 +173,14 @@ func takeListenFDs() {
 	listen.taken = true
 }
 
-// InspectListenEnv tells what [ListenFDs] will return, or has returned, and why.
-// It takes nothing and changes nothing.
+// InspectListenEnv reports what [ListenFDs] will return, or has returned, and why. It takes nothing
+// and changes nothing.
 //
-// If nothing was passed, Reason also tells what else is known: that this process was
-// executed with $LISTEN_PID, which other code in it has unset since then, and that descriptor
-// 0 is a socket. A service with StandardInput=socket, see systemd.exec(5), gets its socket there,
-// and so does one that is started by inetd: [net.FileListener] or [net.FileConn] of [os.Stdin] is
-// its way.
+// If nothing was passed, Reason adds two hints where they apply. One is that this process was
+// executed with $LISTEN_PID, and other code in it has unset the variable. The other is that
+// descriptor 0 is a socket: a service with StandardInput=socket (systemd.exec(5)), or one that
+// inetd starts, gets its socket there. It uses [net.FileListener] or [net.FileConn] with
+// [os.Stdin].
 func InspectListenEnv() ListenEnv {
 	listen.Lock()
 	defer listen.Unlock()
@@ -198,8 +199,8 @@ func inspectListenEnv(inherited func(fd int) (why string)) ListenEnv {
 	return vars.listenEnv(syscall.Getpid(), selfID, inherited)
 }
 
-// addHints adds to the reason what else is known. The file does not become an os.File, for which the
-// runtime's poller would take two descriptors for good.
+// addHints adds hints to the reason. It does not make an os.File of descriptor 0, because the
+// runtime's poller would then use two descriptors until the program ends.
 func (e *ListenEnv) addHints() {
 	if len(e.Names) > 0 || e.Err != nil {
 		return
@@ -209,7 +210,7 @@ func (e *ListenEnv) addHints() {
 		if n, errno := readSmall("/proc/self/environ", room); errno == 0 {
 			then := listenVarsOf(strings.Split(string(room[:n]), "\x00"))
 			if then[listenPID].set {
-				e.Reason += ", though it was when this process was executed: other code in it has unset it since"
+				e.Reason += ", though it was when this process was executed: other code in the process has unset it"
 			}
 		}
 	}
@@ -222,13 +223,13 @@ func (e *ListenEnv) addHints() {
 	}
 }
 
-// ParseListenEnv tells what [ListenFDs] would make of an environment that is not
-// that of this process: in a test, or for another process, whose environment is in
-// /proc/PID/environ. The process has the PID pid, the pidfd ID id (0 = it cannot know it), and
-// open descriptors from 3 up, as many as open says. It asks the system for nothing.
+// ParseListenEnv reports what [ListenFDs] would make of an environment that is not that of this
+// process, for tests and for other processes (/proc/PID/environ). It assumes that the process has
+// the PID pid and the pidfd ID id (0 if it cannot know its ID), and that the descriptors from 3 up
+// are open, as many as open says. ParseListenEnv makes no system calls.
 //
-// For a test of what a program does with its descriptors, no environment is needed: DupFile
-// gives a file any name, and activation.From takes files as if they were passed.
+// A test of what a program does with its descriptors needs no environment: [DupFile] gives a file a
+// name, and From of package activation treats files as if they had been passed.
 func ParseListenEnv(environ []string, pid int, id PidFDID, open int) ListenEnv {
 	vars := listenVarsOf(environ)
 	selfID := func() (PidFDID, error) {
@@ -245,7 +246,7 @@ func ParseListenEnv(environ []string, pid int, id PidFDID, open int) ListenEnv {
 	})
 }
 
-// listenEnv is what decide finds, with what it found it in.
+// listenEnv returns what decide finds, and the variables that it was found in.
 func (v *listenVars) listenEnv(pid int, id func() (PidFDID, error), inherited func(fd int) (why string)) (env ListenEnv) {
 	for i, name := range listenVarNames {
 		if v[i].set {
@@ -259,21 +260,20 @@ func (v *listenVars) listenEnv(pid int, id func() (PidFDID, error), inherited fu
 	return env
 }
 
-// inherited tells why fd was not passed to this process, "" = it was.
+// inherited returns why fd was not passed to this process, or "" if it was.
 func inherited(fd int) (why string) {
 	flags, errno := fcntl(fd, syscall.F_GETFD, 0)
 	switch {
 	case errno != 0:
 		return "is not open"
 	case flags&syscall.FD_CLOEXEC != 0:
-		return "is close-on-exec: since this process was executed, code in it has opened or taken it"
+		return "is close-on-exec: code in this process has opened or taken it"
 	}
 	return ""
 }
 
-// decide is what ListenFDs knows: from the variables, the PID and the pidfd ID
-// of this process and a look at each descriptor to their names, or to the reason
-// or the error why there are none.
+// decide returns the names of the passed descriptors, or else the reason or the error why there are
+// none.
 func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(fd int) (why string)) (names []string, reason string, err error) {
 	// Ahead of all else, as there: it does not matter then who is addressed.
 	names, err = v.names()
@@ -284,7 +284,7 @@ func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(
 	if !v[listenPID].set {
 		reason = "LISTEN_PID is not set"
 		if v[listenFDs].set {
-			reason += ", though LISTEN_FDS is: it is not said which process is addressed"
+			reason += ", though LISTEN_FDS is: no process is addressed"
 		}
 		return nil, reason, nil
 	}
@@ -308,30 +308,30 @@ func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(
 			return nil, "", err
 		case id != PidFDID(forID):
 			return nil, "LISTEN_PID is that of this process, but LISTEN_PIDFDID is addressed to pidfd ID " + PidFDID(forID).String() + ", this process has " + id.String() +
-				": a program in between was forked and renewed LISTEN_PID alone, or the PID has been used again, or is of another PID namespace", nil
+				": a wrapper set LISTEN_PID only, or the PID was reused, or it belongs to another pid namespace", nil
 		}
 	}
 	return v.passed(names, inherited)
 }
 
-// cannotKnowID tells whether err is a reason to do without the pidfd ID.
+// cannotKnowID reports whether err is a reason to do without the pidfd ID.
 func cannotKnowID(err error) bool {
 	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrPermission)
 }
 
-// names are those that $LISTEN_FDNAMES lists, if it is set.
+// names returns the names in $LISTEN_FDNAMES, if it is set.
 func (v *listenVars) names() (names []string, err error) {
 	if !v[listenFDNames].set {
 		return nil, nil
 	}
 	names, ok := splitNames(v[listenFDNames].value)
 	if !ok {
-		return nil, v.invalid(listenFDNames, "nothing behind the last backslash", syscall.EINVAL)
+		return nil, v.invalid(listenFDNames, "ends with a backslash", syscall.EINVAL)
 	}
 	return names, nil
 }
 
-// passed is what decide knows of the descriptors, whoever is addressed.
+// passed does the part of decide that does not depend on which process is addressed.
 func (v *listenVars) passed(names []string, inherited func(fd int) (why string)) (_ []string, reason string, err error) {
 	if !v[listenFDs].set {
 		return nil, "LISTEN_FDS is not set", nil
@@ -380,8 +380,8 @@ func invalidVar(name, value, text string, errno syscall.Errno) error {
 	return refused(errno, name+"="+strconv.Quote(value)+": "+text)
 }
 
-// splitNames takes $LISTEN_FDNAMES apart as systemd does: a colon ends a name,
-// and a backslash takes the character behind it as it is (src/basic/extract-word.c).
+// splitNames splits $LISTEN_FDNAMES as systemd does: a colon ends a name, and a backslash makes the
+// next character part of the name (src/basic/extract-word.c).
 func splitNames(s string) (names []string, ok bool) {
 	var name []byte
 	for i := 0; i < len(s); i++ {

@@ -13,110 +13,115 @@ import (
 	"time"
 )
 
-// ExecListenFDs becomes another program, as execve(2) does, and passes files to
-// it as its descriptors from 3 up, in this order. It sets $LISTEN_FDS,
-// $LISTEN_FDNAMES (from the name of each file), $LISTEN_PID and, where the
-// kernel has pidfd IDs (see [PidFDIDOf]), $LISTEN_PIDFDID, all of which are true
-// for the new program because it keeps the PID and the pidfd ID of this process.
-// $WATCHDOG_PID stays true as well. Whatever envv says of the variables for passed descriptors is
-// dropped. With no files none of them is set.
+// ExecListenFDs replaces this program by another one, as execve(2) does, and passes files to it as
+// its descriptors from 3 up, in this order. It sets $LISTEN_FDS, $LISTEN_FDNAMES (from the names of
+// the files), $LISTEN_PID and, if the kernel has pidfd IDs (see [PidFDIDOf]), $LISTEN_PIDFDID. They
+// are right for the new program, which keeps the PID and the pidfd ID of this process, and so is
+// $WATCHDOG_PID. Variables for passed descriptors in envv are dropped. With no files, none of them
+// is set.
 //
-// What this process received comes from [ListenFDs], and goes on to the new program as
-// it came if it is passed on in that order: it does not matter which numbers the files
-// have now. Others may be put among them or left out.
+// To pass on what this process received, pass the result of [ListenFDs] in the same order. The
+// descriptors may have other numbers now, and files may be added or left out.
 //
-// argv0 is the path of the program, argv its arguments from its name on. A file
-// may be given twice. Its name may be anything without a NUL: a colon or backslash in it is written
-// with a backslash in front, which [ListenFDs] and libsystemd take away. Programs that do
-// not, such as those that use go-systemd, read another name, or one name too many. Whether a file
-// is in blocking mode is left as it is. Other descriptors that are not close-on-exec go along,
-// as with any execve.
+// argv0 is the path of the program, and argv are its arguments, the first of which is its name. A
+// file may be given twice. Its name may be any text without a NUL. A colon or backslash in it is
+// written with a backslash before it, which [ListenFDs] and libsystemd remove; programs that use
+// go-systemd do not, and read other names or too many. The blocking mode of a file does not change.
+// Other descriptors that are not close-on-exec are inherited too, as with any execve.
 //
-// ExecListenFDs returns only if it fails. Then the files, all other descriptors and the
-// limit of descriptors (RLIMIT_NOFILE) are as they were. One call at a time is carried out.
+// ExecListenFDs returns only if it fails. All descriptors and the limit of descriptors
+// (RLIMIT_NOFILE) are then as they were. Concurrent calls run one after another.
 //
 // # In place, or with a table of its own
 //
-// If each number from 3 up is free, or is that of the very file that belongs there, the program is
-// executed in place: with the descriptor table of this process. That is the case in a program that
-// passes on what it was passed.
+// If each number from 3 up is free or already belongs to the right file, the program is executed in
+// place: it keeps the descriptor table of this process. That is so in a program that passes on what
+// it received.
 //
-// If another descriptor is in the way, such as one of the Go runtime's, the thread that executes
-// the program gets a descriptor table of its own. Otherwise other threads would find the wrong
-// files, and a failure could not be undone. [ExecConfig] can ask for an error instead.
+// If another descriptor is in the way, such as one of the Go runtime, the executing thread gets a
+// descriptor table of its own. In a common table, other threads would find the wrong files, and a
+// failure could not be undone. With [ExecConfig] ExecListenFDs returns an error instead.
 //
 // # What does not survive
 //
-// In both cases another thread than the caller's executes the program. Therefore the program gets:
+// In both cases another thread than that of the caller executes the program. The program therefore
+// gets:
+//   - the scheduling of the main thread, which is the one that other programs set: policy,
+//     priority, nice value, reset-on-fork, processor affinity and I/O priority. What this process
+//     may not set is lost: after reset-on-fork, a thread needs CAP_SYS_NICE, or RLIMIT_RTPRIO and
+//     RLIMIT_NICE, to get back a real-time policy or a negative nice value;
+//   - a signal for the death of its parent only if [ExecConfig] asks for it;
+//   - nothing that the caller has changed for its own thread under [runtime.LockOSThread]:
+//     namespaces, capabilities, user IDs, security labels, seccomp filters, memory policy, timer
+//     slack.
 //
-//   - the scheduling of the main thread, which is the one that others set: policy, priority, nice value,
-//     reset-on-fork, processor affinity and I/O priority. What this process may not set is
-//     not handed on: a thread that lost a real-time policy or a negative nice value by reset-on-fork
-//     needs CAP_SYS_NICE, or RLIMIT_RTPRIO and RLIMIT_NICE, to take it again.
-//   - a signal for the death of the parent only if [ExecConfig] asks for it.
-//   - nothing that a caller has changed for its own thread alone, under [runtime.LockOSThread]:
-//     namespaces, capabilities, user IDs, security labels, seccomp filters, memory policy, timer slack.
+// With a table of its own, the program loses the fcntl(2) record locks (F_SETLK) of this process:
+// they are released when the program starts, and another process can take them. In place they are
+// kept, since Linux 5.11. The locks of flock(2) and open file description locks (F_OFD_SETLK) are
+// kept in both cases, as long as their descriptor is. If execution in place fails, the record locks
+// of a file that had to be given another number are released, because that number is closed again.
 //
-// With a table of its own, the program does not have the fcntl(2) record locks (F_SETLK) of this process: they
-// are released when it begins, and another process can take them. In place they are kept,
-// since Linux 5.11. Those of flock(2) and open file description locks (F_OFD_SETLK) are always
-// kept as long as their descriptor is. A failure in place releases the record locks of a file that had
-// to be given another number, for that is closed again.
+// As with any execve(2), all other threads end. Children whose [syscall.SysProcAttr] has Pdeathsig
+// get that signal, and traced ones are no longer traced. They remain children of this process, and
+// the new program has to wait for them.
 //
-// All other threads end, as with any execve(2) of a program with several. A process that was started with
-// Pdeathsig in its [syscall.SysProcAttr] gets that signal, and one that is traced is let go. All remain
-// children, and the new program has to wait for them.
+// As with any execve(2), these end as well:
+//   - memory mappings, memory locks and attached shared memory;
+//   - descriptors that are close-on-exec, which in Go are nearly all, and message queues;
+//   - timers of timer_create(2), but not those of setitimer(2) and alarm(2);
+//   - asynchronous I/O, semaphores of sem_open(3), and the keyrings of the thread and the process;
+//   - the name of the process, PR_SET_KEEPCAPS and PR_SET_DUMPABLE.
 //
-// Every execve(2) ends: memory mappings and locks, and shared memory that is attached; descriptors that are
-// close-on-exec, which in Go are nearly all, with message queues among them; timers of
-// timer_create(2), but not those of setitimer(2) and alarm(2); asynchronous I/O; semaphores of sem_open(3); the
-// keyrings of the thread and the process; the name of the process; PR_SET_KEEPCAPS and PR_SET_DUMPABLE. User IDs and
-// capabilities become what the file and the rules of capabilities(7) make of them.
+// User IDs and capabilities change as the file and capabilities(7) demand.
 //
-// Signals that are handled get their default action. Those that this program ignores by [os/signal.Ignore] remain
-// ignored. Those that it was started with as ignored do not, but for SIGHUP and SIGINT,
-// because the Go runtime handles all others. This concerns SIGPIPE, which systemd ignores for services
-// (IgnoreSIGPIPE=): for a program that relies on that, call signal.Ignore(syscall.SIGPIPE) before.
+// Signals with a handler get their default action. Signals ignored with [os/signal.Ignore] remain
+// ignored. Those that were already ignored when this program started do not, except SIGHUP and
+// SIGINT, because the Go runtime installs handlers for all others. This matters for SIGPIPE, which
+// systemd ignores for services (IgnoreSIGPIPE=): for a program that relies on it, call
+// signal.Ignore(syscall.SIGPIPE) first.
 //
-// The limit of descriptors becomes what it was when this process was started, if no one but the Go
-// runtime has changed it since.
+// The limit of descriptors becomes what it was when this process started, unless something other
+// than the Go runtime has changed it.
 //
-// # Errors
+// # Failures
 //
-// Those of execve(2); since Linux 6.14 most of them are found by AT_EXECVE_CHECK, before anything is
-// changed. EINVAL for a file whose name has a NUL in it. [os.ErrClosed] for a file that is closed.
-// EMFILE if it takes more descriptors than the process may have, which is up to
-// three for each file. EPERM if there is something in the way and a seccomp filter forbids a descriptor table of
-// one's own: unshare(2), or else close_range(2) with CLOSE_RANGE_UNSHARE, Linux 5.9.
+// While execve(2) is in progress, RLIMIT_NOFILE is already that of the new program. If execve fails
+// after that, other goroutines may have got EMFILE in the meantime. Since Linux 6.14 most failures
+// are found before that, by AT_EXECVE_CHECK.
 //
-// While execve(2) is under way, RLIMIT_NOFILE is already that of the new program. If it fails after
-// all, other goroutines can have got EMFILE meanwhile.
+// With a table of its own, a garbage collection waits for execve(2), and all goroutines wait for
+// the collection. Where a filter forbids unshare(2), as that of Docker does, no goroutine runs
+// while execve(2) is in progress, and after a failure [runtime.GOMAXPROCS] counts as set by the
+// program. Where no process can be started to find out the limit of descriptors, processes started
+// later inherit the raised limit of this process; a failed [syscall.Exec] has the same effect.
 //
-// With a table of its own a garbage collection waits for execve(2), and with it all goroutines.
-// Where a filter forbids unshare(2), as Docker's does, no goroutine runs while execve(2) is under way, and
-// after a failure [runtime.GOMAXPROCS] counts as set by the program. Where no process can be
-// started to find out the limit of descriptors, those that are started later inherit the limit to
-// which the Go runtime has raised that of this process; [syscall.Exec] has the same effect if it fails.
+// Errors:
+//   - those of execve(2);
+//   - EINVAL if the name of a file contains a NUL;
+//   - [os.ErrClosed] if a file is closed;
+//   - EMFILE if more descriptors are needed than the process may have: up to three for each file;
+//   - EPERM if a descriptor is in the way and a seccomp filter forbids a table of its own:
+//     unshare(2), and close_range(2) with CLOSE_RANGE_UNSHARE (Linux 5.9).
 func ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
 	return ExecConfig{}.ExecListenFDs(argv0, argv, envv, files)
 }
 
-// An ExecConfig changes how a program is executed. The zero ExecConfig is how the function
-// [ExecListenFDs] does it.
+// An ExecConfig changes how a program is executed. The zero ExecConfig executes as the function
+// [ExecListenFDs] does.
 type ExecConfig struct {
-	// InPlace has the program executed with the descriptor table of this process or not at all,
-	// so that record locks are kept. If a descriptor is in the way, the error is EBUSY, and
-	// names it. What helps is to open what is to be passed before anything else, on the numbers from 3 up.
+	// InPlace executes the program with the descriptor table of this process or not at all, so
+	// that record locks are kept. If a descriptor is in the way, the error is EBUSY and names
+	// it. To avoid that, open what is to be passed first, on the numbers from 3 up.
 	InPlace bool
 
-	// Pdeathsig is the signal that the program gets when its parent dies, 0 = none; see
-	// PR_SET_PDEATHSIG in prctl(2). It is needed again if this process was started with it. If the
-	// parent dies during ExecListenFDs, the signal is sent, too. The kernel
-	// drops it if the program gains privileges. For a number that is no signal the error is EINVAL.
+	// Pdeathsig is the signal that the program gets when its parent dies, or 0 for none; see
+	// PR_SET_PDEATHSIG in prctl(2). It is needed again if this process was started with it. If
+	// the parent dies during ExecListenFDs, the signal is sent as well. The kernel drops it if
+	// the program gains privileges. A number that is not a signal gives EINVAL.
 	Pdeathsig syscall.Signal
 }
 
-// ExecListenFDs is the function [ExecListenFDs] as c says.
+// ExecListenFDs is the function [ExecListenFDs] with the changes that c asks for.
 //
 // Errors: those of the function, and those of the fields of c.
 func (c ExecConfig) ExecListenFDs(argv0 string, argv, envv []string, files []*os.File) error {
@@ -154,16 +159,17 @@ func (c ExecConfig) ExecListenFDs(argv0 string, argv, envv []string, files []*os
 	return e.withOwnTable(files)
 }
 
-// executing is locked by the one that executes a program.
+// executing is locked during an execution.
 var executing struct {
 	sync.Mutex
 	forgotten     bool           // by the runtime, because of syscall.Exec: the limit with which it starts programs
 	limit, raised syscall.Rlimit // it, and that of this process
 }
 
-// inheritedLimit returns the RLIMIT_NOFILE that this process was started with, and that a program
-// it executes is to have: the runtime has raised it, and shows from what only by what it does. It
-// returns nil if that is not to be known, because of a filter.
+// inheritedLimit returns the RLIMIT_NOFILE that this process was started with, which a program that
+// it executes is to have. The runtime has raised the limit and does not say from what; a process
+// that it starts shows it. inheritedLimit returns nil if the limit cannot be known because of a
+// filter.
 func inheritedLimit() *syscall.Rlimit {
 	raised, errno := fileLimit()
 	switch {
@@ -202,8 +208,8 @@ type execution struct {
 	parent      int
 }
 
-// inPlace executes the program, unless a descriptor is in the way: then it tried nothing, and says
-// what is.
+// inPlace executes the program unless a descriptor is in the way: then it has tried nothing, and
+// the error names the descriptor.
 func (e *execution) inPlace(files []*os.File) (tried bool, err error) {
 	tried = true
 	err = withFDs(files, nil, func(fds []int) error {
@@ -226,8 +232,8 @@ func (e *execution) inPlace(files []*os.File) (tried bool, err error) {
 	return tried, err
 }
 
-// putInPlace duplicates descriptors to the numbers that they are to have, if those are free. What
-// it returns is to be closed. Or a number is busy, and not by the descriptor itself.
+// putInPlace duplicates descriptors to the numbers that they are to have, if those are free. The
+// caller closes placed. busy is a number that another descriptor has, or -1.
 func putInPlace(fds []int) (placed []int, busy int, _ syscall.Errno) {
 	for i, fd := range fds {
 		n := listenFDsStart + i
@@ -266,9 +272,9 @@ func (e *execution) passing(n int) (err error) {
 	return err
 }
 
-// withOwnTable executes the program on a thread that has a descriptor table of its own. If it comes
-// to nothing the table goes with the thread. So do duplicates in it, which could not be closed in the
-// common one: that would release the record locks on their files.
+// withOwnTable executes the program on a thread that has a descriptor table of its own. If that
+// fails, the table ends with the thread, and so do the duplicates in it. In the common table they
+// could not be closed without releasing the record locks on their files.
 func (e *execution) withOwnTable(files []*os.File) error {
 	return withFDs(files, nil, func(fds []int) (err error) {
 		onThrowawayThread(func() { err = e.moving(fds) })
@@ -305,7 +311,7 @@ func (e *execution) moving(fds []int) error {
 	return e.run(alone, from, saved)
 }
 
-// prepareThread makes the calling thread the one that executes.
+// prepareThread prepares the calling thread for execve.
 func (e *execution) prepareThread() error {
 	adoptScheduling()
 	if e.deathSignal == 0 {
@@ -320,8 +326,8 @@ func (e *execution) prepareThread() error {
 	return nil
 }
 
-// run executes the program with the descriptors from on the numbers from 3 up, where saved is put
-// if that fails. alone tells that no other thread shares the working directory of this one.
+// run executes the program with the descriptors from on the numbers from 3 up. If that fails, it
+// puts saved there. alone says that no other thread shares the working directory of this one.
 func (e *execution) run(alone bool, from, saved []int) error {
 	if !alone {
 		// The kernel refuses new threads meanwhile, at which the runtime gives up. It needs none as
@@ -364,7 +370,7 @@ func onThrowawayThread(f func()) {
 	}
 }
 
-// fdNames returns the names of files, which are to be those of their descriptors.
+// fdNames returns the names of files, for $LISTEN_FDNAMES.
 func fdNames(files []*os.File) ([]string, error) {
 	names := make([]string, len(files))
 	for i, f := range files {
@@ -372,7 +378,7 @@ func fdNames(files []*os.File) ([]string, error) {
 			return nil, os.ErrInvalid
 		}
 		if names[i] = f.Name(); strings.IndexByte(names[i], 0) >= 0 {
-			return nil, refused(syscall.EINVAL, strconv.Quote(names[i])+" cannot be the name of a descriptor: it has a NUL in it")
+			return nil, refused(syscall.EINVAL, "descriptor name "+strconv.Quote(names[i])+" contains a NUL")
 		}
 	}
 	return names, nil
@@ -395,8 +401,8 @@ func joinNames(names []string) string {
 	return string(text)
 }
 
-// listenEnviron returns env with the variables that address descriptors of these
-// names to this process, or without any of them if there are no names.
+// listenEnviron returns env with the variables that pass descriptors of these names to this
+// process, or without any of them if there are no names.
 func listenEnviron(env, names []string) ([]string, error) {
 	if len(names) == 0 {
 		return withoutListenVars(env), nil
@@ -440,31 +446,31 @@ func without(env []string, names ...string) (out []string) {
 	return out
 }
 
-// RenewListenEnv addresses to this process what was passed to another one, and came
-// here because that one has started this one: it returns environ with $LISTEN_PID and,
-// where the kernel has pidfd IDs, $LISTEN_PIDFDID of this process, and $LISTEN_FDS and
-// $LISTEN_FDNAMES as they are in environ. It is for a program that prepares the way for
-// another one and then becomes it by [syscall.Exec] with this environment: for an init of a
-// container, or a wrapper. A receiver refuses descriptors with a new
-// $LISTEN_PID and an old $LISTEN_PIDFDID.
+// RenewListenEnv returns environ with $LISTEN_PID and $LISTEN_PIDFDID changed to this process, for
+// a wrapper that received descriptors meant for the process that started it. A receiver refuses
+// descriptors with a new $LISTEN_PID and an old $LISTEN_PIDFDID.
 //
-// $WATCHDOG_PID becomes that of this process if it was that of the process which $LISTEN_PID
-// addressed, or if it is that of the parent: with descriptors or without, the same process had been
-// told to feed the watchdog. See [WatchdogInterval] for what else that takes.
+// It is for a program that prepares something and then becomes another program by [syscall.Exec]
+// with this environment, such as the init of a container. $LISTEN_FDS and $LISTEN_FDNAMES do not
+// change. $LISTEN_PIDFDID is left out if the kernel has no pidfd IDs.
 //
-// It does not ask who was addressed: who calls it knows that the descriptors from 3 up were
-// passed to be handed on. They must be open and not close-on-exec, and so
-// [ListenFDs], which takes them, must not have been called before.
+// $WATCHDOG_PID also becomes that of this process, if it was the process in $LISTEN_PID or is the
+// parent, whether descriptors were passed or not. See [WatchdogInterval] for what else a watchdog
+// needs.
 //
-// If environ has no $LISTEN_FDS, nothing was passed, and the result is environ without the
-// other variables for passed descriptors, which would be stale.
+// RenewListenEnv does not check which process was addressed: the caller knows that the descriptors
+// from 3 up were passed to be handed on. They must be open and not close-on-exec, so call it before
+// [ListenFDs], which takes them.
 //
-// What this process ignores of signals the program ignores if it comes from
-// [os/signal.Ignore], and otherwise does not but for SIGHUP and SIGINT; see [ExecListenFDs] for what that
-// means to a service under systemd, which has SIGPIPE ignored.
+// If environ has no $LISTEN_FDS, nothing was passed, and the result is environ without the other
+// variables for passed descriptors.
 //
-// Errors: those of [ListenFDs] about $LISTEN_FDS and $LISTEN_FDNAMES. EMFILE, ENFILE or
-// ENOMEM if these keep the process from learning its pidfd ID.
+// Of the signals that this process ignores, the new program ignores those set with
+// [os/signal.Ignore], SIGHUP and SIGINT. See [ExecListenFDs] for what that means for SIGPIPE.
+//
+// Errors:
+//   - those of [ListenFDs] about $LISTEN_FDS and $LISTEN_FDNAMES;
+//   - EMFILE, ENFILE or ENOMEM if they keep the process from learning its pidfd ID.
 func RenewListenEnv(environ []string) ([]string, error) {
 	vars := listenVarsOf(environ)
 	environ = renewWatchdog(environ, vars[listenPID].value)
@@ -481,7 +487,7 @@ func RenewListenEnv(environ []string) ([]string, error) {
 	return vars.toSelf(environ)
 }
 
-// lookupIn returns the value of a variable: the first of several counts, as for getenv(3).
+// lookupIn returns the value of a variable. The first of several counts, as for getenv(3).
 func lookupIn(environ []string, name string) (value string, ok bool) {
 	for _, s := range environ {
 		if value, ok := strings.CutPrefix(s, name+"="); ok {
@@ -491,8 +497,8 @@ func lookupIn(environ []string, name string) (value string, ok bool) {
 	return "", false
 }
 
-// renewWatchdog returns environ with the $WATCHDOG_PID of this process if it was that of listenPID, or
-// of the parent.
+// renewWatchdog returns environ with the $WATCHDOG_PID of this process, if it was listenPID or is
+// the parent.
 func renewWatchdog(environ []string, listenPID string) []string {
 	value, ok := lookupIn(environ, watchdogPID)
 	if !ok {

@@ -77,7 +77,7 @@ func IsSocketUnix(f *os.File, typ, listening int, path string) (bool, error) {
 // isSocket asks named of a socket for which the rest holds.
 func isSocket(f *os.File, domain, typ, listening int, named func(fd, domain int) (bool, error)) (bool, error) {
 	if domain < 0 || typ < 0 {
-		return false, refused(syscall.EINVAL, "address family "+strconv.Itoa(domain)+", socket type "+strconv.Itoa(typ)+": negative")
+		return false, refused(syscall.EINVAL, "address family "+strconv.Itoa(domain)+", socket type "+strconv.Itoa(typ)+": must not be negative")
 	}
 	return askFD(f, func(fd int) (is bool, err error) {
 		call := "getsockopt"
@@ -182,7 +182,7 @@ func sameInode(a, b *inode) bool { return a.dev == b.dev && a.ino == b.ino }
 // of statx(2) for the name.
 func IsMessageQueue(f *os.File, name string) (bool, error) {
 	if name != "" && name[0] != '/' {
-		return false, refused(syscall.EINVAL, "message queue "+strconv.Quote(name)+": the name does not begin with a slash")
+		return false, refused(syscall.EINVAL, "message queue "+strconv.Quote(name)+": the name must begin with a slash")
 	}
 	return askFD(f, func(fd int) (bool, error) {
 		switch errno := mqGetAttr(fd); errno {

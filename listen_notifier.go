@@ -200,7 +200,7 @@ func (n *Notifier) notify(ctx context.Context, files []syscall.Conn, assignments
 		return false, err
 	}
 	if len(files) > mostSent {
-		return false, refused(syscall.E2BIG, strconv.Itoa(len(files))+" descriptors cannot be sent at once")
+		return false, refused(syscall.E2BIG, strconv.Itoa(len(files))+" descriptors are too many for one message: "+strconv.Itoa(mostSent)+" is the limit")
 	}
 	if !n.sends() {
 		return false, nil

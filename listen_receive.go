@@ -59,7 +59,7 @@ func ListenNotify(address string, mode os.FileMode) (*NotifyListener, error) {
 		return nil, err
 	}
 	if mode != mode.Perm() {
-		return nil, refused(syscall.EINVAL, "the permissions of a socket cannot be "+mode.String())
+		return nil, refused(syscall.EINVAL, "mode "+mode.String()+" has other bits than permissions")
 	}
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
 	if err != nil {

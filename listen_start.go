@@ -20,23 +20,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shimName is the name of this program (argv[0]) when it is started to become another one.
+// shimName is argv[0] of this program when it is started to become another one.
 const shimName = "sysfd-listen-shim"
 
-// shimReady is set in a process whose main calls ListenShim, and so will that of a shim.
+// shimReady is set once main has called ListenShim, so that a shim will call it too.
 var shimReady atomic.Bool
 
-// ListenShim makes [StartListenFDs] work where no process can be traced. It is to be the first thing that
-// main does in a program that calls StartListenFDs, and TestMain in its tests. In most processes it does
-// nothing. In one that StartListenFDs has started to become another program, it does not return: it
-// becomes that program.
+// ListenShim lets [StartListenFDs] start programs where no process can be traced. Call it first in
+// the main of a program that calls StartListenFDs, and first in TestMain of its tests. In most
+// processes it does nothing. In a process that StartListenFDs has started to become another
+// program, it becomes that program and does not return.
 //
-// Only what the program does before main also happens in that process: the init functions
-// of its packages. They must not start processes, which would inherit the files and be waited for.
+// Before main, such a process only runs the init functions of its packages. They must not start
+// processes, which would inherit the files and be waited for.
 //
-// ListenShim recognises its process by the name under which it was started. It refuses to run if
-// the process has got privileges by executing this program (setuid, setgid, capabilities: what
-// the kernel reports in AT_SECURE, see getauxval(3)), because anybody can choose the name.
+// ListenShim recognises its process by the name under which it was started. Because anybody can
+// choose that name, it does not run if the process gained privileges by executing this program
+// (setuid, setgid, capabilities: AT_SECURE of getauxval(3)).
 func ListenShim() {
 	if len(os.Args) == 0 || os.Args[0] != shimName {
 		shimReady.Store(true)
@@ -53,67 +53,75 @@ func ListenShim() {
 	os.Exit(127)
 }
 
-// StartListenFDs starts a program in a new process and passes files to it as descriptors
-// from 3 up, as [ExecListenFDs] does, with the $LISTEN_PID and $LISTEN_PIDFDID of the new process.
-// These values exist only once the process does. StartListenFDs therefore starts the program
-// traced (ptrace(2)): the process stops after execve(2), before the program runs its first instruction, the
-// values are written into its environment, and it continues untraced.
-//
-// argv0, argv and attr are passed to [os.StartProcess]; attr may be nil. The first three attr.Files are the
-// standard descriptors; /dev/null replaces those that are missing. The remaining attr.Files follow
-// the passed files and are not announced to the program. As with os.StartProcess, attr.Files are in
-// blocking mode afterwards; files keep their mode, stay open, and may be given twice.
-// attr.Env is the environment of the program, or that of this process if it is nil; variables
-// about passed descriptors in it are dropped. If $WATCHDOG_PID in it is the PID of this
-// process, the program gets its own PID instead. Signals that this process ignores are not ignored by
-// the program, except SIGHUP and SIGINT.
-//
-// With attr.Sys.Setctty, Ctty counts the passed files. As with os.StartProcess, Pdeathsig refers to the
-// calling thread, so call [runtime.LockOSThread] first. With Ptrace, the process is left stopped and traced by the
-// calling thread, its variables written; call LockOSThread first for this, too.
+// StartListenFDs starts a program in a new process and passes files to it as its descriptors from 3
+// up, as [ExecListenFDs] does, with the $LISTEN_PID and $LISTEN_PIDFDID of the new process. These
+// values exist only once the process does. StartListenFDs therefore starts the program traced
+// (ptrace(2)): the process stops after execve(2), before the program runs its first instruction,
+// the values are written into its environment, and it continues untraced.
 //
 // The new process is a child of this one, and the caller must wait for it with [PidFD.Wait].
 //
-// Some programs cannot be started this way:
+// argv0, argv and attr are those of [os.StartProcess]; attr may be nil. The first three attr.Files
+// are the standard descriptors; /dev/null replaces those that are missing. The remaining attr.Files
+// follow the passed files, and the program is not told about them. As with os.StartProcess,
+// attr.Files are in blocking mode afterwards. The passed files keep their mode, stay open, and may
+// be given twice.
 //
-//   - any program, where ptrace(2) is forbidden or missing: under some seccomp filters and emulators, if Yama's
-//     kernel.yama.ptrace_scope is 2 or 3, and if this process is itself traced with strace -f;
+// attr.Env is the environment of the program, or that of this process if it is nil. Variables about
+// passed descriptors in it are dropped. If $WATCHDOG_PID in it is the PID of this process, the
+// program gets its own PID instead. The program does not ignore the signals that this process
+// ignores, except SIGHUP and SIGINT.
+//
+// With attr.Sys.Setctty, Ctty counts the passed files. As with os.StartProcess, Pdeathsig refers to
+// the calling thread, so call [runtime.LockOSThread] first. With Ptrace, the process is left
+// stopped, with its variables written, and the calling thread traces it: call LockOSThread first
+// for this, too.
+//
+// Some programs cannot be started this way:
+//   - any program where ptrace(2) is forbidden or missing: under some seccomp filters and
+//     emulators, if kernel.yama.ptrace_scope is 2 or 3, and if this process is itself traced with
+//     strace -f;
 //   - setuid and setgid programs and programs with file capabilities, if the new process lacks
-//     CAP_SYS_PTRACE: the kernel withholds privileges from a process that is traced;
+//     CAP_SYS_PTRACE: the kernel withholds privileges from a traced process;
 //   - programs that the new process may execute but not read, if it lacks CAP_SYS_PTRACE;
 //   - 64-bit programs, if this program has 32 bits and /proc is not mounted.
 //
 // In these cases StartListenFDs executes the current program again, which then becomes the other
-// program, if main has called [ListenShim]; otherwise it returns an error. This second way needs /proc,
-// and the new process must be allowed to execute the file of the current program and to start the threads of the Go
-// runtime. It does not work with Chroot or Ptrace, nor with CLONE_NEWPID in Unshareflags.
+// program, provided that main has called [ListenShim]; otherwise it returns an error. This second
+// way needs /proc, and the new process must be allowed to execute the file of the current program
+// and to start the threads of the Go runtime. It does not work with Chroot or Ptrace, nor with
+// CLONE_NEWPID in Unshareflags.
 //
-// Limits of tracing:
-//
-//   - Between fork(2) and execve(2) the new process must not stop. StartListenFDs blocks signals for that time,
-//     but SIGSTOP cannot be blocked: sent to the new process in these microseconds, it makes
-//     StartListenFDs wait until the process is killed. The same is true of SIGTRAP and the signals that report
-//     faults, such as SIGSEGV, if another process sends them.
-//   - This process receives an additional SIGCHLD, for the stop. If it calls wait4(2) for any child elsewhere, the
-//     call may report the stop.
-//   - If this process is killed before the new process has stopped, the program runs, and $LISTEN_PID does not
-//     match its PID, so it takes no descriptors.
-//   - /proc/PID/environ has additional zero bytes after the numbers that are written.
+// Tracing has these limits:
+//   - Between fork(2) and execve(2) the new process must not stop. StartListenFDs blocks signals
+//     for that time, but SIGSTOP cannot be blocked: sent in these microseconds, it makes
+//     StartListenFDs wait until the process is killed. The same is true of SIGTRAP and the signals
+//     that report faults, such as SIGSEGV, if another process sends them.
+//   - This process receives an additional SIGCHLD, for the stop. Other code that calls wait4(2) for
+//     any child may see the stop.
+//   - If this process is killed before the new process has stopped, the program runs, but takes no
+//     descriptors, because $LISTEN_PID does not match.
+//   - /proc/PID/environ has zero bytes after the numbers that are written.
 //   - No debugger can attach before the program has started.
 //
-// Errors, after which no process is left: those of os.StartProcess. EINVAL for a NUL in the
-// name of a file, and if attr.Sys.PidFD is set. [os.ErrClosed] for a closed file.
-// If neither way works, an error that says why the process cannot be traced and that unwraps to the errno of
-// ptrace(2), or to EPERM for a program that gains privileges and under a filter that kills who calls ptrace(2). ECHILD if the process ended before the
-// program ran, or was reaped by other code in this process. One that matches [errors.ErrUnsupported] before Linux 5.3, which has
-// no pidfds; cleaning up after another failure needs waitid(2) with P_PIDFD, Linux 5.4.
+// Errors, after which no process is left:
+//   - those of os.StartProcess;
+//   - EINVAL if the name of a file contains a NUL, or if attr.Sys.PidFD is set;
+//   - [os.ErrClosed] if a file is closed;
+//   - if neither way works, an error that says why the process cannot be traced. It unwraps to the
+//     errno of ptrace(2), or to EPERM for a program that gains privileges and under a filter that
+//     kills processes that call ptrace(2);
+//   - ECHILD if the process ended before the program ran, or if other code in this process reaped
+//     it;
+//   - an error that matches [errors.ErrUnsupported] before Linux 5.3, which has no pidfds. Cleaning
+//     up after another failure needs waitid(2) with P_PIDFD, Linux 5.4.
 func StartListenFDs(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) (*PidFD, error) {
 	l, err := newLaunch(argv0, argv, attr, files)
 	if err != nil {
 		return nil, err
 	}
 	if l.sys.PidFD != nil {
-		return nil, refused(syscall.EINVAL, "SysProcAttr.PidFD is not for StartListenFDs, which returns a PidFD")
+		return nil, refused(syscall.EINVAL, "SysProcAttr.PidFD must be nil: StartListenFDs returns a PidFD")
 	}
 	null, err := l.completeStandard()
 	if err != nil {
@@ -145,7 +153,7 @@ func StartListenFDs(argv0 string, argv []string, attr *os.ProcAttr, files []*os.
 func startByOS(name string, argv []string, attr *os.ProcAttr) (pid int, err error) {
 	process, err := os.StartProcess(name, argv, attr)
 	if errors.Is(err, syscall.EINVAL) {
-		attr.Sys.PidFD = nil // qemu-user lets no clone(2) give one
+		attr.Sys.PidFD = nil // qemu-user has no CLONE_PIDFD
 		process, err = os.StartProcess(name, argv, attr)
 	}
 	if err != nil {
@@ -155,21 +163,23 @@ func startByOS(name string, argv []string, attr *os.ProcAttr) (pid int, err erro
 	return process.Pid, nil
 }
 
-// StartListenFDsBy is [StartListenFDs] with a function that takes the place of [os.StartProcess]. Package
+// StartListenFDsBy is [StartListenFDs] with a function in place of [os.StartProcess]. Package
 // listenexec uses it to start an [os/exec.Cmd].
 //
-// start is called at most once, in the calling goroutine, which is locked to its thread. It must start a
-// process as os.StartProcess would with the same arguments, and return its PID. In attr, Env begins with
-// variables that must stay in front, Sys asks for tracing and for a pidfd, and Files contains the passed
-// files, which are closed afterwards, from index 3. For the first three Files start may use others: those that attr has
-// not are nil. name and argv differ from argv0 and argv if the program is started by way of [ListenShim].
+// It calls start at most once, in the calling goroutine, which is locked to its thread. start must
+// start a process as os.StartProcess would with the same arguments, and return its PID. In attr,
+// Env begins with variables that must stay in front, Sys asks for tracing and for a pidfd, and
+// Files contains the passed files from index 3, which are closed afterwards. start may replace the
+// first three Files, of which those that the caller did not give are nil. name and argv differ from
+// argv0 and argv if [ListenShim] is needed.
 //
-// Because start is called only once, the way is chosen beforehand: in a program whose main
-// calls ListenShim, StartListenFDsBy first starts a process that ends at once, to see whether it can be
-// traced. Programs that cannot be traced for other reasons, such as setuid programs, result in an error.
+// Because start is called only once, the way is chosen beforehand. In a program whose main calls
+// ListenShim, StartListenFDsBy first starts a process that ends at once, to see whether it can be
+// traced. Programs that cannot be traced for another reason, such as setuid programs, give an
+// error.
 //
-// If StartListenFDsBy fails after start has succeeded, the process has been killed, and the caller must wait for
-// it. If attr.Sys.PidFD is set, it receives a pidfd on success.
+// If StartListenFDsBy fails after start has succeeded, it has killed the process, and the caller
+// must wait for it. If attr.Sys.PidFD is set, it receives a pidfd on success.
 //
 // Errors: those of start, and those of StartListenFDs.
 func StartListenFDsBy(start func(name string, argv []string, attr *os.ProcAttr) (pid int, err error), argv0 string, argv []string, attr *os.ProcAttr, files []*os.File) error {
@@ -248,7 +258,7 @@ func newLaunch(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File)
 	}
 	for _, s := range slices.Concat([]string{argv0}, argv, env) {
 		if strings.IndexByte(s, 0) >= 0 {
-			return nil, refused(syscall.EINVAL, strconv.Quote(s)+" has a NUL in it")
+			return nil, refused(syscall.EINVAL, strconv.Quote(s)+" contains a NUL")
 		}
 	}
 	l.env, l.watchdog = withoutOwnWatchdog(withoutListenVars(env))
@@ -267,7 +277,7 @@ func withoutOwnWatchdog(env []string) (_ []string, own bool) {
 	return without(env, watchdogPID), true
 }
 
-// completeStandard has /dev/null stand in for the standard files that are missing.
+// completeStandard puts /dev/null in place of the standard files that are missing.
 func (l *launch) completeStandard() (null *os.File, err error) {
 	if !slices.Contains(l.std, nil) {
 		return nil, nil
@@ -283,12 +293,12 @@ func (l *launch) completeStandard() (null *os.File, err error) {
 	return null, nil
 }
 
-// needsWriting reports whether the program is told what can be known only when it is there.
+// needsWriting reports whether the program needs variables whose values exist only once it runs.
 func (l *launch) needsWriting() bool { return len(l.files) > 0 || l.watchdog }
 
-// begin starts a process with an environment and with files behind all others. The others that are passed get
-// there as they are: os.StartProcess puts what it passes in blocking mode, which the users of the same
-// socket do not expect. So it is given files that are none of its business.
+// begin starts a process with an environment, and passes last after all other files. It gives
+// os.StartProcess duplicates: that puts the files that it is given into blocking mode, which other
+// users of the same socket do not expect.
 func (l *launch) begin(name string, argv, env []string, trace bool, last ...*os.File) (p *PidFD, err error) {
 	l.pid = 0
 	var ours []*os.File
@@ -325,37 +335,37 @@ func (l *launch) begin(name string, argv, env []string, trace bool, last ...*os.
 	return p, nil
 }
 
-// An untracedError says why a program cannot be told by way of tracing.
+// An untracedError says why tracing cannot set the variables of a program.
 type untracedError struct {
 	why  error
 	hint string
 }
 
 func (e *untracedError) Error() string {
-	return "the new process cannot be traced, which is how it is told its PID: " + e.why.Error() + e.hint
+	return "cannot trace the new process to set its variables: " + e.why.Error() + e.hint
 }
 
 func (e *untracedError) Unwrap() error { return e.why }
 
-// untraced returns an error, with what would help.
+// untraced returns an error that says what would help.
 func (l *launch) untraced(why error) *untracedError {
 	return &untracedError{why: why, hint: " (" + cmp.Or(l.shimFails(), "ListenShim does not help here") + ")"}
 }
 
-// shimFails tells why a shim could not do what is asked for, "" = it could.
+// shimFails returns why a shim cannot do what is asked for, or "" if it can.
 func (l *launch) shimFails() string {
 	switch {
 	case !shimReady.Load():
-		return "a call of ListenShim at the start of main would spare it that"
+		return "call ListenShim at the start of main to do without tracing"
 	case l.sys.Chroot != "":
-		return "and ListenShim does not work with SysProcAttr.Chroot"
+		return "ListenShim does not work with SysProcAttr.Chroot"
 	case l.sys.Ptrace:
-		return "and ListenShim does not work with SysProcAttr.Ptrace"
+		return "ListenShim does not work with SysProcAttr.Ptrace"
 	}
 	return ""
 }
 
-// tracingRefused is the function of that name on a thread that is prepared for it.
+// tracingRefused calls the function of that name on a thread prepared for it.
 func (l *launch) tracingRefused() (errno syscall.Errno) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -368,8 +378,8 @@ func (l *launch) tracingRefused() (errno syscall.Errno) {
 	return tracingRefused()
 }
 
-// Values that are replaced. They have room for any other, and are never the right ones: a program that
-// sees them was not addressed.
+// Placeholders. They have room for any value, and are never right themselves: a program that reads
+// them takes no descriptors.
 const (
 	noPID = "2147483647"
 	noID  = "18446744073709551615"
@@ -403,8 +413,8 @@ func (l *launch) blanks() (blanks []blank, err error) {
 	return nil, err
 }
 
-// traced starts the program, stops it at its beginning, and tells it who it is. With an error p is that
-// of a process that has got SIGKILL, or nil.
+// traced starts the program, stops it at its beginning, and fills in its variables. With an error,
+// p is that of a process that has got SIGKILL, or nil.
 func (l *launch) traced() (p *PidFD, err error) {
 	blanks, err := l.blanks()
 	if err != nil {
@@ -446,7 +456,7 @@ func (l *launch) traced() (p *PidFD, err error) {
 	return p, err
 }
 
-// nonNil is for os.StartProcess, for which nil is another environment.
+// nonNil is for os.StartProcess, for which nil means the environment of this process.
 func nonNil(env []string) []string {
 	if env == nil {
 		env = []string{}
@@ -454,8 +464,8 @@ func nonNil(env []string) []string {
 	return env
 }
 
-// explain tells whether it was for tracing that a start has failed. The child reports just an errno, from
-// whatever step.
+// explain returns an untracedError if a start failed because of tracing. The child reports only an
+// errno, of whatever step failed.
 func (l *launch) explain(err error) error {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
@@ -471,7 +481,8 @@ func (l *launch) explain(err error) error {
 	return err
 }
 
-// tell waits for the process to stop at the beginning of the program, fills in the blanks, and lets it run.
+// tell waits for the process to stop at the beginning of the program, fills in the blanks, and lets
+// it run.
 func (l *launch) tell(p *PidFD, blanks []blank, mask signalMask) error {
 	t, err := l.awaitStop(p)
 	if err != nil {
@@ -505,25 +516,26 @@ func (l *launch) tell(p *PidFD, blanks []blank, mask signalMask) error {
 		return nil
 	}
 	ended := hasEnded(p)
-	t.resume(int32(syscall.SIGKILL)) // which a tracer may send in any case
+	t.resume(int32(syscall.SIGKILL)) // a tracer may always send it
 	if ended {
 		return errEnded
 	}
 	return l.untraced(err)
 }
 
-var errEnded = refused(syscall.ECHILD, "the new process has ended before the program ran")
+var errEnded = refused(syscall.ECHILD, "the new process ended before the program ran")
 
-// hasEnded reports whether the process is a zombie, or was reaped by somebody.
+// hasEnded reports whether the process is a zombie or was reaped.
 func hasEnded(p *PidFD) bool {
 	revents, errno := pollNow(p.fd)
 	return errno == 0 && revents != 0
 }
 
-// awaitStop waits until the process stands still. It is under way: it has begun to execute the program.
+// awaitStop waits until the process has stopped. The process has already begun to execute the
+// program.
 //
-// It asks again and again, and waits for no report, for that can be taken away by anybody in this process who
-// waits for any child.
+// It asks repeatedly and does not wait for a report: other code in this process that waits for any
+// child can take the report away.
 func (l *launch) awaitStop(p *PidFD) (*tracee, error) {
 	if err := l.awaitReport(p); err != nil {
 		return nil, err
@@ -535,7 +547,7 @@ func (l *launch) awaitStop(p *PidFD) (*tracee, error) {
 		case errno == 0 && syscall.Signal(t.stop.Signo) == syscall.SIGTRAP:
 			return t, nil
 		case errno == 0:
-			t.resume(t.stop.Signo) // one of those that end it, most likely
+			t.resume(t.stop.Signo) // most likely a signal that ends it
 		case errno != syscall.ESRCH:
 			return nil, l.untraced(failed("ptrace", "PTRACE_GETSIGINFO", errno))
 		case hasEnded(p):
@@ -550,8 +562,9 @@ func (l *launch) awaitStop(p *PidFD) (*tracee, error) {
 	}
 }
 
-// awaitReport waits a moment for the process to stand still or to end, without ptrace(2): a filter may kill who
-// calls that, and the process was the first to call it. Nothing is known if somebody takes the report away.
+// awaitReport waits briefly for the process to stop or to end, without calling ptrace(2): a filter
+// may kill processes that call it, and the new process was the first to do so. If other code takes
+// the report away, nothing is known.
 func (l *launch) awaitReport(p *PidFD) error {
 	const look = syscall.WSTOPPED | syscall.WEXITED | syscall.WNOHANG | syscall.WNOWAIT
 	begin := time.Now() // the process is nearly there, but a yield can take milliseconds
@@ -565,7 +578,7 @@ func (l *launch) awaitReport(p *PidFD) error {
 		case errno == 0 && info.Code == _CLD_EXITED: // a filter had the call do nothing, and the program ran
 			return l.untraced(failed("ptrace", "PTRACE_TRACEME", syscall.ENOSYS))
 		case errno == 0 && killed && syscall.Signal(info.Status) == syscall.SIGSYS:
-			return l.untraced(refused(syscall.EPERM, "a seccomp filter kills who calls ptrace(2)"))
+			return l.untraced(refused(syscall.EPERM, "a seccomp filter kills processes that call ptrace(2)"))
 		case hasEnded(p):
 			return errEnded
 		default:
@@ -580,11 +593,11 @@ func (l *launch) ownPID(p *PidFD, t *tracee) (int, error) {
 	if l.sys.Cloneflags&syscall.CLONE_NEWPID != 0 {
 		return 1, nil
 	}
-	// It was the process itself that has sent the signal, at the execve, or the kernel in its name.
+	// The process itself sent the signal at the execve, or the kernel in its name.
 	if int(t.stop.PID) == l.pid {
 		return l.pid, nil
 	}
-	// This thread has another pid namespace for its children, or somebody else sent one.
+	// This thread has another pid namespace for its children, or another process sent a signal.
 	pids, err := p.NSPIDs()
 	if err != nil {
 		return 0, err
@@ -592,7 +605,7 @@ func (l *launch) ownPID(p *PidFD, t *tracee) (int, error) {
 	return pids[len(pids)-1], nil
 }
 
-// fill puts values in the place of the blanks, which are the first variables.
+// fill writes values in place of the blanks, which are the first variables.
 func (l *launch) fill(t *tracee, blanks []blank, pid int, id PidFDID) error {
 	if err := t.look(); err != nil {
 		return err
@@ -618,7 +631,7 @@ func (l *launch) fill(t *tracee, blanks []blank, pid int, id PidFDID) error {
 			return err
 		}
 		if string(is) != b.String()+"\x00" {
-			return refused(syscall.EOPNOTSUPP, b.name+" is not found in the memory of the program")
+			return refused(syscall.EOPNOTSUPP, b.name+" is not in the memory of the program")
 		}
 		value := make([]byte, len(b.value)) // with NUL bytes in the end
 		copy(value, b.fill(pid, id))
@@ -629,7 +642,7 @@ func (l *launch) fill(t *tracee, blanks []blank, pid int, id PidFDID) error {
 	return nil
 }
 
-// keepsPrivileges returns EPERM if the program could have lost privileges because it is traced
+// keepsPrivileges returns EPERM if the program may have lost privileges because it is traced
 // (security/commoncap.c, cap_bprm_creds_from_file). environ is where its variables begin.
 func (l *launch) keepsPrivileges(t *tracee, environ uint64) error {
 	// What counts is the privilege of the process before the execve.
@@ -638,14 +651,14 @@ func (l *launch) keepsPrivileges(t *tracee, environ uint64) error {
 	}
 	err := l.gainsPrivileges(t, environ)
 	if errors.Is(err, syscall.EPERM) && noNewPrivileges() {
-		return nil // it would not have got them untraced either
+		return nil // it would not have gained them untraced either
 	}
 	return err
 }
 
-// gainsPrivileges returns EPERM if the program gets privileges, or seems to.
+// gainsPrivileges returns EPERM if the program gains privileges, or may.
 func (l *launch) gainsPrivileges(t *tracee, environ uint64) error {
-	// There can be other variables than were asked for: see StartListenFDsBy.
+	// start of StartListenFDsBy may have added variables.
 	auxv := environ
 	for last := false; !last; auxv += uint64(t.word) {
 		variable, err := t.readWord(auxv)
@@ -670,22 +683,22 @@ func (l *launch) gainsPrivileges(t *tracee, environ uint64) error {
 			return err
 		}
 		if value != 0 {
-			return refused(syscall.EPERM, l.argv0+" gets privileges when it is executed, of which tracing could deprive it")
+			return refused(syscall.EPERM, l.argv0+" gains privileges when executed, which tracing could take away")
 		}
 	}
-	// Capabilities that the file gives, and that are not effective at once, are not seen there.
+	// AT_SECURE does not show capabilities of the file that are not effective at once.
 	gives, known := fileGivesCapabilities("/proc/" + strconv.Itoa(t.pid) + "/exe")
 	if !known && l.sys.Chroot == "" && (l.dir == "" || strings.HasPrefix(l.argv0, "/")) {
 		gives, _ = fileGivesCapabilities(l.argv0)
 	}
 	if gives {
-		return refused(syscall.EPERM, l.argv0+" gets capabilities when it is executed, of which tracing could deprive it")
+		return refused(syscall.EPERM, l.argv0+" gains capabilities when executed, which tracing could take away")
 	}
 	return nil
 }
 
-// reapKilled waits for a process that has got SIGKILL, and closes p, which may be nil. It goes by the pidfd: if
-// somebody else has waited for the process, its PID may be that of another one.
+// reapKilled waits for a process that has got SIGKILL, and closes p, which may be nil. It uses the
+// pidfd, because other code may have reaped the process, whose PID may then belong to another one.
 func reapKilled(p *PidFD) {
 	if p == nil {
 		return
@@ -705,7 +718,8 @@ type startedShim struct {
 
 const thisProgram = "/proc/self/exe"
 
-// shim starts this program as a shim, which becomes the other one. With an error p is as for traced.
+// shim starts this program as a shim, which becomes the other program. With an error, p is as for
+// traced.
 func (l *launch) shim() (p *PidFD, err error) {
 	s, err := l.startShim()
 	if err != nil {
@@ -718,8 +732,8 @@ func (l *launch) shim() (p *PidFD, err error) {
 	return s.pidfd, err
 }
 
-// startShim starts a shim, which has the environment of the program: none but that user is to see that of
-// this process.
+// startShim starts a shim with the environment of the program, because only the user of this
+// process may see the environment of this process.
 func (l *launch) startShim() (s startedShim, err error) {
 	ours, theirs, err := controlSockets()
 	if err != nil {
@@ -735,9 +749,9 @@ func (l *launch) startShim() (s startedShim, err error) {
 	return s, err
 }
 
-// controlSockets returns two sockets, of which the first is in non-blocking mode. They are no
-// standard descriptors, if those are closed in this process: the runtime writes to
-// them, and takes SIGPIPE there for the end.
+// controlSockets returns two sockets, the first of them in non-blocking mode. They are never
+// standard descriptors, even if those are closed in this process: the runtime writes to the
+// standard descriptors, and treats SIGPIPE there as the end.
 func controlSockets() (ours, theirs int, err error) {
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -762,7 +776,7 @@ func controlSockets() (ours, theirs int, err error) {
 func (s *startedShim) release(request []byte, argv0 string) error {
 	defer s.control.SetDeadline(time.Time{})
 	s.patiently(func() (err error) {
-		n, err := s.control.Write(request) // if the shim has ended, that is found out next
+		n, err := s.control.Write(request) // whether the shim has ended is found out next
 		request = request[n:]
 		return err
 	})
@@ -771,7 +785,7 @@ func (s *startedShim) release(request []byte, argv0 string) error {
 	}
 	var answer bytes.Buffer
 	s.patiently(func() error {
-		_, err := answer.ReadFrom(s.control) // ends when the shim has executed the program, or itself ends
+		_, err := answer.ReadFrom(s.control) // until the shim has executed the program, or ends
 		return err
 	})
 	number, text, _ := strings.Cut(answer.String(), " ")
@@ -783,13 +797,13 @@ func (s *startedShim) release(request []byte, argv0 string) error {
 		return execError(argv0, syscall.Errno(errno))
 	case number != "":
 		errno, _ := strconv.Atoi(number)
-		return refused(syscall.Errno(errno), "the process that was to become "+argv0+": "+text)
+		return refused(syscall.Errno(errno), "ListenShim in the process for "+argv0+": "+text)
 	}
 	return errEnded
 }
 
-// patiently calls f until it is done. A shim that was stopped meanwhile is continued: nobody knows it yet who
-// would.
+// patiently calls f until it is done. If somebody stopped the shim in the meantime, it continues
+// the shim: nobody else knows it yet.
 func (s *startedShim) patiently(f func() error) {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		s.control.SetDeadline(time.Now().Add(wait))
@@ -804,18 +818,18 @@ func (s *startedShim) patiently(f func() error) {
 	}
 }
 
-// What a shim says on its socket, with a space and an errno behind it if execve fails. If it
-// does not come to that, it is an errno, a space and words.
+// What a shim writes to its socket, followed by a space and an errno if execve fails. If it fails
+// earlier, it writes an errno, a space and a text.
 const shimExecutes = "execve"
 
-// shimSocket returns the socket that a shim was given.
+// shimSocket returns the socket that the shim was started with.
 func shimSocket(words []string) (*os.File, error) {
 	fd := -1
 	if len(words) == 1 {
 		fd, _ = strconv.Atoi(words[0])
 	}
 	if flags, errno := fcntl(fd, syscall.F_GETFD, 0); fd <= 2 || errno != 0 || flags != 0 {
-		return nil, refused(syscall.EINVAL, shimName+" is what StartListenFDs starts, and no one else")
+		return nil, refused(syscall.EINVAL, "only StartListenFDs may start this program as "+shimName)
 	}
 	syscall.CloseOnExec(fd)
 	return os.NewFile(uintptr(fd), "socket"), nil
@@ -832,7 +846,7 @@ func becomeRequested(control *os.File) error {
 	}
 	r, ok := parseStartRequest(string(text))
 	if !ok {
-		return nil // who started this has ended or given up
+		return nil // StartListenFDs has ended or given up
 	}
 	env, err := listenEnviron(r.env, r.names)
 	if err != nil {
@@ -841,8 +855,7 @@ func becomeRequested(control *os.File) error {
 	if r.watchdog {
 		env = append(env, watchdogPID+"="+strconv.Itoa(syscall.Getpid()))
 	}
-	// The parent's death is a signal to a thread, which is not always the one that
-	// Go code gets to run on.
+	// The signal for the death of the parent belongs to a thread, and Go code can move to another.
 	runtime.LockOSThread()
 	if errno := setParentDeathSignal(r.parentDeath); errno != 0 {
 		return os.NewSyscallError("prctl", errno)
@@ -855,7 +868,7 @@ func becomeRequested(control *os.File) error {
 	return nil
 }
 
-// A startRequest is what a shim is told.
+// A startRequest says what a shim is to become.
 type startRequest struct {
 	argv0            string
 	names, argv, env []string
@@ -863,7 +876,7 @@ type startRequest struct {
 	watchdog         bool
 }
 
-// newStartRequest returns it as text: numbers and strings, each with a NUL behind it.
+// newStartRequest returns a request as text: numbers and strings, each followed by a NUL.
 func newStartRequest(l *launch) (text []byte) {
 	watchdog := 0
 	if l.watchdog {
@@ -902,21 +915,21 @@ func parseStartRequest(text string) (r startRequest, ok bool) {
 
 const _AT_SECURE = 23 // include/uapi/linux/auxvec.h
 
-// checkPrivileges returns EPERM in a process that has more privileges than the one that
-// executed it, as the kernel tells the C library by AT_SECURE.
+// checkPrivileges returns EPERM in a process that has more privileges than the one that executed
+// it, which the kernel reports in AT_SECURE.
 func checkPrivileges() error {
 	auxv, err := os.ReadFile("/proc/self/auxv")
 	if err != nil && !errors.Is(err, os.ErrPermission) { // EACCES: setuid, or a file that is not readable
 		return err
 	}
 	if err != nil || auxvValue(auxv, _AT_SECURE) != 0 {
-		return refused(syscall.EPERM, "ListenShim refuses to run with privileges that came with its start (AT_SECURE): "+
-			"the file of this program is setuid, setgid, has capabilities or cannot be read, or this process has another effective user or group than its real one")
+		return refused(syscall.EPERM, "ListenShim does not run with privileges that this program gained when executed (AT_SECURE): "+
+			"its file is setuid, setgid, has capabilities or is not readable, or the effective user or group differs from the real one")
 	}
 	return nil
 }
 
-// auxvValue returns the value that the kernel gives to a program under a number, 0 if none.
+// auxvValue returns the value of an entry of the auxiliary vector, or 0 if there is none.
 func auxvValue(auxv []byte, number uint64) uint64 {
 	const size = longSize
 	for ; len(auxv) >= 2*size; auxv = auxv[2*size:] {

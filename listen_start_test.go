@@ -720,8 +720,8 @@ func TestShimWithPrivileges(t *testing.T) {
 	}
 }
 
-const wantPrivileges = "the process that was to become /proc/self/exe: ListenShim refuses to run with privileges that came with its start (AT_SECURE): " +
-	"the file of this program is setuid, setgid, has capabilities or cannot be read, or this process has another effective user or group than its real one"
+const wantPrivileges = "ListenShim in the process for /proc/self/exe: ListenShim does not run with privileges that this program gained when executed (AT_SECURE): " +
+	"its file is setuid, setgid, has capabilities or is not readable, or the effective user or group differs from the real one"
 
 func init() {
 	children["start-with-privileges"] = func([]string) error {
@@ -1530,7 +1530,7 @@ func TestStartListenFDsUntraced(t *testing.T) {
 			if i == 3 && !mayChroot {
 				continue
 			}
-			if !errors.Is(errs[i], want) || !strings.Contains(errs[i].Error(), text) || !strings.Contains(errs[i].Error(), "cannot be traced") {
+			if !errors.Is(errs[i], want) || !strings.Contains(errs[i].Error(), text) || !strings.Contains(errs[i].Error(), "cannot trace") {
 				t.Errorf("%v: %v", errno, errs[i])
 			}
 		}
@@ -1792,7 +1792,7 @@ func TestStartListenFDsPrivileges(t *testing.T) {
 	}
 	setCapability(t, capable, true)
 	setCapability(t, latent, false)
-	const refuses, lost = "EPERM ", "the new process cannot be traced"
+	const refuses, lost = "EPERM ", "cannot trace the new process"
 	for _, test := range []struct {
 		name, by, uid, as, program, want string
 		shim                             string // with ListenShim; "" = the same

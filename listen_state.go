@@ -41,18 +41,18 @@ func NotifyExtendTimeout(d time.Duration) string {
 
 func checkAssignments(assignments []string) error {
 	if len(assignments) == 0 {
-		return refused(syscall.EINVAL, "there is no assignment to send")
+		return refused(syscall.EINVAL, "no assignments to send")
 	}
 	for _, a := range assignments {
 		lines := 0
 		for line := range strings.FieldsFuncSeq(a, isNewline) {
 			if strings.IndexByte(line, '=') < 1 || strings.IndexByte(line, 0) >= 0 {
-				return refused(syscall.EINVAL, strconv.Quote(line)+" is not an assignment")
+				return notAnAssignment(line)
 			}
 			lines++
 		}
 		if lines == 0 {
-			return refused(syscall.EINVAL, strconv.Quote(a)+" is not an assignment")
+			return notAnAssignment(a)
 		}
 	}
 	return nil
@@ -71,13 +71,17 @@ func joinAssignments(assignments []string) (state []byte) {
 	return state
 }
 
+func notAnAssignment(text string) error {
+	return refused(syscall.EINVAL, strconv.Quote(text)+" is not an assignment: want NAME=VALUE without a NUL")
+}
+
 // prepend leaves the memory behind assignments alone, which is the caller's.
 func prepend(assignments []string, first ...string) []string { return append(first, assignments...) }
 
 // storeAssignments are the first ones of NotifyStoreFDs.
 func storeAssignments(name string, files []*os.File) ([]string, error) {
 	if len(files) == 0 {
-		return nil, refused(syscall.EINVAL, "there is no file to store")
+		return nil, refused(syscall.EINVAL, "no files to store")
 	}
 	fdname, err := assignFDName(name)
 	return []string{"FDSTORE=1", fdname}, err
@@ -88,7 +92,7 @@ func assignFDName(name string) (string, error) {
 		name = "stored"
 	}
 	if !ValidFDName(name) {
-		return "", refused(syscall.EINVAL, strconv.Quote(name)+" cannot be the name of a descriptor")
+		return "", refused(syscall.EINVAL, strconv.Quote(name)+" is not a valid descriptor name: want at most 255 characters of printable ASCII without colon and backslash")
 	}
 	return "FDNAME=" + name, nil
 }

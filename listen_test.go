@@ -134,10 +134,10 @@ func TestListenExplain(t *testing.T) {
 	for _, test := range []struct{ pid, pidfdid, fds, names, want string }{
 		{unset, unset, unset, unset, "LISTEN_PID is not set"},
 		{unset, "119", unset, "a", "LISTEN_PID is not set"},
-		{unset, unset, "1", unset, "LISTEN_PID is not set, though LISTEN_FDS is: it is not said which process is addressed"},
+		{unset, unset, "1", unset, "LISTEN_PID is not set, though LISTEN_FDS is: no process is addressed"},
 		{"1", unset, "1", unset, "LISTEN_PID is addressed to process 1, this is process 4711"},
 		{"4711", "119", "1", unset, "LISTEN_PID is that of this process, but LISTEN_PIDFDID is addressed to pidfd ID 119, this process has 30064771191: " +
-			"a program in between was forked and renewed LISTEN_PID alone, or the PID has been used again, or is of another PID namespace"},
+			"a wrapper set LISTEN_PID only, or the PID was reused, or it belongs to another pid namespace"},
 		{"4711", unset, unset, unset, "LISTEN_FDS is not set"},
 		{"x", unset, unset, unset, `LISTEN_PID="x": not a PID`},
 		{"0", unset, unset, unset, `LISTEN_PID="0": out of range`},
@@ -148,7 +148,7 @@ func TestListenExplain(t *testing.T) {
 		{"4711", unset, "99999999999", unset, `LISTEN_FDS="99999999999": out of range`},
 		{"4711", unset, "3", unset, `LISTEN_FDS="3": descriptor 5 is not open`},
 		{"4711", unset, "1", "a:b", `LISTEN_FDNAMES="a:b": that is 2 names for 1 descriptor`},
-		{"4711", unset, "1", `a\`, `LISTEN_FDNAMES="a\\": nothing behind the last backslash`},
+		{"4711", unset, "1", `a\`, `LISTEN_FDNAMES="a\\": ends with a backslash`},
 		{"4711", "30064771191", "1", unset, `passed: descriptor 3 as "unknown"`},
 		{"4711", "30064771191", "2", "http:", `passed: descriptor 3 as "http", descriptor 4 as ""`},
 	} {
@@ -695,11 +695,11 @@ func TestExplainKnows(t *testing.T) {
 	const (
 		passed   = `passed: descriptor 3 as "web"`
 		notSet   = "LISTEN_PID is not set"
-		since    = notSet + ", though it was when this process was executed: other code in it has unset it since"
-		marked   = `LISTEN_FDS="1": descriptor 3 is close-on-exec: since this process was executed, code in it has opened or taken it`
+		since    = notSet + ", though it was when this process was executed: other code in the process has unset it"
+		marked   = `LISTEN_FDS="1": descriptor 3 is close-on-exec: code in this process has opened or taken it`
 		listens  = "; descriptor 0 is a listening socket, as under StandardInput=socket or inetd"
 		talks    = "; descriptor 0 is a socket that does not listen, as under StandardInput=socket or inetd"
-		fdsAlone = notSet + ", though LISTEN_FDS is: it is not said which process is addressed"
+		fdsAlone = notSet + ", though LISTEN_FDS is: no process is addressed"
 	)
 	env := []string{"LISTEN_PID=@PID@", "LISTEN_FDS=1", "LISTEN_FDNAMES=web"}
 	for _, test := range []struct {

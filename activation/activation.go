@@ -198,10 +198,10 @@ type kind string
 
 const (
 	listening kind = "a listening socket"
-	datagrams kind = "a socket of datagrams"
+	datagrams kind = "a datagram socket"
 	connected kind = "a connection, or a stream socket that does not listen"
-	foreign   kind = "a socket of a kind that package net does not have"
-	noSocket  kind = "no socket"
+	foreign   kind = "a socket that package net does not support"
+	noSocket  kind = "not a socket"
 )
 
 func kindOf(f *os.File) (kind, error) {
@@ -254,11 +254,11 @@ func (e inputError) Error() string { return string(e) }
 
 func (e inputError) Unwrap() error { return syscall.EINVAL }
 
-const errSeveral inputError = "there is more than one of this name"
+const errSeveral inputError = "more than one socket has this name"
 
 // A kindError says that a socket is not what it is taken for.
 type kindError struct{ is, want kind }
 
-func (e *kindError) Error() string { return string(e.is) + ", where " + string(e.want) + " is wanted" }
+func (e *kindError) Error() string { return string(e.is) + ", want " + string(e.want) }
 
 func (e *kindError) Unwrap() error { return syscall.EINVAL }

@@ -296,11 +296,11 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"o-pair":        `passed socket "o-pair": a connection, or a stream socket that does not listen, where a listening socket is wanted`,
-		"o-unbound-tcp": `passed socket "o-unbound-tcp": a connection, or a stream socket that does not listen, where a listening socket is wanted`,
-		"o-netlink":     `passed socket "o-netlink": a socket of a kind that package net does not have, where a listening socket is wanted`,
-		"o-path":        `passed socket "o-path": no socket, where a listening socket is wanted`,
-		"d-unixgram":    `passed socket "d-unixgram": a socket of datagrams, where a listening socket is wanted`,
+		"o-pair":        `passed socket "o-pair": a connection, or a stream socket that does not listen, want a listening socket`,
+		"o-unbound-tcp": `passed socket "o-unbound-tcp": a connection, or a stream socket that does not listen, want a listening socket`,
+		"o-netlink":     `passed socket "o-netlink": a socket that package net does not support, want a listening socket`,
+		"o-path":        `passed socket "o-path": not a socket, want a listening socket`,
+		"d-unixgram":    `passed socket "d-unixgram": a datagram socket, want a listening socket`,
 	} {
 		if _, err := s.Listeners(name); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)

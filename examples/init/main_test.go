@@ -559,7 +559,7 @@ var scenarios = []scenario{
 		want:    "exit status 125",
 		message: `LISTEN_FDS="2": descriptor 3`,
 		catatonit: "LISTEN_PID mine, LISTEN_FDS=2, WRONG: LISTEN_FDS=\"2\": descriptor 3 is close-on-exec: " +
-			"since this process was executed, code in it has opened or taken it, exit status 1",
+			"code in this process has opened or taken it, exit status 1",
 		why: "what is wrong is told by init, which knows it first",
 	},
 	{

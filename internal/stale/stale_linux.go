@@ -92,7 +92,7 @@ func removeNode(dirFD int, dir, base string, node int, is *unix.Stat_t) error {
 type removeError struct{ err error }
 
 func (e *removeError) Error() string {
-	return unix.EADDRINUSE.Error() + ": no process has this socket any more, but its file cannot be removed: " + e.err.Error()
+	return unix.EADDRINUSE.Error() + ": the socket is stale, but its file cannot be removed: " + e.err.Error()
 }
 
 func (e *removeError) Unwrap() []error { return []error{unix.EADDRINUSE, e.err} }

@@ -330,7 +330,7 @@ func testWrappers(t *testing.T, s system) {
 		"fork":         {script: `"$@"; true`, reason: "LISTEN_PID is addressed to process "},
 		"renewed PID": {
 			script: `sh -c 'LISTEN_PID=$$ exec "$@"' sh "$@"; true`,
-			reason: "a program in between was forked and renewed LISTEN_PID alone",
+			reason: "a wrapper set LISTEN_PID only",
 		},
 		"dropped pidfd ID": {script: `sh -c 'unset LISTEN_PIDFDID; LISTEN_PID=$$ exec "$@"' sh "$@"; true`},
 		"dropped PID":      {script: `unset LISTEN_PID; exec "$@"`, reason: "LISTEN_PID is not set, though LISTEN_FDS is"},
