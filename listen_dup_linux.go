@@ -2,7 +2,7 @@ package sysfd
 
 import "syscall"
 
-// dupConn duplicates the descriptor of c, and not to a standard one.
+// dupConn duplicates the descriptor of c. The duplicate is never a standard descriptor.
 func dupConn(c syscall.Conn) (fd int, err error) {
 	var errno syscall.Errno
 	if err := withFD(c, func(old int) { fd, errno = dupAbove(old, 3) }); err != nil {

@@ -26,8 +26,8 @@ func nonblocking(t *testing.T, c syscall.Conn) (is bool) {
 	return is
 }
 
-// A duplicate of what has a descriptor has a name, is close-on-exec, and has the same mode,
-// which nothing changes that is done with it.
+// A duplicate of what has a descriptor has a name, is close-on-exec, and has the same mode, which
+// nothing changes that is done with it.
 func TestDupFile(t *testing.T) {
 	keepsDescriptors(t)
 	dir := t.TempDir()

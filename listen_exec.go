@@ -330,9 +330,9 @@ func (e *execution) prepareThread() error {
 // puts saved there. alone says that no other thread shares the working directory of this one.
 func (e *execution) run(alone bool, from, saved []int) error {
 	if !alone {
-		// The kernel refuses new threads meanwhile, at which the runtime gives up. It needs none as
-		// long as no other goroutine runs: while this one has the only processor and does not
-		// give it back.
+		// The kernel refuses new threads meanwhile, at which the runtime gives up. It needs
+		// none as long as no other goroutine runs: while this one has the only processor
+		// and does not give it back.
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	}
 	if alone && from == nil {

@@ -169,8 +169,8 @@ func TestExecListenFDs(t *testing.T) {
 	}
 }
 
-// When it fails, nothing has changed: neither the descriptors nor what the runtime
-// does with its own, nor is a descriptor kept open behind the program's back.
+// When it fails, nothing has changed: neither the descriptors nor what the runtime does with its
+// own, nor is a descriptor kept open behind the program's back.
 func TestExecListenFDsFails(t *testing.T) {
 	keepsDescriptors(t)
 	program := noProgram(t)
@@ -246,8 +246,8 @@ func TestExecListenFDsFails(t *testing.T) {
 	}
 }
 
-// The limit that the runtime has raised is raised again if there is no new program. The limit
-// of this process need not have been raised.
+// The limit that the runtime has raised is raised again if there is no new program. The limit of
+// this process need not have been raised.
 func TestExecListenFDsRaisesLimitAgain(t *testing.T) {
 	cmd := child("exec-with-limit", noProgram(t))
 	cmd.Args = append([]string{"sh", "-c", `ulimit -Sn 128; exec "$@"`, "sh"}, cmd.Args...)
@@ -334,8 +334,8 @@ func noProgram(t *testing.T) string {
 	return name
 }
 
-// The runtime must not be let in while the numbers of its poller are those of
-// passed files: neither by the garbage collector nor by a timer.
+// The runtime must not be let in while the numbers of its poller are those of passed files: neither
+// by the garbage collector nor by a timer.
 func TestExecListenFDsUnderLoad(t *testing.T) {
 	keepsDescriptors(t)
 	defer debug.SetGCPercent(debug.SetGCPercent(100)) // keepsDescriptors has stopped the collector
@@ -735,7 +735,8 @@ func TestExecConfigFailsInPlace(t *testing.T) {
 	}
 }
 
-// What is passed in place is not close-on-exec for a while, which others that are started meanwhile do not get.
+// What is passed in place is not close-on-exec for a while, which others that are started meanwhile
+// do not get.
 func TestExecListenFDsBesideForks(t *testing.T) {
 	keepsDescriptors(t)
 	cmd := child("exec-beside-forks", noProgram(t))
@@ -856,8 +857,8 @@ func TestExecConfigPdeathsig(t *testing.T) {
 }
 
 func init() {
-	// Calls that fail at once, while others open files beyond the limit that the program
-	// would have.
+	// Calls that fail at once, while others open files beyond the limit that the program would
+	// have.
 	children["exec-fails-at-once"] = func(args []string) error {
 		rounds, err := strconv.Atoi(args[1])
 		if err != nil {
@@ -922,7 +923,8 @@ type limitReport struct {
 }
 
 // After calls that failed the limit of descriptors is what it was, and what is started then gets
-// the one that it would have got. Nobody is refused a descriptor for a failure that is known before.
+// the one that it would have got. Nobody is refused a descriptor for a failure that is known
+// before.
 func TestExecListenFDsFailsAtOnce(t *testing.T) {
 	reliesOn(t, clones)
 	keepsDescriptors(t)
@@ -983,8 +985,8 @@ func init() {
 	}
 }
 
-// That execve(2) takes long does not end the process because the runtime wants threads
-// meanwhile. In place, other goroutines run, though there is one processor.
+// That execve(2) takes long does not end the process because the runtime wants threads meanwhile.
+// In place, other goroutines run, though there is one processor.
 func TestExecListenFDsSlow(t *testing.T) {
 	rights.Proc(t)
 	rights.Need(t, rights.SysAdmin)

@@ -8,29 +8,29 @@ import (
 	"syscall"
 )
 
-// IsSocket tells whether f is a socket of an address family (AF_UNIX, …; 0 = any) and
-// a type (SOCK_STREAM, …; 0 = any), and whether it is listening: listening > 0 asks for
-// one that listen(2) was called for, 0 for one that it was not called for, < 0 for
-// either.
+// IsSocket reports whether f is a socket of the address family domain (AF_UNIX, …; 0 = any) and the
+// type typ (SOCK_STREAM, …; 0 = any), and whether it is listening: listening > 0 requires that
+// listen(2) was called for it, 0 that it was not, and < 0 accepts both.
 //
-// A service gets a listening socket in most cases, and a connected one under
-// Accept=yes, where listening = 0 holds. A socket of datagrams never listens.
+// Most services get a listening socket. Under Accept=yes they get a connected one, for which
+// listening = 0 holds. A datagram socket never listens.
 //
-// This function and the others whose names begin with Is leave f as it is, and its
-// blocking mode too. Their answers are those of sd_is_socket(3) of systemd 262; where
-// they differ, the documentation says so.
+// IsSocket and the other functions whose names begin with Is do not change f or its blocking mode.
+// They answer as sd_is_socket(3) of systemd 262 does, except where their documentation says
+// otherwise. IsSocket differs in two ways. A descriptor of the file of a socket (O_PATH of open(2))
+// is not a socket; sd_is_socket says that it is, unless it is asked for more. The family is the
+// SO_DOMAIN of socket(7); sd_is_socket uses that of the address.
 //
-// A descriptor of the file of a socket (O_PATH of open(2)) is no socket.
-// sd_is_socket takes it for one if it is not asked for more. The family is the
-// SO_DOMAIN of socket(7); there it is that of the address.
-//
-// Errors: EINVAL if domain or typ is negative; [os.ErrClosed]; those of getsockopt(2).
+// Errors:
+//   - EINVAL if domain or typ is negative;
+//   - [os.ErrClosed];
+//   - those of getsockopt(2).
 func IsSocket(f *os.File, domain, typ, listening int) (bool, error) {
 	return isSocket(f, domain, typ, listening, nil)
 }
 
-// IsSocketInet is [IsSocket] for AF_INET and AF_INET6 (0 = either), which also tells
-// whether the socket is bound to a port (0 = any).
+// IsSocketInet is [IsSocket] for AF_INET and AF_INET6 (domain 0 = either), and also reports whether
+// the socket is bound to port (0 = any).
 //
 // Errors: EINVAL for another domain, and those of IsSocket and getsockname(2).
 func IsSocketInet(f *os.File, domain, typ, listening int, port uint16) (bool, error) {
@@ -54,13 +54,13 @@ func IsSocketInet(f *os.File, domain, typ, listening int, port uint16) (bool, er
 	})
 }
 
-// IsSocketUnix is [IsSocket] for AF_UNIX, which also tells whether the socket has an
-// address. It is written as package net does: the path as it was bound, which is not
-// resolved; "@name" for an abstract one; "@" for a socket without a name. "" is any.
+// IsSocketUnix is [IsSocket] for AF_UNIX, and also reports whether the socket has the address path
+// ("" = any). An address is written as package net writes it: the path as it was bound, without
+// resolving it; "@name" for an abstract name; "@" for a socket without a name.
 //
-// As there, the file @name in the working directory of who bound the socket looks
-// like an abstract name, and an abstract name ends where it has a zero byte.
-// sd_is_socket_unix tells these apart.
+// As in package net, a file @name in the working directory of the process that bound the socket
+// looks like an abstract name, and an abstract name ends at its first zero byte. sd_is_socket_unix
+// distinguishes these.
 //
 // Errors: those of IsSocket and getsockname(2).
 func IsSocketUnix(f *os.File, typ, listening int, path string) (bool, error) {
@@ -74,7 +74,7 @@ func IsSocketUnix(f *os.File, typ, listening int, path string) (bool, error) {
 	})
 }
 
-// isSocket asks named of a socket for which the rest holds.
+// isSocket calls named for a socket that has the domain, type and state asked for.
 func isSocket(f *os.File, domain, typ, listening int, named func(fd, domain int) (bool, error)) (bool, error) {
 	if domain < 0 || typ < 0 {
 		return false, refused(syscall.EINVAL, "address family "+strconv.Itoa(domain)+", socket type "+strconv.Itoa(typ)+": must not be negative")
@@ -84,7 +84,7 @@ func isSocket(f *os.File, domain, typ, listening int, named func(fd, domain int)
 		is, err = func() (bool, error) {
 			has, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_DOMAIN)
 			switch {
-			case err == syscall.ENOTSOCK, err == syscall.EBADF: // it is open, so EBADF tells of O_PATH
+			case err == syscall.ENOTSOCK, err == syscall.EBADF: // fd is open, so EBADF means O_PATH
 				return false, nil
 			case err != nil || domain != 0 && has != domain:
 				return false, err
@@ -114,21 +114,20 @@ func isSocket(f *os.File, domain, typ, listening int, named func(fd, domain int)
 	})
 }
 
-// IsFIFO tells whether f is a pipe, and if path is not "", whether it is the FIFO of
-// that path, where symbolic links are followed. If there is nothing, it is not.
+// IsFIFO reports whether f is a pipe and, if path is not "", whether it is the FIFO at path.
+// Symbolic links are followed. If nothing is at path, the answer is false.
 //
-// Errors: [os.ErrClosed], those of statx(2), except ENOENT and ENOTDIR for path.
+// Errors: [os.ErrClosed], and those of statx(2), except ENOENT and ENOTDIR for path.
 func IsFIFO(f *os.File, path string) (bool, error) {
 	return isFile(f, path, func(has, at *inode) bool {
 		return has.kind() == syscall.S_IFIFO && (at == nil || sameInode(has, at))
 	})
 }
 
-// IsSpecial tells whether f is a regular file or a character device, and if path is
-// not "", whether it is the one of that path, where symbolic links are followed: the
-// same file, or the same device under whatever name. If there is nothing, it is not.
-// These are what ListenSpecial= of systemd.socket(5) opens; files in /proc and /sys
-// are regular ones.
+// IsSpecial reports whether f is a regular file or a character device and, if path is not "",
+// whether it is the one at path: the same file, or the same device under any name. Symbolic links
+// are followed. If nothing is at path, the answer is false. ListenSpecial= of systemd.socket(5)
+// opens such files; those in /proc and /sys are regular ones.
 //
 // Errors: those of [IsFIFO].
 func IsSpecial(f *os.File, path string) (bool, error) {
@@ -148,7 +147,7 @@ func IsSpecial(f *os.File, path string) (bool, error) {
 	})
 }
 
-// isFile asks is of f, and if path is not "", again of f and what is at path.
+// isFile calls is for f and, if path is not "", again for f and what is at path.
 func isFile(f *os.File, path string, is func(has, at *inode) bool) (bool, error) {
 	return askFD(f, func(fd int) (bool, error) {
 		has, errno := statFD(fd)
@@ -171,15 +170,16 @@ func isFile(f *os.File, path string, is func(has, at *inode) bool) (bool, error)
 
 func sameInode(a, b *inode) bool { return a.dev == b.dev && a.ino == b.ino }
 
-// IsMessageQueue tells whether f is a POSIX message queue, see mq_overview(7), and if
-// name is not "", whether it is the one of that name, such as "/queue".
+// IsMessageQueue reports whether f is a POSIX message queue (mq_overview(7)) and, if name is not
+// "", whether it is the queue of that name, such as "/queue". It looks the name up in /dev/mqueue.
 //
-// The name is looked up in /dev/mqueue. Where that is not mounted, or has no such
-// queue, the answer is an error that matches [os.ErrNotExist], as with sd_is_mq.
-//
-// Errors: EINVAL for a name that does not begin with a slash; [os.ErrClosed]; those
-// of mq_getattr(3), of which ENOSYS is that of a kernel without message queues; those
-// of statx(2) for the name.
+// Errors:
+//   - EINVAL if name does not begin with a slash;
+//   - an error that matches [os.ErrNotExist], as with sd_is_mq, if /dev/mqueue is not mounted or
+//     has no such queue;
+//   - [os.ErrClosed];
+//   - those of mq_getattr(3), which is ENOSYS on a kernel without message queues;
+//   - those of statx(2) for the name.
 func IsMessageQueue(f *os.File, name string) (bool, error) {
 	if name != "" && name[0] != '/' {
 		return false, refused(syscall.EINVAL, "message queue "+strconv.Quote(name)+": the name must begin with a slash")
@@ -187,7 +187,7 @@ func IsMessageQueue(f *os.File, name string) (bool, error) {
 	return askFD(f, func(fd int) (bool, error) {
 		switch errno := mqGetAttr(fd); errno {
 		case 0:
-		case syscall.EBADF: // it is open, so that is to say: no queue
+		case syscall.EBADF: // fd is open, so EBADF means that it is not a queue
 			return false, nil
 		default:
 			return false, failed("mq_getsetattr", fdSubject(fd), errno)

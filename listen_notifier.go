@@ -13,24 +13,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Notifier reports to a service manager whose address it has, whatever becomes of the
-// environment: see [TakeNotifier]. A literal with an Address of one's own is for proxies and tests.
+// A Notifier reports to a service manager, independently of the environment; [TakeNotifier] returns
+// one. Proxies and tests make a Notifier with an Address of their own.
 //
-// Its methods are [Notify] and the functions beside it, of the same names, with the same errors. The
-// zero Notifier and nil send nothing, and then sent is false, but bad input is an error nevertheless.
-// The methods can be called from several goroutines at once, as long as nobody sets a field.
+// Its methods have the names and errors of [Notify] and the functions like it. The zero Notifier
+// and nil send nothing: sent is false, and bad input is still an error. The methods can be called
+// from several goroutines at once, as long as no field is changed.
 type Notifier struct {
-	// Address is what $NOTIFY_SOCKET holds; "" sends nothing.
+	// Address is the value of $NOTIFY_SOCKET. With "" nothing is sent.
 	Address string
 
 	// WatchdogInterval is the time within which the service manager expects the next
-	// [NotifyWatchdog]; 0 = it expects none. See [WatchdogInterval] and [Notifier.Watchdog].
+	// [NotifyWatchdog], or 0 if it expects none. See [WatchdogInterval] and
+	// [Notifier.Watchdog].
 	WatchdogInterval time.Duration
 
 	fromEnv bool // an empty Address is an error
 }
 
-// envNotifier is for one message.
+// envNotifier returns a Notifier for one message.
 func envNotifier() *Notifier {
 	address, ok := os.LookupEnv("NOTIFY_SOCKET")
 	return &Notifier{Address: address, fromEnv: ok}
@@ -38,17 +39,17 @@ func envNotifier() *Notifier {
 
 var notifierVarNames = [...]string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 
-// TakeNotifier returns a Notifier with what $NOTIFY_SOCKET, $WATCHDOG_USEC and $WATCHDOG_PID
-// tell, and unsets them, whatever it returns. Programs that are started from then on do not inherit
-// them, and functions such as [Notify], which read them each time, send nothing. A program that is
-// to have them gets them from [Notifier.Environ]: also what this one becomes by [ExecListenFDs]. A
-// second TakeNotifier returns a Notifier that sends nothing.
+// TakeNotifier returns a Notifier with the values of $NOTIFY_SOCKET, $WATCHDOG_USEC and
+// $WATCHDOG_PID, and unsets the variables, whatever it returns. Programs started after that do not
+// inherit them, and functions such as [Notify], which read them each time, send nothing. For a
+// program that needs them, call [Notifier.Environ]; so too for one that this process becomes by
+// [ExecListenFDs]. A second TakeNotifier returns a Notifier that sends nothing.
 //
-// The Notifier is never nil: with an error it has what can be had, so that a bad $WATCHDOG_USEC
-// does not keep [NotifyReady] back.
+// The Notifier is never nil. With an error, it has what is valid: a bad $WATCHDOG_USEC does not
+// hold [NotifyReady] back.
 //
-// Empty variables are not the same as none, but errors, as they are in libsystemd. In
-// go-systemd, whose functions take a flag for unsetting, they are the same.
+// A variable that is set and empty is an error, as in libsystemd. In go-systemd, whose functions
+// have an argument for unsetting, it is the same as no variable.
 //
 // Errors: those of Notify about the address, and those of [WatchdogInterval].
 func TakeNotifier() (*Notifier, error) {
@@ -67,11 +68,11 @@ func TakeNotifier() (*Notifier, error) {
 	return n, err
 }
 
-// Environ returns a copy of env for a program that is to report to the same service manager: with
-// $NOTIFY_SOCKET and, if there is a WatchdogInterval, $WATCHDOG_USEC, in place of what env says
-// of them. There is no $WATCHDOG_PID: the watchdog is for the process that gets the environment. If n
-// sends nothing, the copy is without all three. It is never nil, and nil is an empty env: for what
-// this process has, give [os.Environ].
+// Environ returns a copy of env for a program that is to report to the same service manager. In it,
+// $NOTIFY_SOCKET and, if there is a WatchdogInterval, $WATCHDOG_USEC replace those of env.
+// $WATCHDOG_PID is left out: the watchdog is for the process that gets the environment. If n sends
+// nothing, the copy has none of the three. The copy is never nil, and a nil env is an empty one:
+// for the environment of this process, pass [os.Environ].
 func (n *Notifier) Environ(env []string) []string {
 	environ := make([]string, 0, len(env)+2) // never nil, which os/exec takes for the environment of this process
 	for _, assignment := range env {
@@ -91,24 +92,25 @@ func (n *Notifier) Environ(env []string) []string {
 
 func (n *Notifier) sends() bool { return n != nil && (n.Address != "" || n.fromEnv) }
 
-// Watchdog feeds the watchdog of the service manager until ctx is done: it sends [NotifyWatchdog] at
-// once, and then each time that half the WatchdogInterval is over, as long as check tells that the
-// program is well by returning nil. A nil check is always well. Where no watchdog is expected, or n
-// sends nothing, Watchdog returns nil at once.
+// Watchdog keeps the watchdog of the service manager from firing, until ctx is done. It calls check
+// and sends [NotifyWatchdog] if check returns nil: at once, and then every half WatchdogInterval.
+// check decides whether the program is well; a nil check always says so. If no watchdog is
+// expected, or n sends nothing, Watchdog returns nil at once.
 //
-// If check returns an error, or the message cannot be sent, check is asked again soon, four times
-// in half the interval: what passes in time does no harm. If the program is still not well when
-// the WatchdogInterval since the last message is over, Watchdog returns the error. At that time
-// systemd sends the signal of WatchdogSignal=, by default SIGABRT for a core dump, and starts the
-// service again if Restart= says so; a check that does not want to wait for that sends
-// [NotifyWatchdogTrigger]. The context of check is done after half the interval, or sooner when the
-// interval is about to end. Watchdog waits for a check that does not return, also when ctx is done, and
-// feeds nothing meanwhile.
+// If check returns an error, or the message cannot be sent, Watchdog tries again four times in half
+// the interval, so that a passing failure does no harm. If the program is still not well when the
+// WatchdogInterval since the last message is over, Watchdog returns the error. At that time systemd
+// sends the signal of WatchdogSignal=, by default SIGABRT for a core dump, and restarts the service
+// if Restart= says so. A check that does not want to wait for that sends [NotifyWatchdogTrigger].
 //
-// The clock is that of systemd, CLOCK_MONOTONIC, which stands still while the machine is suspended. The
-// sender has to be one from whom NotifyAccess= lets systemd take messages.
+// The context of check is done after half the interval, or earlier if the interval is about to end.
+// Watchdog waits for a check that does not return, even after ctx is done, and sends nothing in the
+// meantime.
 //
-// Errors: that of ctx ([context.Cause]). That of check or of [Notify], as above.
+// The clock is that of systemd, CLOCK_MONOTONIC, which stands still while the machine is suspended.
+// NotifyAccess= must allow messages from this process.
+//
+// Errors: that of ctx ([context.Cause]), and those of check and of [Notify] as above.
 func (n *Notifier) Watchdog(ctx context.Context, check func(ctx context.Context) error) error {
 	if !n.sends() || n.WatchdogInterval <= 0 {
 		return nil
@@ -143,8 +145,8 @@ func (n *Notifier) Watchdog(ctx context.Context, check func(ctx context.Context)
 	}
 }
 
-// feedUntil returns when an attempt that began then has failed: by the end of the interval since the
-// last message, but with some time of its own even if it began late.
+// feedUntil returns when an attempt that began at began has failed: at the end of the interval
+// since the last message, or a little later if the attempt began late.
 func feedUntil(fed, began time.Time, half time.Duration) time.Time {
 	until := began.Add(half)
 	if end := fed.Add(2 * half); until.After(end) {
@@ -156,7 +158,7 @@ func feedUntil(fed, began time.Time, half time.Duration) time.Time {
 	return until
 }
 
-// feedAgain returns when the next attempt begins after one that has failed.
+// feedAgain returns when the attempt after a failed one begins.
 func feedAgain(fed, began time.Time, half time.Duration) time.Time {
 	next := began.Add(half / 4)
 	if end := fed.Add(2 * half); next.After(end) {
@@ -191,7 +193,7 @@ func (n *Notifier) NotifyFiles(ctx context.Context, files []*os.File, assignment
 	return n.notify(ctx, conns, assignments...)
 }
 
-// mostSent is SCM_MAX_FD of the kernel's include/net/scm.h, which says EINVAL to more descriptors.
+// mostSent is SCM_MAX_FD of the kernel's include/net/scm.h. More descriptors give EINVAL.
 const mostSent = 253
 
 // notify is NotifyFiles for whatever owns a descriptor.

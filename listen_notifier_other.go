@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A Notifier reports to a service manager. This system has none that listens at a $NOTIFY_SOCKET, and
+// A Notifier reports to a service manager. On this system there is none with a $NOTIFY_SOCKET, and
 // the methods send nothing.
 type Notifier struct {
 	Address          string

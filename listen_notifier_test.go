@@ -236,7 +236,8 @@ func TestWatchdog(t *testing.T) {
 			t.Errorf("%d messages", got)
 		}
 	})
-	// The last attempt hangs: it is given up soon after the interval is over, not half of one later.
+	// The last attempt hangs: it is given up soon after the interval is over, not half of one
+	// later.
 	t.Run("hangs at last", func(t *testing.T) {
 		began, asked := time.Now(), 0
 		a := <-run(n, background, func(ctx context.Context) error {
@@ -335,7 +336,8 @@ func TestWatchdog(t *testing.T) {
 	m.silent()
 }
 
-// How long an attempt may take, and when the next one is: with half an interval of 8, which ends at 16.
+// How long an attempt may take, and when the next one is: with half an interval of 8, which ends at
+// 16.
 func TestFeedTimes(t *testing.T) {
 	fed := time.Now()
 	for began, want := range map[time.Duration][2]time.Duration{

@@ -13,42 +13,47 @@ import (
 	"time"
 )
 
-// Notify tells the service manager something, as sd_notify(3) does: it sends the
-// assignments, such as [NotifyReady] or what [NotifyStatus] returns, as one datagram to
-// the Unix socket in $NOTIFY_SOCKET, which is an absolute path, or an abstract
-// name behind an "@". If the variable is not set it does nothing, and sent is
-// false; if it is set and empty that is an error, as it is in libsystemd (not in go-systemd). The
-// variable stays set, and programs that are started inherit it; see [TakeNotifier].
+// Notify sends assignments to the service manager, as sd_notify(3) does: one datagram to the Unix
+// socket in $NOTIFY_SOCKET, which is an absolute path, or "@" and an abstract name. Assignments are
+// constants such as [NotifyReady] and what functions such as [NotifyStatus] return. If
+// $NOTIFY_SOCKET is not set, Notify does nothing and sent is false. If it is set and empty, that is
+// an error, as in libsystemd (but not in go-systemd). The variable stays set, and programs that
+// this process starts inherit it; see [TakeNotifier].
 //
-// Notify waits only while the queue of the receiver is full, and ctx limits just that. So a
-// ctx that is done does not keep [NotifyStopping] back.
+// Notify waits only while the queue of the receiver is full, and ctx limits only that wait. A ctx
+// that is already done therefore does not hold [NotifyStopping] back.
 //
-// An assignment is a name, "=" and a value. Each is one argument, or several are one with a
-// newline between them, as in "READY=1\nSTATUS=up"; blank lines are not sent, and a carriage return
-// is a newline, as it is for systemd. So a value that others have a say in must have neither, which
-// [NotifyStatus] sees to. systemd removes a backslash and takes the next character as it is, even a
-// newline, and no message with one at its end: that is why Notify sends two for each. systemd takes no message of more than 4096 bytes
-// (src/shared/notify-recv.c), and no status that is not UTF-8. It looks at the sender, which is
-// this process also in what is told of another one, and NotifyAccess= in
-// systemd.service(5) tells from whom it takes messages. That a message was sent does not
-// mean that it was heeded.
+// An assignment is NAME=VALUE. An argument may contain several with newlines between them, as in
+// "READY=1\nSTATUS=up". Blank lines are not sent, and a carriage return counts as a newline, as it
+// does for systemd. A value from outside must therefore contain neither; [NotifyStatus] ensures
+// that. Notify doubles backslashes, because systemd removes one and keeps the character after it.
+// systemd accepts at most 4096 bytes (src/shared/notify-recv.c), and no status that is not UTF-8.
 //
-// Errors: EINVAL for an assignment that is none or has a NUL in it, for no
-// assignments, and for a $NOTIFY_SOCKET that is no address. ENAMETOOLONG if its path
-// has more than 107 bytes. One that matches [errors.ErrUnsupported] for an address of
-// AF_VSOCK, which is for virtual machines. ENOENT or ECONNREFUSED if no one receives
-// there; EACCES. EMSGSIZE if the message is too long for the kernel. That of ctx if the
-// queue was full until it was done.
+// systemd looks at the sender, which is this process even if the message is about another one:
+// NotifyAccess= in systemd.service(5) says whose messages it accepts. That a message was sent does
+// not mean that systemd has heeded it.
+//
+// Errors:
+//   - EINVAL if there are no assignments, if one is not NAME=VALUE or contains a NUL, or if
+//     $NOTIFY_SOCKET is not an address;
+//   - ENAMETOOLONG if the address has more than 107 bytes;
+//   - an error that matches [errors.ErrUnsupported] for an address of AF_VSOCK, which is for
+//     virtual machines;
+//   - ENOENT or ECONNREFUSED if no process receives there, and EACCES;
+//   - EMSGSIZE if the message is too long for the kernel;
+//   - that of ctx if the queue was full until ctx was done.
 func Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
 	return envNotifier().Notify(ctx, assignments...)
 }
 
-// NotifyFiles is [Notify] with descriptors, at most 253. The receiver gets duplicates; the
-// files stay open here. It is for what [NotifyStoreFDs], [NotifyMainPidFD] and
-// [NotifyBarrier] do not send: systemd closes all others.
+// NotifyFiles is [Notify] with descriptors, at most 253. The receiver gets duplicates; the files
+// stay open here. [NotifyStoreFDs], [NotifyMainPidFD] and [NotifyBarrier] send the descriptors that
+// systemd knows; it closes all others.
 //
-// Errors: those of [Notify]. E2BIG if there are too many files. [os.ErrClosed] if one is
-// closed. ETOOMANYREFS beyond the descriptors on their way that RLIMIT_NOFILE allows.
+// Errors: those of Notify, and
+//   - E2BIG if there are too many files;
+//   - [os.ErrClosed] if one is closed;
+//   - ETOOMANYREFS if more descriptors are in flight than RLIMIT_NOFILE allows.
 func NotifyFiles(ctx context.Context, files []*os.File, assignments ...string) (sent bool, err error) {
 	return envNotifier().NotifyFiles(ctx, files, assignments...)
 }
@@ -71,7 +76,8 @@ func sendNotify(ctx context.Context, address string, state []byte, files []sysca
 	return err == nil, err
 }
 
-// checkNotifySocket finds what [syscall.Connect] would take for something else, or not tell.
+// checkNotifySocket refuses what [syscall.Connect] would accept as something else, or refuse
+// without a reason.
 func checkNotifySocket(address string) error {
 	const most = 107 // with the NUL behind a path, or ahead of an abstract name: the 108 of sun_path
 	err := refused(syscall.EINVAL, "NOTIFY_SOCKET="+strconv.Quote(address)+": ")
@@ -146,100 +152,103 @@ func sendmsg(socket int, address string, state []byte, fds []int) error {
 	return nil
 }
 
-// NotifyReloading is [Notify] with RELOADING=1 and MONOTONIC_USEC=, the time, ahead
-// of the assignments. Services of Type=notify-reload have to send it once they
-// are asked to reload, and [NotifyReady] when they have.
+// NotifyReloading is [Notify] with RELOADING=1 and MONOTONIC_USEC=, the present time, before the
+// assignments. A service of Type=notify-reload must send it when it begins to reload, and
+// [NotifyReady] when it has finished.
 //
-// Errors: those of [Notify]. ENOSYS on a kernel of 32 bits before Linux 5.1.
+// Errors: those of Notify, and ENOSYS on a 32-bit kernel before Linux 5.1.
 func NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err error) {
 	return envNotifier().NotifyReloading(ctx, assignments...)
 }
 
-// NotifyMainProcess is [Notify] with MAINPID= and MAINPIDFDID= ahead of the
-// assignments: this process is now the main process of the service. The PID is taken for
-// one of the service manager's pid namespace, the BootID for that of this boot.
-// systemd refuses a pidfd ID that is not that of the process with the PID, and looks
-// at it since systemd 257. Without an ID there is just MAINPID=.
+// NotifyMainProcess is [Notify] with MAINPID= and MAINPIDFDID= before the assignments: r is now the
+// main process of the service. Its PID must be that of the service manager's pid namespace, and its
+// BootID that of this boot. If r has no ID, only MAINPID= is sent. Since version 257, systemd
+// refuses a pidfd ID that does not belong to the process with the PID.
 //
-// Errors: those of [Notify]. EINVAL if r has no PID.
+// Errors: those of Notify, and EINVAL if r has no PID.
 func NotifyMainProcess(ctx context.Context, r ProcessRef, assignments ...string) (sent bool, err error) {
 	return envNotifier().NotifyMainProcess(ctx, r, assignments...)
 }
 
-// NotifyMainPidFD is [NotifyFiles] with MAINPIDFD=1 ahead of the assignments, and the
-// pidfd: its process is now the main process of the service. It works across pid
-// namespaces and where there are no pidfd IDs. systemd knows it since systemd 257.
+// NotifyMainPidFD is [NotifyFiles] with MAINPIDFD=1 before the assignments, and a pidfd: the
+// process of p is now the main process of the service. It works across pid namespaces and where
+// there are no pidfd IDs. systemd supports it since version 257.
 //
-// Errors: those of [NotifyFiles]. [os.ErrClosed] if p is closed.
+// Errors: those of NotifyFiles, and [os.ErrClosed] if p is closed.
 func NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...string) (sent bool, err error) {
 	return envNotifier().NotifyMainPidFD(ctx, p, assignments...)
 }
 
-// NotifyStoreFDs is [NotifyFiles] with FDSTORE=1 and FDNAME= ahead of the assignments: the
-// service manager keeps duplicates of the files, at most 253 at once, and passes them with
-// this one name to the next process of the service; see [ListenFDs]. The empty name
-// stands for "stored", as it does in systemd. A further assignment that is of use here is
-// [NotifyNoPoll].
+// NotifyStoreFDs is [NotifyFiles] with FDSTORE=1 and FDNAME= before the assignments: the service
+// manager keeps duplicates of files, and passes them to the next process of the service, all under
+// this name; see [ListenFDs]. The empty name stands for "stored", as in systemd. [NotifyNoPoll] can
+// be added.
 //
-// $FDSTORE tells how many descriptors systemd keeps; it closes what is too much. It
-// keeps one of those that refer to the same open file.
+// $FDSTORE has the number of descriptors that systemd keeps, at most; it closes the rest. Of
+// several that refer to the same open file it keeps one. One call sends at most 253.
 //
-// Errors: those of [NotifyFiles]. EINVAL for no files and for a name that is not a
-// [ValidFDName].
+// Errors: those of NotifyFiles, and EINVAL if there are no files or name is not a [ValidFDName].
 func NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
 	return envNotifier().NotifyStoreFDs(ctx, name, files, assignments...)
 }
 
-// NotifyRemoveStoredFDs is [Notify] with FDSTOREREMOVE=1 and FDNAME=: the service manager
-// closes the files that were given to [NotifyStoreFDs] with this name.
+// NotifyRemoveStoredFDs is [Notify] with FDSTOREREMOVE=1 and FDNAME=: the service manager closes
+// the files that [NotifyStoreFDs] sent with this name.
 //
-// Errors: those of [Notify]. EINVAL for a name that is not a [ValidFDName].
+// Errors: those of Notify, and EINVAL if name is not a [ValidFDName].
 func NotifyRemoveStoredFDs(ctx context.Context, name string) (sent bool, err error) {
 	return envNotifier().NotifyRemoveStoredFDs(ctx, name)
 }
 
-// NotifyBarrier sends BARRIER=1, as sd_notify_barrier(3) does, and waits until the
-// service manager has dealt with all that was sent before: until it closes the write
-// end of a pipe that comes with the message. A process that ends after it has sent
-// something needs that, unless it is the main process: the manager may otherwise not find
-// out whose message it was. The pipe is closed even if the manager heeds no message of this
-// process. systemd knows it since systemd 246.
+// NotifyBarrier sends BARRIER=1, as sd_notify_barrier(3) does, and waits until the service manager
+// has dealt with everything that was sent before: until it closes the write end of a pipe that
+// comes with the message.
 //
-// Errors: those of [NotifyFiles]. That of ctx if the manager has not closed the pipe when
-// it is done; sent is then true. EMFILE and ENFILE if there is no descriptor left.
+// Call it before a process ends that has sent something and is not the main process: otherwise the
+// manager may not find out who sent the message. The manager closes the pipe even if it accepts no
+// messages from this process. systemd supports it since version 246.
+//
+// Errors: those of [NotifyFiles], and
+//   - that of ctx if the manager has not closed the pipe when ctx is done; sent is then true;
+//   - EMFILE and ENFILE if no descriptor is left.
 func NotifyBarrier(ctx context.Context) (sent bool, err error) {
 	return envNotifier().NotifyBarrier(ctx)
 }
 
-// WatchdogInterval returns the time within which the service manager expects the
-// next [NotifyWatchdog], from $WATCHDOG_USEC; half of it is a good interval to send
-// at. 0 means that it expects none: the variable is not set, or $WATCHDOG_PID tells that
-// another process is meant. The answers are those of sd_watchdog_enabled(3) of systemd
-// 262. The variables stay set. A time beyond what a [time.Duration] can hold, 292
-// years, comes as the longest one.
+// WatchdogInterval returns the time within which the service manager expects the next
+// [NotifyWatchdog], from $WATCHDOG_USEC. Send at half that interval, or let [Notifier.Watchdog] do
+// it. The result is 0 if nothing is expected: the variable is not set, or $WATCHDOG_PID is the PID
+// of another process. WatchdogInterval answers as sd_watchdog_enabled(3) of systemd 262 does. The
+// variables stay set. A time that a [time.Duration] cannot hold, 292 years, is returned as the
+// longest one.
 //
 // # Passing a watchdog on
 //
-// $WATCHDOG_PID is the process that systemd has started, and systemd takes the message from whom NotifyAccess= in
-// systemd.service(5) allows, which is the main process alone if it is not set. If nobody sends, systemd kills the service.
+// $WATCHDOG_PID is the process that systemd has started. systemd accepts the message from the
+// processes that NotifyAccess= in systemd.service(5) allows: the main process only, if it is not
+// set. If none sends, systemd kills the service.
 //
-//   - [ExecListenFDs] and [syscall.Exec] keep the PID, and so the program that this process becomes is the one that is meant.
-//   - A successor in a process of its own takes over with [NotifyMainPidFD] or [NotifyMainProcess] and has
-//     to get a $WATCHDOG_PID of its own from whoever starts it: [StartListenFDs] renews one that is that of the caller. From
-//     the moment at which it is the main process, messages of its predecessor are ignored
-//     unless NotifyAccess=all.
-//   - Behind a shell that does not become the program, or another wrapper, the shell is meant. [RenewListenEnv] and
-//     `sysfd exec`, which calls it, renew $WATCHDOG_PID. With NotifyAccess=main, systemd still ignores the messages, for
-//     the shell remains the main process: let it become the program (exec), set NotifyAccess=all, or have the
-//     program make itself the main process, which takes NotifyAccess=all for that one message.
-//   - In a pid namespace of its own a process has another PID than the variable says: remove $WATCHDOG_PID, then
-//     $WATCHDOG_USEC alone counts.
+//   - [ExecListenFDs] and [syscall.Exec] keep the PID, so the watchdog is for the program that this
+//     process becomes.
+//   - A successor in a process of its own takes over with [NotifyMainPidFD] or [NotifyMainProcess],
+//     and needs its own PID in $WATCHDOG_PID. [StartListenFDs] sets it if the variable is the PID
+//     of the caller. Once the successor is the main process, systemd ignores messages of its
+//     predecessor unless NotifyAccess=all.
+//   - Behind a shell that does not become the program, or another wrapper, the variable is the PID
+//     of the wrapper. [RenewListenEnv], and `sysfd exec`, which calls it, correct it. With
+//     NotifyAccess=main, systemd still ignores the messages, because the shell remains the main
+//     process: let the shell become the program (exec), set NotifyAccess=all, or have the program
+//     make itself the main process, which needs NotifyAccess=all for that message.
+//   - In a pid namespace of its own, a process has another PID than the variable says: remove
+//     $WATCHDOG_PID, and only $WATCHDOG_USEC counts.
 //
-// A program that supervises others, or starts programs that it does not know, must take $WATCHDOG_USEC, $WATCHDOG_PID
-// and, unless they are to report for it, $NOTIFY_SOCKET out of their environment. With NotifyAccess=all
-// the message of any of them counts as its own, and hides that it hangs.
+// A program that supervises others, or starts programs that it does not know, must remove
+// $WATCHDOG_USEC and $WATCHDOG_PID from their environment, and $NOTIFY_SOCKET too, unless they are
+// to report for it. With NotifyAccess=all the message of any of them counts as its own, and hides
+// that it hangs.
 //
-// Errors: EINVAL or ERANGE if one of the variables does not hold what it should.
+// Errors: EINVAL or ERANGE if one of the variables is not a valid number.
 func WatchdogInterval() (time.Duration, error) {
 	usec, ok := os.LookupEnv("WATCHDOG_USEC")
 	if !ok {

@@ -10,7 +10,7 @@ import (
 const longBits = 32 << (^uint(0) >> 63) // of C's long
 
 // parseUnsigned reads a number as safe_atolu and safe_atou64 of systemd do
-// (src/basic/parse-util.c). On top of strtoul(3), a minus sign is an error.
+// (src/basic/parse-util.c): like strtoul(3), but a minus sign is an error.
 func parseUnsigned(s string, bits int) (uint64, syscall.Errno) {
 	limit := uint64(1)<<bits - 1
 	n, negative, errno := parseC(&s, limit, limit)
@@ -47,9 +47,8 @@ func parseInt32(s string) (int32, syscall.Errno) {
 	return int32(n), 0
 }
 
-// parseC reads a number as strtol(3) does with base 0, and with the prefixes 0b
-// and 0o of systemd ahead of that. It returns the magnitude, and leaves in s what
-// strtol was given.
+// parseC reads a number as strtol(3) does with base 0, after the prefixes 0b and 0o that systemd
+// adds. It returns the magnitude, and leaves in s what strtol got.
 func parseC(s *string, limit, negativeLimit uint64) (n uint64, negative bool, errno syscall.Errno) {
 	*s = strings.TrimLeft(*s, " \t\n\r")
 	base := uint64(0)

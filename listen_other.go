@@ -12,8 +12,8 @@ import (
 
 const notOnThisSystem = "this system has no socket activation by $LISTEN_FDS"
 
-// ListenFDs returns no descriptors and no error: this system has no socket
-// activation by $LISTEN_FDS.
+// ListenFDs returns no descriptors and no error: this system has no socket activation by
+// $LISTEN_FDS.
 func ListenFDs() ([]*os.File, error) { return nil, nil }
 
 // TakeListenFDs returns no descriptors and no error either.
@@ -25,7 +25,7 @@ func TakeListenFDsFunc(choose func(left []*os.File) ([]*os.File, error)) ([]*os.
 	return nil, err
 }
 
-// InspectListenEnv tells that nothing was passed, and that it is for this system.
+// InspectListenEnv reports that nothing was passed, and that the reason is this system.
 func InspectListenEnv() ListenEnv { return ListenEnv{Reason: notOnThisSystem} }
 
 // ListenShim does nothing: there is no StartListenFDs on this system.
@@ -40,8 +40,8 @@ func unsupported() error {
 	return refused(syscall.ENOSYS, notOnThisSystem).as(errors.ErrUnsupported)
 }
 
-// Notify sends nothing: this system has no $NOTIFY_SOCKET. It has an error for what is
-// not an assignment, and for nothing else.
+// Notify sends nothing: this system has no $NOTIFY_SOCKET. It only returns an error if an argument
+// is not an assignment.
 func Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
 	return false, checkAssignments(assignments)
 }
@@ -56,7 +56,7 @@ func NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err
 	return Notify(ctx, prepend(assignments, "RELOADING=1")...)
 }
 
-// NotifyStoreFDs sends nothing. It has an error for no files, and for a name that is not a
+// NotifyStoreFDs sends nothing. It returns an error if there are no files, or if name is not a
 // [ValidFDName].
 func NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
 	first, err := storeAssignments(name, files)
@@ -66,7 +66,7 @@ func NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignme
 	return Notify(ctx, prepend(assignments, first...)...)
 }
 
-// NotifyRemoveStoredFDs sends nothing. It has an error for a name that is not a [ValidFDName].
+// NotifyRemoveStoredFDs sends nothing. It returns an error if name is not a [ValidFDName].
 func NotifyRemoveStoredFDs(ctx context.Context, name string) (sent bool, err error) {
 	_, err = assignFDName(name)
 	return false, err
@@ -78,8 +78,8 @@ func NotifyBarrier(ctx context.Context) (sent bool, err error) { return false, n
 // WatchdogInterval returns 0: no service manager of this system expects [NotifyWatchdog].
 func WatchdogInterval() (time.Duration, error) { return 0, nil }
 
-// IsSocket and the functions below ask of a passed file what kind it is. None is passed on this
-// system, and they fail with an error that matches [errors.ErrUnsupported].
+// IsSocket fails with an error that matches [errors.ErrUnsupported], as do all functions below: no
+// file is passed on this system.
 func IsSocket(f *os.File, domain, typ, listening int) (bool, error) { return false, unsupported() }
 
 // IsSocketInet fails like [IsSocket].

@@ -2,8 +2,8 @@ package sysfd
 
 import "os"
 
-// ListenFDs returns no descriptors and no error: this system has no socket
-// activation by $LISTEN_FDS.
+// ListenFDs returns no descriptors and no error: this system has no socket activation by
+// $LISTEN_FDS.
 func ListenFDs() ([]*os.File, error) { return nil, nil }
 
 // TakeListenFDs returns no descriptors and no error either.

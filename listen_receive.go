@@ -14,18 +14,18 @@ import (
 	"syscall"
 )
 
-// A NotifyListener receives what programs report with [Notify] or sd_notify(3): it is the
-// service manager's end. Its methods can be called from several goroutines at once.
+// A NotifyListener receives what programs report with [Notify] or sd_notify(3): it is the service
+// manager's end of the socket. Its methods can be called from several goroutines at once.
 type NotifyListener struct {
 	address string
 	made    inode // of a path
 	fd      int   // of the parking's file
 	parking *parking
-	noPidFD error // why senders come without a pidfd, or nil
+	noPidFD error // why messages come without a pidfd of the sender, or nil
 	closed  atomic.Bool
 	dropped atomic.Uint64
 
-	buffers notifyBuffers // for whoever has the turn in the parking
+	buffers notifyBuffers // belongs to the goroutine that has the turn in the parking
 }
 
 type notifyBuffers struct{ data, control []byte }
@@ -37,23 +37,28 @@ func newNotifyBuffers() notifyBuffers {
 	}
 }
 
-// mostReceived is the size of a message that systemd takes (NOTIFY_BUFFER_MAX in src/shared/notify-recv.c).
+// mostReceived is the size of the largest message that systemd accepts (NOTIFY_BUFFER_MAX in
+// src/shared/notify-recv.c).
 const mostReceived = 4096
 
-// ListenNotify makes a socket for programs to report to. The address is what they get as
-// $NOTIFY_SOCKET (see [Notifier.Environ]): an absolute path, or an abstract name of unix(7)
-// behind an "@". A path must not exist: one that another process has left is to be removed first.
+// ListenNotify makes a socket for programs to report to. Programs get its address as $NOTIFY_SOCKET
+// (see [Notifier.Environ]): an absolute path, or "@" and an abstract name (unix(7)). A path must
+// not exist: first remove one that an earlier process has left.
 //
-// Whoever may write to the path may send. It has the permissions in mode, whatever the umask
-// is, and at no time more. An abstract name has none: any process in the network namespace may
-// send there. So look at the sender ([Notification.IsFrom]), also because the children of a program
-// inherit its $NOTIFY_SOCKET. Whoever may send can keep the queue full, and then others wait;
-// /proc/sys/net/unix/max_dgram_qlen is its length.
+// Any process that may write to the path can send messages. The path has the permissions in mode,
+// whatever the umask is, and never more. An abstract name has no permissions: any process in the
+// network namespace can send. Children of a program also inherit its $NOTIFY_SOCKET. So check the
+// sender of each message with [Notification.IsFrom]. A process that can send can also keep the
+// queue full, so that others wait; its length is /proc/sys/net/unix/max_dgram_qlen.
 //
-// Errors: EINVAL for an address that is none, and for a mode that is not just permissions.
-// ENAMETOOLONG if the address has more than 107 bytes. One that matches [errors.ErrUnsupported] for
-// AF_VSOCK. EADDRINUSE if the path exists or the name is taken. ENOENT, EACCES and others
-// of bind(2). EMFILE and ENFILE.
+// Errors:
+//   - EINVAL if address is neither an absolute path nor an abstract name, or if mode has other bits
+//     than permissions;
+//   - ENAMETOOLONG if address has more than 107 bytes;
+//   - an error that matches [errors.ErrUnsupported] for an address of AF_VSOCK;
+//   - EADDRINUSE if the path exists or the name is taken;
+//   - ENOENT, EACCES and others of bind(2);
+//   - EMFILE and ENFILE.
 func ListenNotify(address string, mode os.FileMode) (*NotifyListener, error) {
 	if err := checkNotifySocket(address); err != nil {
 		return nil, err
@@ -79,7 +84,8 @@ func ListenNotify(address string, mode os.FileMode) (*NotifyListener, error) {
 	return l, nil
 }
 
-// bind gives the socket its address when all else is set: no message comes without credentials.
+// bind gives the socket its address, after all else is set: so no message comes without
+// credentials.
 func (l *NotifyListener) bind(mode os.FileMode) error {
 	if err := syscall.SetsockoptInt(l.fd, syscall.SOL_SOCKET, syscall.SO_PASSCRED, 1); err != nil {
 		return optionFailed("setsockopt", "SO_PASSCRED", err.(syscall.Errno))
@@ -92,7 +98,8 @@ func (l *NotifyListener) bind(mode os.FileMode) error {
 	}
 	isPath := l.address[0] == '/'
 	if isPath {
-		// The path gets these permissions less the umask (net/unix/af_unix.c, unix_bind_bsd).
+		// The path gets these permissions less the umask (net/unix/af_unix.c,
+		// unix_bind_bsd).
 		if err := syscall.Fchmod(l.fd, uint32(mode)); err != nil {
 			return os.NewSyscallError("fchmod", err)
 		}
@@ -109,8 +116,8 @@ func (l *NotifyListener) bind(mode os.FileMode) error {
 	return nil
 }
 
-// permit gives the socket the permissions that the umask has taken. It does not follow a link that
-// someone has put in place of the socket: that would change another file.
+// permit gives the socket the permissions that the umask has taken away. It does not follow a link
+// that somebody has put in place of the socket: that would change another file.
 func (l *NotifyListener) permit(mode os.FileMode) (errno syscall.Errno) {
 	fd, err := syscall.Open(l.address, O_PATH|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
 	if err != nil {
@@ -143,13 +150,14 @@ func (l *NotifyListener) remove() {
 // Address returns the address that l was made with.
 func (l *NotifyListener) Address() string { return l.address }
 
-// Dropped tells how many messages Next has passed over.
+// Dropped returns how many messages [NotifyListener.Next] has dropped.
 func (l *NotifyListener) Dropped() uint64 { return l.dropped.Load() }
 
-// Close closes the socket, and removes its path if that is still there. A Next that waits returns
-// [os.ErrClosed]. What is in the queue is lost, and whoever waits for a barrier in it goes on.
+// Close closes the socket and removes its path, if that is still its own. A Next in progress
+// returns [os.ErrClosed]. Messages in the queue are lost, and programs that wait for a barrier
+// among them continue.
 //
-// Errors: [os.ErrClosed] if it was closed before.
+// Errors: [os.ErrClosed] if l was closed before.
 func (l *NotifyListener) Close() error {
 	if l.closed.Swap(true) {
 		return os.ErrClosed
@@ -160,37 +168,38 @@ func (l *NotifyListener) Close() error {
 	return l.parking.file.Close()
 }
 
-// A Notification is a message that [NotifyListener.Next] has received. Its methods are for one
-// goroutine at a time, and it must not be copied. The descriptors of one that is forgotten are closed
-// when the garbage collector finds it.
+// A Notification is a message that [NotifyListener.Next] has received. It must not be copied, and
+// only one goroutine at a time may call its methods. If a Notification is forgotten, the garbage
+// collector closes its descriptors.
 type Notification struct {
-	// Assignments are its lines, such as [NotifyReady], in the order in which they came. There is at
-	// least one; what is no assignment is left out. A value can be any text of
-	// the sender's, but has no newline, no carriage return and no NUL. As systemd does, Next takes a
-	// backslash away and the character behind it as it is, in names too, but makes a line break
-	// there a space. [Notify] sends them on so that they are read as the same.
+	// Assignments are the lines of the message, such as [NotifyReady], in order. There is at
+	// least one; lines that are not assignments are left out. A value can be any text that the
+	// sender chooses, but contains no newline, carriage return or NUL. As systemd does, Next
+	// removes a backslash and keeps the character after it, also in names, but it turns an
+	// escaped line break into a space. [Notify] sends Assignments on so that they mean the
+	// same.
 	Assignments []string
 
-	// Sender is the process that has sent the message, or that its Credentials name, even if that
-	// has ended since (SCM_PIDFD, Linux 6.5; of one that was reaped before the message was
-	// received Linux 6.17). If it is nil, SenderErr tells why, as for [TakePeerPidFD].
+	// Sender is the process that sent the message, or that its Credentials name, even if it has
+	// ended since (SCM_PIDFD, Linux 6.5; Linux 6.17 if it was reaped before the message was
+	// received). If Sender is nil, SenderErr is the reason, as for [TakePeerPidFD].
 	Sender    *PidFD
 	SenderErr error
 
 	// Credentials are the PID and the real user and group IDs of the sender when it sent the
 	// message (SCM_CREDENTIALS of unix(7)). The kernel has checked them: a sender may name IDs
-	// that it could take on, and with CAP_SYS_ADMIN another process, as systemd-notify does with its
-	// parent. The PID is that of the caller's pid namespace, 0 for a process out of sight. It can be that
-	// of another process by now.
+	// that it could change to and, with CAP_SYS_ADMIN, another process, as systemd-notify does
+	// with its parent. The PID is that of the caller's pid namespace, and 0 if the process is
+	// out of sight. Another process may have the PID by now.
 	Credentials syscall.Ucred
 
 	fds   []int // until Files
 	files []*os.File
 }
 
-// Next returns the next message, in the order in which they were sent. It holds no thread while it
-// waits. A ctx that is done already does not keep a message back that is there: so Next empties the
-// queue. The caller closes what it returns.
+// Next returns the next message, in the order in which they were sent. It parks the goroutine while
+// it waits, and holds no thread. If ctx is already done, Next still returns a message that has
+// arrived, so that a caller can empty the queue. The caller must close the message.
 //
 //	for {
 //		m, err := l.Next(ctx)
@@ -203,23 +212,24 @@ type Notification struct {
 //		m.Close()
 //	}
 //
-// What systemd would not take is passed over, and its descriptors are closed: a message of more
-// than 4096 bytes, one with a NUL other than at its end or with a lone backslash there, one without an
-// assignment, and one whose descriptors did not all come because this process has too many open or
-// a security module (LSM) keeps it from having them. [NotifyListener.Dropped]
-// counts them.
+// Next drops messages that systemd would not accept, and closes their descriptors: a message that
+// is longer than 4096 bytes, that has a NUL before its end, that ends with a lone backslash, or
+// that has no assignment; and a message that lost descriptors because this process has too many
+// open, or because a security module (LSM) refuses them. [NotifyListener.Dropped] counts them.
 //
-// Closing a descriptor on a file system in user space (FUSE) can wait as long as its server likes. So can Next then,
-// when it closes those of a message that it passes over, and ctx does not end that; nor does Close of the
-// listener. Where a sender that is not trusted may mount such file systems, call Next in a goroutine that
-// nothing else waits for. SO_LINGER of a TCP socket keeps nobody waiting, unless [Notification.Files] was called: it is turned
-// off first, for all who share the socket.
+// Closing a descriptor on a file system in user space (FUSE) can take as long as its server likes.
+// Next can therefore block when it closes the descriptors of a dropped message, and neither ctx nor
+// Close of the listener ends that. If untrusted senders may mount such file systems, call Next in a
+// goroutine that nothing else waits for. SO_LINGER of a TCP socket does not block it, unless
+// [Notification.Files] was called: Next turns SO_LINGER off first, for all users of the socket.
 //
-// A message of [NotifyBarrier] is one like any other, see [Notification.IsBarrier]: its sender
-// waits until it is closed.
+// Next returns a message of [NotifyBarrier] like any other (see [Notification.IsBarrier]): its
+// sender waits until the message is closed.
 //
-// Errors: that of ctx ([context.Cause]), with which no message is lost. [os.ErrClosed] when l is
-// closed. Those of recvmsg(2).
+// Errors:
+//   - that of ctx ([context.Cause]); no message is lost;
+//   - [os.ErrClosed] once l is closed;
+//   - those of recvmsg(2).
 func (l *NotifyListener) Next(ctx context.Context) (m *Notification, err error) {
 	late, buffers := ctx.Err() != nil, l.buffers
 	next := func() (done bool) {
@@ -228,7 +238,8 @@ func (l *NotifyListener) Next(ctx context.Context) (m *Notification, err error) 
 				return err != syscall.EAGAIN
 			}
 			l.dropped.Add(1)
-			// Whoever sends such messages can do so without end. A queue is not as long as that.
+			// A sender can send such messages without end. No queue is longer than
+			// 1000.
 			if l.closed.Load() || ctx.Err() != nil && (!late || dropped > 1000) {
 				err = syscall.EAGAIN
 				return true
@@ -239,7 +250,7 @@ func (l *NotifyListener) Next(ctx context.Context) (m *Notification, err error) 
 		select {
 		case l.parking.turn <- struct{}{}:
 			defer func() { <-l.parking.turn }()
-		default: // someone waits, or is about to take one of the messages
+		default: // another goroutine waits, or is about to take one of the messages
 			buffers = newNotifyBuffers()
 		}
 		l.parking.conn.Control(func(uintptr) { next() })
@@ -313,10 +324,10 @@ func (m *Notification) readControl(control []byte) (fds []int, known bool) {
 	return fds, known
 }
 
-// parseNotification returns the assignments in a message, nil for one that systemd would not take. It
-// reads them as systemd does, so that a proxy finds what systemd will: a carriage return ends an
-// assignment, and a backslash is left out and the character behind it taken as it is
-// (extract_first_word of src/basic/extract-word.c, without flags).
+// parseNotification returns the assignments in a message, or nil if systemd would not accept it. It
+// reads them as systemd does, so that a proxy finds what systemd will find: a carriage return ends
+// an assignment, and a backslash is left out and the character after it kept (extract_first_word of
+// src/basic/extract-word.c, without flags).
 func parseNotification(data []byte) (assignments []string) {
 	data = bytes.TrimSuffix(data, []byte{0})
 	if bytes.IndexByte(data, 0) >= 0 {
@@ -351,9 +362,9 @@ func parseNotification(data []byte) (assignments []string) {
 	return assignments
 }
 
-// Value returns the value of the first assignment to a name, which is the one that systemd takes for
-// STATUS=, MAINPID= and the like. A proxy that holds something back has to look at all Assignments: systemd
-// heeds READY=1 and STOPPING=1 wherever they are.
+// Value returns the value of the first assignment to name, which is the one that systemd uses for
+// STATUS=, MAINPID= and the like. A proxy that withholds assignments must look at all Assignments:
+// systemd heeds READY=1 and STOPPING=1 wherever they are.
 func (m *Notification) Value(name string) (value string, ok bool) {
 	for _, a := range m.Assignments {
 		if to, value, _ := strings.Cut(a, "="); to == name {
@@ -363,7 +374,7 @@ func (m *Notification) Value(name string) (value string, ok bool) {
 	return "", false
 }
 
-// Has reports whether an assignment, such as [NotifyReady], is the first one to its name.
+// Has reports whether assignment, such as [NotifyReady], is the first one to its name.
 func (m *Notification) Has(assignment string) bool {
 	name, value, ok := strings.Cut(assignment, "=")
 	got, found := m.Value(name)
@@ -371,21 +382,23 @@ func (m *Notification) Has(assignment string) bool {
 }
 
 // IsBarrier reports whether m is what [NotifyBarrier] sends: BARRIER=1 and nothing else, with one
-// descriptor. Close it when all that came before has been dealt with, and its sender goes on. A
-// proxy sends it on first: the sender goes on when the last who has got the descriptor closes it.
+// descriptor. Close m once everything that came before it has been dealt with, and the sender
+// continues. A proxy sends it on first: the sender continues when the last receiver of the
+// descriptor has closed it.
 func (m *Notification) IsBarrier() bool {
 	return len(m.Assignments) == 1 && m.Assignments[0] == barrierAssignment && m.NumFiles() == 1
 }
 
-// NumFiles tells how many descriptors came with m.
+// NumFiles returns the number of descriptors that came with m.
 func (m *Notification) NumFiles() int { return len(m.fds) + len(m.files) }
 
 // Files returns the descriptors that came with m as files, which Close closes. They are
-// close-on-exec. Their name is that in FDNAME=, or "stored" if there is none or it is no [ValidFDName].
+// close-on-exec. Their name is the one in FDNAME=, or "stored" if there is none or it is not a
+// [ValidFDName].
 //
-// Look at the sender first. A descriptor can be anything of its choice, and an [os.File] in
-// non-blocking mode is in the poller of the Go runtime: a file system in user space (FUSE) that does
-// not answer there holds up the program.
+// Check the sender before calling Files. A sender can choose any descriptor, and an [os.File] in
+// non-blocking mode is in the poller of the Go runtime: a file system in user space (FUSE) that
+// does not answer there blocks the program.
 func (m *Notification) Files() []*os.File {
 	name := "stored"
 	if given, ok := m.Value("FDNAME"); ok && given != "" && ValidFDName(given) {
@@ -398,24 +411,28 @@ func (m *Notification) Files() []*os.File {
 	return m.files
 }
 
-// TakeFiles is Files for a caller who is to close them. Then m has none.
+// TakeFiles is [Notification.Files] for a caller that closes the files itself. m has none
+// afterwards.
 func (m *Notification) TakeFiles() []*os.File {
 	files := m.Files()
 	m.files = nil
 	return files
 }
 
-// IsFrom reports whether p is the process that has sent m: for NotifyAccess=main of systemd, the main
-// process. For NotifyAccess=all, compare the CgroupID that [PidFD.Info] of the Sender tells.
+// IsFrom reports whether p is the process that sent m. A service manager that does as
+// NotifyAccess=main of systemd passes the main process. For NotifyAccess=all, compare the CgroupID
+// that [PidFD.Info] of the Sender returns.
 //
-// With a Sender the answer is certain, whatever has ended since. Without one, or where there are no
-// pidfd IDs (before Linux 6.9, for 32-bit programs before 6.14), the PIDs are compared. As long as
-// p is not reaped its PID is that of no other process; but it may have been, if the message
-// is older than p. gVisor has no pidfd of the sender, and in its Credentials of 2022 the ID of the
-// thread that has sent the message: there IsFrom can report false of the sender itself.
+// If m has a Sender, the answer is certain, whatever has ended since. Without one, or without pidfd
+// IDs (before Linux 6.9, for 32-bit programs before 6.14), the PIDs are compared. While p is not
+// reaped, no other process has its PID; if the message is older than p, the sender may have had it
+// before. gVisor has no pidfd of the sender, and in 2022 its Credentials had the ID of the sending
+// thread: there IsFrom can return false for the sender itself.
 //
-// Errors: [os.ErrClosed]. Those of [PidFD.PID] where the PIDs are compared, among them one that
-// matches [os.ErrProcessDone] if p was reaped: then it is not known.
+// Errors:
+//   - [os.ErrClosed];
+//   - those of [PidFD.PID] where PIDs are compared. One that matches [os.ErrProcessDone] means that
+//     p was reaped, and that the answer is not known.
 func (m *Notification) IsFrom(p *PidFD) (bool, error) {
 	if m.Sender != nil {
 		sender, err := m.Sender.ID()
@@ -444,7 +461,7 @@ func (m *Notification) IsFrom(p *PidFD) (bool, error) {
 	return sender == pid, nil
 }
 
-// String returns the assignments for messages, each in quotes, and whom they are from.
+// String returns the PID of the sender and the assignments in quotes, for messages.
 func (m *Notification) String() string {
 	s := "PID " + strconv.Itoa(int(m.Credentials.Pid)) + ":"
 	for _, a := range m.Assignments {
@@ -453,8 +470,8 @@ func (m *Notification) String() string {
 	return s
 }
 
-// Close closes the files and the Sender; a Sender that is to stay open is set to nil before. It
-// returns nil. Closing a file can wait, see [NotifyListener.Next].
+// Close closes the files and the Sender. To keep the Sender open, set the field to nil first. Close
+// returns nil. Closing a file can block; see [NotifyListener.Next].
 func (m *Notification) Close() error {
 	m.closeFDs()
 	for _, f := range m.files {
@@ -467,12 +484,12 @@ func (m *Notification) Close() error {
 	return nil
 }
 
-// closeFDs closes the descriptors that are no files yet.
+// closeFDs closes the descriptors that have not become files.
 func (m *Notification) closeFDs() {
 	runtime.SetFinalizer(m, nil)
 	for _, fd := range m.fds {
-		// A TCP socket that nobody here has looked at must not keep this waiting for its peer. Of what is
-		// no socket it is an error.
+		// A TCP socket with SO_LINGER would wait for its peer. If fd is not a socket, this
+		// fails.
 		syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{})
 		syscall.Close(fd)
 	}

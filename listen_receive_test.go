@@ -24,7 +24,8 @@ import (
 	"github.com/sysfd/sysfd/internal/rights"
 )
 
-// listenNotify returns a listener at a path, which is closed at the end of the test, and a Notifier for it.
+// listenNotify returns a listener at a path, which is closed at the end of the test, and a Notifier
+// for it.
 func listenNotify(t testing.TB) (*NotifyListener, *Notifier) {
 	t.Helper()
 	l, err := ListenNotify(filepath.Join(t.TempDir(), "notify"), 0o600)
@@ -416,7 +417,8 @@ func TestNotificationForgotten(t *testing.T) {
 	}
 }
 
-// When this process has no descriptors left, a message that has some is lost, and one without is not.
+// When this process has no descriptors left, a message that has some is lost, and one without is
+// not.
 func TestNotifyListenerDescriptors(t *testing.T) {
 	if surroundings().instead {
 		t.Skip("gVisor does not tell that descriptors are missing")
@@ -748,7 +750,8 @@ func TestNotifyListenerClose(t *testing.T) {
 	}
 }
 
-// Messages, descriptors and Close, all at the same time: none is lost before Close, nothing is left.
+// Messages, descriptors and Close, all at the same time: none is lost before Close, nothing is
+// left.
 func TestNotifyListenerRace(t *testing.T) {
 	keepsDescriptors(t)
 	endsAsMany(t)

@@ -611,8 +611,8 @@ func (l *launch) fill(t *tracee, blanks []blank, pid int, id PidFDID) error {
 		return err
 	}
 	defer t.close()
-	// On the stack are argc, the words of argv, a NULL, those of the environment, a NULL, and the
-	// auxiliary vector.
+	// On the stack are argc, the words of argv, a NULL, those of the environment, a NULL, and
+	// the auxiliary vector.
 	argc, err := t.readWord(t.sp)
 	if err != nil {
 		return err
@@ -855,7 +855,8 @@ func becomeRequested(control *os.File) error {
 	if r.watchdog {
 		env = append(env, watchdogPID+"="+strconv.Itoa(syscall.Getpid()))
 	}
-	// The signal for the death of the parent belongs to a thread, and Go code can move to another.
+	// The signal for the death of the parent belongs to a thread, and Go code can move to
+	// another.
 	runtime.LockOSThread()
 	if errno := setParentDeathSignal(r.parentDeath); errno != 0 {
 		return os.NewSyscallError("prctl", errno)

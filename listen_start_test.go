@@ -882,8 +882,8 @@ func isAddressed(t *testing.T, start starter, attr os.ProcAttr) {
 	}
 }
 
-// A standard file that is a pipe of this program is in blocking mode for the other one, which need not
-// be able to do with less.
+// A standard file that is a pipe of this program is in blocking mode for the other one, which need
+// not be able to do with less.
 func TestStartListenFDsStandardFiles(t *testing.T) {
 	needsShim(t)
 	seq, err := exec.LookPath("seq")
@@ -992,7 +992,8 @@ func TestShimEnvironment(t *testing.T) {
 		for _, v := range env {
 			want += v + "\x00"
 		}
-		// Where its environment is, /proc tells a moment after the start. It runs when it has a second thread.
+		// Where its environment is, /proc tells a moment after the start. It runs when it
+		// has a second thread.
 		for start := time.Now(); time.Since(start) < time.Minute; time.Sleep(time.Millisecond) {
 			if threads, _ := os.ReadDir("/proc/" + strconv.Itoa(l.pid) + "/task"); len(threads) > 1 {
 				break
@@ -1280,7 +1281,8 @@ func TestStartListenFDsSignalMask(t *testing.T) {
 	}
 }
 
-// Whatever could stop the new process is blocked while it is started, but not what calls all threads of this one.
+// Whatever could stop the new process is blocked while it is started, but not what calls all
+// threads of this one.
 func TestStartListenFDsBlocksSignals(t *testing.T) {
 	needsTracing(t)
 	keepsDescriptors(t)
@@ -1521,7 +1523,8 @@ func TestStartListenFDsUntraced(t *testing.T) {
 				_, errs[3] = StartListenFDs("/bin/sh", nil, &os.ProcAttr{Sys: &syscall.SysProcAttr{Chroot: "/"}}, []*os.File{null})
 			}
 		})
-		// If the filter lets the call succeed and do nothing, the program runs a little before it is killed.
+		// If the filter lets the call succeed and do nothing, the program runs a little
+		// before it is killed.
 		if !strings.HasSuffix(out, "1 "+os.DevNull+"\n") || errno != 0 && strings.Count(out, "\n") > 1 || errs[0] != nil {
 			t.Errorf("%v: %q, %v", errno, out, errs[0])
 		}
@@ -1591,8 +1594,8 @@ func TestStartListenFDsByOtherOrder(t *testing.T) {
 	}
 }
 
-// A filter that kills who calls ptrace(2), as that of systemd's SystemCallFilter=, kills the new process and not
-// this one.
+// A filter that kills who calls ptrace(2), as that of systemd's SystemCallFilter=, kills the new
+// process and not this one.
 func TestStartListenFDsKillingFilter(t *testing.T) {
 	needsShim(t)
 	needsShell(t)

@@ -12,25 +12,25 @@ import (
 
 // Assignments for [Notify] that have just one value.
 const (
-	NotifyReady           = "READY=1"          // the service has started, or reloaded
+	NotifyReady           = "READY=1"          // the service has started or reloaded
 	NotifyStopping        = "STOPPING=1"       // the service is about to end
 	NotifyWatchdog        = "WATCHDOG=1"       // it is alive; see [WatchdogInterval]
-	NotifyWatchdogTrigger = "WATCHDOG=trigger" // it is not well: as if the watchdog had not been fed
-	NotifyNoPoll          = "FDPOLL=0"         // for [NotifyStoreFDs]: a hang-up or error does not remove them from the store
+	NotifyWatchdogTrigger = "WATCHDOG=trigger" // it is not well: acts as if the watchdog had fired
+	NotifyNoPoll          = "FDPOLL=0"         // for [NotifyStoreFDs]: keep descriptors after a hang-up or error
 )
 
 // NotifyStatus returns the assignment STATUS=: one line of text for people, in UTF-8. Line breaks
-// in it become spaces, what is not UTF-8, a NUL or a noncharacter becomes U+FFFD, and what is longer
-// than 3 KiB, a backslash counting as two bytes, is cut: any of that would cost systemd's status, or the whole message and with
-// it a [NotifyReady].
+// in text become spaces. Invalid UTF-8, NUL and noncharacters become U+FFFD. Text longer than 3 KiB
+// is cut; a backslash counts as two bytes. For any of these systemd would drop the status, or the
+// whole message and a [NotifyReady] with it.
 func NotifyStatus(text string) string { return "STATUS=" + statusLine(text) }
 
-// NotifyErrno returns the assignment ERRNO=, which tells why the service failed.
+// NotifyErrno returns the assignment ERRNO=, which says why the service failed.
 func NotifyErrno(errno syscall.Errno) string { return "ERRNO=" + strconv.Itoa(int(errno)) }
 
-// NotifyExtendTimeout returns the assignment EXTEND_TIMEOUT_USEC=: the next message
-// about starting, running or stopping comes within d, which is rounded up to
-// microseconds. What is not positive asks for nothing.
+// NotifyExtendTimeout returns the assignment EXTEND_TIMEOUT_USEC=: the next message about starting,
+// running or stopping comes within d, which is rounded up to microseconds. A d that is not positive
+// asks for nothing.
 func NotifyExtendTimeout(d time.Duration) string {
 	usec := max(d, 0) / time.Microsecond
 	if d > usec*time.Microsecond {
@@ -75,10 +75,10 @@ func notAnAssignment(text string) error {
 	return refused(syscall.EINVAL, strconv.Quote(text)+" is not an assignment: want NAME=VALUE without a NUL")
 }
 
-// prepend leaves the memory behind assignments alone, which is the caller's.
+// prepend does not write to the memory behind assignments, which belongs to the caller.
 func prepend(assignments []string, first ...string) []string { return append(first, assignments...) }
 
-// storeAssignments are the first ones of NotifyStoreFDs.
+// storeAssignments returns the first assignments of NotifyStoreFDs.
 func storeAssignments(name string, files []*os.File) ([]string, error) {
 	if len(files) == 0 {
 		return nil, refused(syscall.EINVAL, "no files to store")
@@ -97,13 +97,13 @@ func assignFDName(name string) (string, error) {
 	return "FDNAME=" + name, nil
 }
 
-// ValidFDName reports whether a name is one to choose for a descriptor, which every program reads as
-// it is: at most 255 characters of printable ASCII, none of them a colon or a backslash. It is the
-// rule of systemd (src/basic/fd-util.c, fdname_is_valid) but for the backslash, which libsystemd
-// removes when it reads $LISTEN_FDNAMES.
+// ValidFDName reports whether every program reads a descriptor name unchanged: at most 255
+// characters of printable ASCII, without colon and backslash. systemd has the same rule
+// (src/basic/fd-util.c, fdname_is_valid), but allows the backslash, which libsystemd removes when
+// it reads $LISTEN_FDNAMES.
 //
-// [ListenFDs] can return other names, and ExecListenFDs and StartListenFDs pass any on.
-// NotifyStoreFDs accepts only valid names, as systemd refuses others.
+// [ListenFDs] can return other names, and [ExecListenFDs] and StartListenFDs pass any name on.
+// NotifyStoreFDs accepts only valid names, because systemd refuses others.
 func ValidFDName(name string) bool {
 	for i := range len(name) {
 		if c := name[i]; c < ' ' || c > '~' || c == ':' || c == '\\' {

@@ -5,12 +5,12 @@ import (
 	"unicode/utf8"
 )
 
-// mostStatus is how many bytes of a status are sent. systemd takes no message of more than 4096,
-// so this leaves 1 KiB for what goes with it, such as READY=1.
+// mostStatus is how many bytes of a status are sent. systemd accepts no message of more than 4096,
+// which leaves 1 KiB for other assignments, such as READY=1.
 const mostStatus = 3 << 10
 
-// statusLine makes of a text what systemd takes for a status: one line of UTF-8, without a NUL.
-// One that it does not take costs the message with all that is in it, or the status shown before.
+// statusLine turns text into a status that systemd accepts: one line of UTF-8, without a NUL. For
+// any other, systemd drops the whole message, or the status shown before.
 func statusLine(text string) string {
 	if sentLength(text) <= mostStatus && !strings.ContainsFunc(text, isNoStatus) {
 		return text
@@ -44,14 +44,13 @@ func statusLine(text string) string {
 	return text + cut
 }
 
-// sentLength is how many bytes are sent for a text: joinAssignments doubles the backslashes.
+// sentLength returns how many bytes are sent for text: joinAssignments doubles backslashes.
 func sentLength(text string) int { return len(text) + strings.Count(text, `\`) }
 
-// isNewline reports whether a character ends an assignment, for systemd (NEWLINE in
-// src/basic/string-util.h).
+// isNewline reports whether c ends an assignment for systemd (NEWLINE in src/basic/string-util.h).
 func isNewline(c rune) bool { return c == '\n' || c == '\r' }
 
-// isNoStatus is also about what is no UTF-8, which reads as RuneError, and about noncharacters
+// isNoStatus is also true for invalid UTF-8, which reads as RuneError, and for noncharacters
 // (unichar_is_valid of systemd's src/basic/utf8.c).
 func isNoStatus(c rune) bool {
 	return isNewline(c) || c == 0 || c == utf8.RuneError || 0xfdd0 <= c && c <= 0xfdef || c&0xfffe == 0xfffe

@@ -41,8 +41,8 @@ func decide(pid, pidfdid, fds, names string, open int) ([]string, string, error)
 	})
 }
 
-// The answers are those of libsystemd 262 (sd_listen_fds_with_names): a number of
-// descriptors, or an errno.
+// The answers are those of libsystemd 262 (sd_listen_fds_with_names): a number of descriptors, or
+// an errno.
 func TestListenDecide(t *testing.T) {
 	const pid, id = "4711", "30064771191"
 	long := strings.Repeat("x", 300)
@@ -338,8 +338,8 @@ func init() {
 		return json.NewEncoder(os.Stdout).Encode(r)
 	}
 
-	// Becomes the child that its first argument names, with its own PID and ID put in
-	// the environment.
+	// Becomes the child that its first argument names, with its own PID and ID put in the
+	// environment.
 	children["become"] = func(args []string) error {
 		os.Setenv(childVar, args[0])
 		env := os.Environ()
@@ -561,8 +561,8 @@ func TestTakeListenFDs(t *testing.T) {
 }
 
 func init() {
-	// Receives, executes itself anew and receives again, as many times as args says.
-	// What it prints each time is a list of its sockets.
+	// Receives, executes itself anew and receives again, as many times as args says. What it
+	// prints each time is a list of its sockets.
 	children["receive"] = func(args []string) error {
 		before, err := TakeListenFDs("unix") // what is taken by name is passed on, too
 		if err != nil || len(before) != 1 {
@@ -611,8 +611,8 @@ func init() {
 	}
 }
 
-// A program that executes itself anew and passes on what it received gets the same
-// sockets in the same places, and again.
+// A program that executes itself anew and passes on what it received gets the same sockets in the
+// same places, and again.
 func TestListenAcrossExec(t *testing.T) {
 	keepsDescriptors(t)
 	kinds := kindsOfFD(t, t.TempDir())
