@@ -1,83 +1,101 @@
-// Package sysfd names files, processes and the addressee of passed sockets so
-// that the name cannot come to mean something else.
+// Package sysfd kills, waits for, authenticates and hands sockets to processes without PID races,
+// and remembers files beyond a rename and a reboot.
 //
-// A path, a PID and $LISTEN_PID are names that are used again: the path for
-// another file after a rename, the PID for another process once the numbers have
-// gone round. The Linux kernel has better ones:
+// A path, a PID and $LISTEN_PID are names that are used again: the path for another file after a
+// rename, the PID for another process once the process has ended. A program that stored the name
+// then opens, signals or trusts something else. The Linux kernel has names that are not used again.
+// This package gives Go programs these names, and the operations on what they name. It uses no cgo.
 //
-//   - For a file, a [FileHandle]. [NameToHandleAt] gives it, [OpenByHandleAt]
-//     opens the file again, wherever it was moved to. A [FileRef] is one that is good
-//     after a reboot, too.
-//   - For a process, a [PidFDID]: the inode number of its pidfds, the descriptors
-//     that refer to a process. It has 64 bits and is not used again until the next
-//     boot. [OpenPidFD] and [PidFD.ID] give it, [OpenPidFDByID] finds the process. A
-//     [ProcessRef] is one for storing. Kernels before Linux 6.9 have no such IDs: for them there is a
-//     second best, [PidFD.RefOrSecondBest].
-//   - For a namespace, a [NamespaceID], or the [FileHandle] that holds it: [NamespaceIDOf] gives it,
-//     [OpenNamespace] opens the namespace, [Namespaces] lists them.
-//   - For passed sockets, $LISTEN_PIDFDID: the pidfd ID of the process they are
-//     meant for. [ListenFDs] takes them, and package activation makes listeners of them;
-//     [ExecListenFDs] and [StartListenFDs] pass them on. [Notify] tells the service manager how
-//     things are, and [ListenNotify] is the manager's end.
+// # Killing a process, and nothing else
 //
-// What ties them together is that a pidfd ID is the first 64 bits of the file
-// handle of a pidfd. On a 32-bit kernel the inode number that fstat(2) returns
-// has just the low half of it; the handle has it all.
+// A [PidFD] owns a pidfd: a descriptor that refers to one process, even after its PID belongs to
+// another one. [StartProcess], [OpenPidFD] and PidFDOf (Go 1.26) return one. [PidFD.SendSignal]
+// sends a signal, [PidFD.Stop] ends a process and waits for it, and [PidFD.Info] returns what the
+// kernel knows about it.
 //
-// A [PidFD] is what acts on a process: it sends signals, tells what the kernel knows,
-// and waits. [PidFD.Wait] and a [WaitSet] of thousands take no thread, and also tell how a
-// process ended that is not a child. A process is not its rights, which change while the
-// pidfd stays the same: what the peer of a socket may do is decided by [PeerCredentials].
+// A pidfd cannot be written to a file; a [ProcessRef] can. [PidFD.Ref] and [SelfRef] return one,
+// and [ProcessRef.Open] opens the same process again, or fails. The ProcessRef in a PID file cannot
+// come to mean another process. It contains a [PidFDID], 64 bits that the kernel does not use again
+// until the next boot. For kernels before Linux 6.9, which have none, [PidFD.RefOrSecondBest] uses
+// the start time instead.
+//
+// # Waiting for processes
+//
+// [PidFD.Wait] waits for a process until a context is done. It parks a goroutine and holds no
+// thread, and reports how the process ended, even one that is not a child (Linux 6.15). A [WaitSet]
+// waits for thousands in one goroutine. [ReapOrphans] is for an init or a subreaper.
+//
+// # Knowing who is at the other end of a socket
+//
+// [PeerCredentials] returns the user, group and PID that the kernel recorded when a Unix socket was
+// connected: decide by these what the peer may do. [PeerPidFD] returns a pidfd of the same process,
+// which shows its cgroup and whether it still runs. The pidfd is not an authorisation, because a
+// process can gain or lose rights while its pidfd stays the same. [TakePeerPidFD] does the same for
+// the sender of a message.
+//
+// # Taking and passing sockets
+//
+// [ListenFDs] returns the sockets that systemd or another service manager passed to this process
+// (socket activation). It verifies $LISTEN_PIDFDID, so that it never takes sockets meant for
+// another process. Package [github.com/sysfd/sysfd/activation] makes listeners of them.
+// [StartListenFDs] and [ExecListenFDs] pass sockets on, and package
+// [github.com/sysfd/sysfd/listenexec] does so for an os/exec.Cmd.
+//
+// [Notify] reports the state of the service to the service manager, and a [Notifier] does so
+// independently of the environment, with a watchdog. [ListenNotify] is the manager's end.
+//
+// # Remembering a file
+//
+// A [FileRef] names a file across renames and reboots: [FileRefAt] returns it, and [FileRef.Open]
+// opens the file again, wherever it was moved to. It consists of a [FileSystemID] and a
+// [FileHandle]; [NameToHandleAt] and [OpenByHandleAt] are the system calls. Namespaces, cgroups and
+// mounts have names of this kind too: [NamespaceID], [CgroupID] and [MountID].
 //
 // # Names
 //
-// XOf(fd) borrows a descriptor and returns what it knows of it: [PidFDIDOf], [CgroupIDOf],
-// [FileSystemIDOf]. XAt(dirfd, path, flags) names a file by its path: [NameToHandleAt],
-// [CgroupIDAt], [FileRefAt]. Open… and Start… return an owner, Take… takes ownership of what exists,
-// Parse… reads text, Notify… speaks to the service manager, a [Notifier] to one of one's own choice. IDs of 64 bits are types of
-// their own: [PidFDID], [CgroupID], [NamespaceID], [MountID]. Names for storing have one text
-// each, which String writes, Parse… reads, and JSON, flags and map keys use: [FileHandle],
-// [FileSystemID], [FileRef], [BootID], [ProcessRef].
+// The name of a function says what it does with a descriptor:
+//   - XOf(fd) borrows a descriptor and returns what it knows about it: [PidFDIDOf], [CgroupIDOf],
+//     [FileSystemIDOf].
+//   - XAt(dirfd, path, flags) names a file by its path: [NameToHandleAt], [CgroupIDAt],
+//     [FileRefAt].
+//   - Open… and Start… return an owner, Take… takes ownership of what exists, and New… wraps what
+//     is given. PidFDOf and [PeerPidFD] return an owner as well.
+//   - Parse… reads text, and is the exact reverse of String for [FileHandle], [FileSystemID],
+//     [FileRef], [BootID] and [ProcessRef]. JSON, flags and map keys use the same text.
+//   - Notify… sends to the service manager.
+//   - …OrSecondBest returns what is exact where the kernel has that, and otherwise the second best,
+//     which is no proof.
 //
-// Three functions return an owner under another name. PidFDOf (Go 1.26) and [PeerPidFD] are
-// named after what they borrow, an [os.Process] and a connection; neither is opened by a
-// name of its own. [NewPidFD] wraps a descriptor, as [os.NewFile] does. [SelfRef] and
-// [ThisBootID] are about the caller. …OrSecondBest returns what is exact where the kernel has that,
-// and otherwise the second best, which is no proof.
-//
-// # Levels
-//
-// Functions that take a descriptor as an int borrow it. They are thin: the system
-// call, with Go types and with no allocation if it succeeds. What the package
-// creates is close-on-exec and comes with an owner, a [*PidFD] or an [*os.File].
+// A function that gets a descriptor as an int borrows it. It is a thin system call with Go types,
+// and does not allocate if it succeeds. Descriptors that the package makes are close-on-exec and
+// have an owner, a [*PidFD] or an [*os.File].
 //
 // # Errors
 //
-// Errors unwrap to the errno, and for system calls to an [*os.SyscallError] too.
-// What the kernel lacks matches [errors.ErrUnsupported], whichever errno it chose.
-// EPERM is never among those: what a seccomp filter or a missing capability
-// forbids is not an old kernel. ESRCH and its like match [os.ErrProcessDone].
+// Errors unwrap to the errno, and for system calls to an [*os.SyscallError] too: compare them with
+// [errors.Is]. What the kernel lacks matches [errors.ErrUnsupported], whichever errno it chose.
+// EPERM is never among those: what a seccomp filter or a missing capability forbids does not mean
+// that the kernel is old. ESRCH and the like match [os.ErrProcessDone].
 //
 // # Kernels
 //
-// The documentation says which kernel version brought what; a [Feature] tells it to a
-// program. The code does not compare versions, for vendors backport: it calls and looks at
-// the answer. Nothing is tried before it is asked for; the import does nothing.
+// The documentation says which kernel version brought what, and [Feature.Probe] finds out on the
+// running kernel. The code does not compare versions, because vendors backport: it makes the call
+// and looks at the answer. Importing the package does nothing.
 //
 // # Other systems
 //
-// The package is for Linux, on every architecture that Go supports there. Elsewhere it has
-// what the main function of a daemon uses, so that this needs no build tags:
-//
-//   - [ListenFDs], [TakeListenFDs], [TakeListenFDsFunc] and [InspectListenEnv] tell that nothing
+// The package is for Linux, on every architecture that Go supports there. Elsewhere it has what the
+// main function of a daemon uses, so that no build tags are needed:
+//   - [ListenFDs], [TakeListenFDs], [TakeListenFDsFunc] and [InspectListenEnv] report that nothing
 //     was passed. [ListenShim] does nothing.
 //   - [Notify], [NotifyFiles], [NotifyReloading], [NotifyStoreFDs], [NotifyRemoveStoredFDs] and
-//     [NotifyBarrier] send nothing, and have an error only for assignments and names that
-//     are wrong on Linux, too. The constants and functions that make assignments, and [ValidFDName], are the
-//     same. [WatchdogInterval] is 0.
-//   - [ExecListenFDs] and the functions Is… of a passed file fail with an error that matches
+//     [NotifyBarrier] send nothing, and return an error only for arguments that are wrong on Linux
+//     too. [NotifyStatus] and the like, and [ValidFDName], are the same. [WatchdogInterval] returns
+//     0.
+//   - [ExecListenFDs] and the functions Is… fail with an error that matches
 //     [errors.ErrUnsupported].
 //   - [DupFile] works on Unix systems.
 //
-// On Plan 9, which has no errno, there are [ListenFDs] and [TakeListenFDs] alone.
+// Plan 9, which has no errno, has only [ListenFDs] and [TakeListenFDs].
 package sysfd

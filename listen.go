@@ -31,7 +31,7 @@ type listenVars [listenVarCount]struct {
 
 func (v *listenVars) put(i int, value string) { v[i].value, v[i].set = value, true }
 
-// listenVarsOf returns those in environ. The first of several counts, as for getenv(3).
+// listenVarsOf returns the variables in environ. The first of several counts, as for getenv(3).
 func listenVarsOf(environ []string) (v listenVars) {
 	for _, s := range environ {
 		name, value, ok := strings.Cut(s, "=")
@@ -47,7 +47,7 @@ var listen struct {
 	taken bool
 	env   ListenEnv
 	files []*os.File
-	given []bool // of each file: it was taken by who uses it
+	given []bool // for each file: TakeListenFDs has returned it
 }
 
 // ListenFDs returns the descriptors that the service manager passed to this process: in most cases
@@ -274,7 +274,7 @@ func inherited(fd int) (why string) {
 // decide returns the names of the passed descriptors, or else the reason or the error why there are
 // none.
 func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(fd int) (why string)) (names []string, reason string, err error) {
-	// Ahead of all else, as there: it does not matter then who is addressed.
+	// First, as in libsystemd: bad names are an error for any process.
 	names, err = v.names()
 	if err != nil {
 		return nil, "", err

@@ -10,28 +10,31 @@ import (
 	"time"
 )
 
-// Assignments for [Notify] that have just one value.
+// An Assignment is what [Notify] sends: NAME=VALUE.
+type Assignment = string
+
+// Assignments whose value is always the same.
 const (
-	NotifyReady           = "READY=1"          // the service has started or reloaded
-	NotifyStopping        = "STOPPING=1"       // the service is about to end
-	NotifyWatchdog        = "WATCHDOG=1"       // it is alive; see [WatchdogInterval]
-	NotifyWatchdogTrigger = "WATCHDOG=trigger" // it is not well: acts as if the watchdog had fired
-	NotifyNoPoll          = "FDPOLL=0"         // for [NotifyStoreFDs]: keep descriptors after a hang-up or error
+	NotifyReady           Assignment = "READY=1"          // the service has started or reloaded
+	NotifyStopping        Assignment = "STOPPING=1"       // the service is about to end
+	NotifyWatchdog        Assignment = "WATCHDOG=1"       // it is alive; see [WatchdogInterval]
+	NotifyWatchdogTrigger Assignment = "WATCHDOG=trigger" // it is not well: acts as if the watchdog had fired
+	NotifyNoPoll          Assignment = "FDPOLL=0"         // for [NotifyStoreFDs]: keep descriptors after a hang-up or error
 )
 
 // NotifyStatus returns the assignment STATUS=: one line of text for people, in UTF-8. Line breaks
 // in text become spaces. Invalid UTF-8, NUL and noncharacters become U+FFFD. Text longer than 3 KiB
 // is cut; a backslash counts as two bytes. For any of these systemd would drop the status, or the
 // whole message and a [NotifyReady] with it.
-func NotifyStatus(text string) string { return "STATUS=" + statusLine(text) }
+func NotifyStatus(text string) Assignment { return "STATUS=" + statusLine(text) }
 
 // NotifyErrno returns the assignment ERRNO=, which says why the service failed.
-func NotifyErrno(errno syscall.Errno) string { return "ERRNO=" + strconv.Itoa(int(errno)) }
+func NotifyErrno(errno syscall.Errno) Assignment { return "ERRNO=" + strconv.Itoa(int(errno)) }
 
 // NotifyExtendTimeout returns the assignment EXTEND_TIMEOUT_USEC=: the next message about starting,
 // running or stopping comes within d, which is rounded up to microseconds. A d that is not positive
 // asks for nothing.
-func NotifyExtendTimeout(d time.Duration) string {
+func NotifyExtendTimeout(d time.Duration) Assignment {
 	usec := max(d, 0) / time.Microsecond
 	if d > usec*time.Microsecond {
 		usec++

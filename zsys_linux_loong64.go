@@ -8,7 +8,7 @@ import (
 	"unsafe"
 )
 
-// The system calls that take and tell times in 64 bits everywhere: <asm/unistd.h>.
+// The system calls whose times have 64 bits everywhere: <asm/unistd.h>.
 const (
 	_SYS_CLOCK_GETTIME64 = 113 // clock_gettime where a C long has 64 bits, elsewhere since Linux 5.1
 	_SYS_PPOLL_TIME64    = 73  // ppoll where a C long has 64 bits, elsewhere since Linux 5.1
@@ -23,19 +23,19 @@ const (
 const (
 	AT_EMPTY_PATH           = 0x1000 // an empty path means dirfd itself; Linux 2.6.39
 	AT_SYMLINK_FOLLOW       = 0x400  // follow a symbolic link at the end of path; Linux 2.6.39
-	AT_HANDLE_FID           = 0x200  // a handle to compare, not to open; Linux 6.5
-	AT_HANDLE_MNT_ID_UNIQUE = 0x1    // the mount ID of 64 bits that is never used again; Linux 6.12
+	AT_HANDLE_FID           = 0x200  // a handle to compare but not to open; Linux 6.5
+	AT_HANDLE_MNT_ID_UNIQUE = 0x1    // a mount ID of 64 bits, which is not used again; Linux 6.12
 	AT_HANDLE_CONNECTABLE   = 0x2    // a handle that knows its parent directory; Linux 6.13
 )
 
 // A flag of execveat(2): <linux/fcntl.h>.
 const (
-	_AT_EXECVE_CHECK = 0x10000 // execute nothing, tell whether it is allowed; Linux 6.14
+	_AT_EXECVE_CHECK = 0x10000 // execute nothing, but check whether it is allowed; Linux 6.14
 )
 
-// Whose ioprio_get(2) and ioprio_set(2) mean: <linux/ioprio.h>.
+// What ioprio_get(2) and ioprio_set(2) are about: <linux/ioprio.h>.
 const (
-	_IOPRIO_WHO_PROCESS = 1 // that of a thread
+	_IOPRIO_WHO_PROCESS = 1 // a thread
 )
 
 // Flags of open(2) that package syscall does not have everywhere: <asm/fcntl.h>.
@@ -55,30 +55,33 @@ const (
 	MAX_HANDLE_SZ = 128 // bytes
 )
 
+// A HandleType is the type of a [FileHandle], which [FileHandle.Type] returns.
+type HandleType = int32
+
 // The types of file handles, and flags in them: the kernel's include/linux/exportfs.h.
 const (
-	FILEID_ROOT                    = 0x0
-	FILEID_INO32_GEN               = 0x1 // inode number of 32 bits, generation
-	FILEID_INO32_GEN_PARENT        = 0x2 // the same, and both of the parent
-	FILEID_BTRFS_WITHOUT_PARENT    = 0x4d
-	FILEID_BTRFS_WITH_PARENT       = 0x4e
-	FILEID_BTRFS_WITH_PARENT_ROOT  = 0x4f
-	FILEID_UDF_WITHOUT_PARENT      = 0x51
-	FILEID_UDF_WITH_PARENT         = 0x52
-	FILEID_NILFS_WITHOUT_PARENT    = 0x61
-	FILEID_NILFS_WITH_PARENT       = 0x62
-	FILEID_FAT_WITHOUT_PARENT      = 0x71
-	FILEID_FAT_WITH_PARENT         = 0x72
-	FILEID_INO64_GEN               = 0x81 // inode number of 64 bits, generation
-	FILEID_INO64_GEN_PARENT        = 0x82 // the same, and both of the parent
-	FILEID_LUSTRE                  = 0x97
-	FILEID_BCACHEFS_WITHOUT_PARENT = 0xb1
-	FILEID_BCACHEFS_WITH_PARENT    = 0xb2
-	FILEID_NSFS                    = 0xf1 // a namespace: ID of 64 bits, type, inode number of 32 bits; Linux 6.18
-	FILEID_KERNFS                  = 0xfe // an ID of 64 bits: cgroup2, kernfs, and pidfs since Linux 6.14
-	FILEID_INVALID                 = 0xff
-	FILEID_IS_CONNECTABLE          = 0x10000 // set in the type by AT_HANDLE_CONNECTABLE; Linux 6.13
-	FILEID_IS_DIR                  = 0x20000 // set beside it for a directory; Linux 6.13
+	FILEID_ROOT                    HandleType = 0x0
+	FILEID_INO32_GEN               HandleType = 0x1 // inode number of 32 bits, generation
+	FILEID_INO32_GEN_PARENT        HandleType = 0x2 // the same, and both of the parent
+	FILEID_BTRFS_WITHOUT_PARENT    HandleType = 0x4d
+	FILEID_BTRFS_WITH_PARENT       HandleType = 0x4e
+	FILEID_BTRFS_WITH_PARENT_ROOT  HandleType = 0x4f
+	FILEID_UDF_WITHOUT_PARENT      HandleType = 0x51
+	FILEID_UDF_WITH_PARENT         HandleType = 0x52
+	FILEID_NILFS_WITHOUT_PARENT    HandleType = 0x61
+	FILEID_NILFS_WITH_PARENT       HandleType = 0x62
+	FILEID_FAT_WITHOUT_PARENT      HandleType = 0x71
+	FILEID_FAT_WITH_PARENT         HandleType = 0x72
+	FILEID_INO64_GEN               HandleType = 0x81 // inode number of 64 bits, generation
+	FILEID_INO64_GEN_PARENT        HandleType = 0x82 // the same, and both of the parent
+	FILEID_LUSTRE                  HandleType = 0x97
+	FILEID_BCACHEFS_WITHOUT_PARENT HandleType = 0xb1
+	FILEID_BCACHEFS_WITH_PARENT    HandleType = 0xb2
+	FILEID_NSFS                    HandleType = 0xf1 // a namespace: ID of 64 bits, type, inode number of 32 bits; Linux 6.18
+	FILEID_KERNFS                  HandleType = 0xfe // an ID of 64 bits: cgroup2, kernfs, and pidfs since Linux 6.14
+	FILEID_INVALID                 HandleType = 0xff
+	FILEID_IS_CONNECTABLE          HandleType = 0x10000 // set in the type by AT_HANDLE_CONNECTABLE; Linux 6.13
+	FILEID_IS_DIR                  HandleType = 0x20000 // set beside it for a directory; Linux 6.13
 )
 
 // Flags of pidfd_open(2): <linux/pidfd.h>.
@@ -87,28 +90,45 @@ const (
 	PIDFD_THREAD   = 0x80  // a thread, not a process; Linux 6.9
 )
 
+// A SignalFlag is a flag of [PidFD.SendSignalTo].
+type SignalFlag = int
+
 // Flags of pidfd_send_signal(2): <linux/pidfd.h>.
 const (
-	PIDFD_SIGNAL_THREAD        = 0x1 // Linux 6.9
-	PIDFD_SIGNAL_THREAD_GROUP  = 0x2 // Linux 6.9
-	PIDFD_SIGNAL_PROCESS_GROUP = 0x4 // Linux 6.9
+	PIDFD_SIGNAL_THREAD        SignalFlag = 0x1 // Linux 6.9
+	PIDFD_SIGNAL_THREAD_GROUP  SignalFlag = 0x2 // Linux 6.9
+	PIDFD_SIGNAL_PROCESS_GROUP SignalFlag = 0x4 // Linux 6.9
 )
 
-// The ioctl(2) that asks a pidfd about its process, and its masks: <linux/pidfd.h>.
+// The ioctl(2) that asks a pidfd about its process: <linux/pidfd.h>.
 const (
-	_PIDFD_GET_INFO            = 0xc058ff0b // with a struct of PIDFD_INFO_SIZE_VER3 bytes; Linux 6.13
-	PIDFD_INFO_PID             = 0x1        // Linux 6.13
-	PIDFD_INFO_CREDS           = 0x2        // Linux 6.13
-	PIDFD_INFO_CGROUPID        = 0x4        // Linux 6.13
-	PIDFD_INFO_EXIT            = 0x8        // only once the process is reaped; Linux 6.15
-	PIDFD_INFO_COREDUMP        = 0x10       // Linux 6.16
-	PIDFD_INFO_SUPPORTED_MASK  = 0x20       // Linux 6.19
-	PIDFD_INFO_COREDUMP_SIGNAL = 0x40       // Linux 6.19
-	PIDFD_INFO_COREDUMP_CODE   = 0x80       // Linux 7.1
-	PIDFD_COREDUMPED           = 0x1        // a core dump was begun, to a socket or to a program with a pidfd; Linux 6.16
-	PIDFD_COREDUMP_SKIP        = 0x2        // no core is written; Linux 6.16
-	PIDFD_COREDUMP_USER        = 0x4        // the core is written as the user; Linux 6.16
-	PIDFD_COREDUMP_ROOT        = 0x8        // the core is written as root; Linux 6.16
+	_PIDFD_GET_INFO = 0xc058ff0b // with a struct of PIDFD_INFO_SIZE_VER3 bytes; Linux 6.13
+)
+
+// A PidFDInfoMask is what [PidFD.Info] is asked for and [PidFDInfo.Mask] returns.
+type PidFDInfoMask = uint64
+
+// What PIDFD_GET_INFO is asked for, and reports: <linux/pidfd.h>.
+const (
+	PIDFD_INFO_PID             PidFDInfoMask = 0x1  // Linux 6.13
+	PIDFD_INFO_CREDS           PidFDInfoMask = 0x2  // Linux 6.13
+	PIDFD_INFO_CGROUPID        PidFDInfoMask = 0x4  // Linux 6.13
+	PIDFD_INFO_EXIT            PidFDInfoMask = 0x8  // only once the process is reaped; Linux 6.15
+	PIDFD_INFO_COREDUMP        PidFDInfoMask = 0x10 // Linux 6.16
+	PIDFD_INFO_SUPPORTED_MASK  PidFDInfoMask = 0x20 // Linux 6.19
+	PIDFD_INFO_COREDUMP_SIGNAL PidFDInfoMask = 0x40 // Linux 6.19
+	PIDFD_INFO_COREDUMP_CODE   PidFDInfoMask = 0x80 // Linux 7.1
+)
+
+// A CoredumpMask is what [PidFDInfo.Coredump] returns.
+type CoredumpMask = uint32
+
+// How a core dump was made: <linux/pidfd.h>.
+const (
+	PIDFD_COREDUMPED    CoredumpMask = 0x1 // a core dump was begun, to a socket or to a program with a pidfd; Linux 6.16
+	PIDFD_COREDUMP_SKIP CoredumpMask = 0x2 // no core is written; Linux 6.16
+	PIDFD_COREDUMP_USER CoredumpMask = 0x4 // the core is written as the user; Linux 6.16
+	PIDFD_COREDUMP_ROOT CoredumpMask = 0x8 // the core is written as root; Linux 6.16
 )
 
 // The ioctl(2)s that open a namespace of a pidfd's process; the third argument must be 0: <linux/pidfd.h>.
@@ -135,12 +155,15 @@ const (
 	_NS_GET_ID        = 0x8008b70d // Linux 6.18
 )
 
+// A MemoryAdvice is what [PidFD.Madvise] advises.
+type MemoryAdvice = int
+
 // What process_madvise(2) can advise to another process: <asm/mman.h>.
 const (
-	MADV_WILLNEED = 3  // read it in
-	MADV_COLD     = 20 // reclaim it first; Linux 5.10
-	MADV_PAGEOUT  = 21 // reclaim it now; Linux 5.10
-	MADV_COLLAPSE = 25 // make huge pages of it; Linux 6.1
+	MADV_WILLNEED MemoryAdvice = 3  // read it in
+	MADV_COLD     MemoryAdvice = 20 // reclaim it before other memory; Linux 5.10
+	MADV_PAGEOUT  MemoryAdvice = 21 // reclaim it now; Linux 5.10
+	MADV_COLLAPSE MemoryAdvice = 25 // make huge pages of it; Linux 6.1
 )
 
 // An ioctl(2) on any file: <linux/fs.h>.
@@ -154,7 +177,7 @@ const (
 	_BTRFS_FS_INFO_FLAG_METADATA_UUID = 0x4        // asks for one member of it; Linux 5.10
 )
 
-// What waitid(2) tells of a process that has ended: <asm/siginfo.h>.
+// How a process ended, in the report of waitid(2): <asm/siginfo.h>.
 const (
 	_CLD_EXITED = 1
 	_CLD_KILLED = 2 // by a signal
@@ -189,10 +212,13 @@ const (
 	_XATTR_SIZE_MAX = 65536 // bytes of a value, and of all names
 )
 
+// An XattrFlag is a flag of [PidFD.SetXattr].
+type XattrFlag = int
+
 // Flags of fsetxattr(2): <linux/xattr.h>.
 const (
-	XATTR_CREATE  = 0x1 // fail if there is such an attribute
-	XATTR_REPLACE = 0x2 // fail if there is none
+	XATTR_CREATE  XattrFlag = 0x1 // fail if there is such an attribute
+	XATTR_REPLACE XattrFlag = 0x2 // fail if there is none
 )
 
 // What statmount(2) is asked for: <linux/mount.h>.
@@ -211,31 +237,34 @@ const (
 	_LSMT_ROOT = 0xffffffffffffffff // the root directory of the caller, or that of another mount namespace; Linux 6.8
 )
 
-// What the mask of a fanotify(7) event has: <linux/fanotify.h>.
+// A FanotifyMask is what the Mask of a [FanotifyEvent] consists of.
+type FanotifyMask = uint64
+
+// Bits in the mask of a fanotify(7) event: <linux/fanotify.h>.
 const (
-	FAN_ACCESS         = 0x1        // a file was read
-	FAN_MODIFY         = 0x2        // a file was written
-	FAN_ATTRIB         = 0x4        // metadata was changed; Linux 5.1
-	FAN_CLOSE_WRITE    = 0x8        // a file that was open for writing was closed
-	FAN_CLOSE_NOWRITE  = 0x10       // another file or a directory was closed
-	FAN_OPEN           = 0x20       // a file or directory was opened
-	FAN_MOVED_FROM     = 0x40       // a name went from a directory; Linux 5.1
-	FAN_MOVED_TO       = 0x80       // a name came to a directory by a rename; Linux 5.1
-	FAN_CREATE         = 0x100      // Linux 5.1
-	FAN_DELETE         = 0x200      // Linux 5.1
-	FAN_DELETE_SELF    = 0x400      // what has the mark was deleted; Linux 5.1
-	FAN_MOVE_SELF      = 0x800      // what has the mark was moved; Linux 5.1
-	FAN_OPEN_EXEC      = 0x1000     // a file was opened to be executed; Linux 5.0
-	FAN_Q_OVERFLOW     = 0x4000     // events were lost
-	FAN_FS_ERROR       = 0x8000     // the file system has found an error in itself; Linux 5.16
-	FAN_OPEN_PERM      = 0x10000    // a file is to be opened, and waits for an answer
-	FAN_ACCESS_PERM    = 0x20000    // the same for reading
-	FAN_OPEN_EXEC_PERM = 0x40000    // the same for execution; Linux 5.0
-	FAN_PRE_ACCESS     = 0x100000   // the same for a range of a file; Linux 6.14
-	FAN_MNT_ATTACH     = 0x1000000  // a mount came to a mount namespace; Linux 6.15
-	FAN_MNT_DETACH     = 0x2000000  // a mount went from it; Linux 6.15
-	FAN_RENAME         = 0x10000000 // a name became another one; Linux 5.17
-	FAN_ONDIR          = 0x40000000 // it was a directory
+	FAN_ACCESS         FanotifyMask = 0x1        // a file was read
+	FAN_MODIFY         FanotifyMask = 0x2        // a file was written
+	FAN_ATTRIB         FanotifyMask = 0x4        // metadata was changed; Linux 5.1
+	FAN_CLOSE_WRITE    FanotifyMask = 0x8        // a file that was open for writing was closed
+	FAN_CLOSE_NOWRITE  FanotifyMask = 0x10       // another file or a directory was closed
+	FAN_OPEN           FanotifyMask = 0x20       // a file or directory was opened
+	FAN_MOVED_FROM     FanotifyMask = 0x40       // a name left a directory; Linux 5.1
+	FAN_MOVED_TO       FanotifyMask = 0x80       // a name came into a directory by a rename; Linux 5.1
+	FAN_CREATE         FanotifyMask = 0x100      // Linux 5.1
+	FAN_DELETE         FanotifyMask = 0x200      // Linux 5.1
+	FAN_DELETE_SELF    FanotifyMask = 0x400      // the marked file was deleted; Linux 5.1
+	FAN_MOVE_SELF      FanotifyMask = 0x800      // the marked file was moved; Linux 5.1
+	FAN_OPEN_EXEC      FanotifyMask = 0x1000     // a file was opened to be executed; Linux 5.0
+	FAN_Q_OVERFLOW     FanotifyMask = 0x4000     // events were lost
+	FAN_FS_ERROR       FanotifyMask = 0x8000     // the file system found an error in itself; Linux 5.16
+	FAN_OPEN_PERM      FanotifyMask = 0x10000    // a process is about to open a file, and waits for an answer
+	FAN_ACCESS_PERM    FanotifyMask = 0x20000    // the same for reading
+	FAN_OPEN_EXEC_PERM FanotifyMask = 0x40000    // the same for execution; Linux 5.0
+	FAN_PRE_ACCESS     FanotifyMask = 0x100000   // the same for a range of a file; Linux 6.14
+	FAN_MNT_ATTACH     FanotifyMask = 0x1000000  // a mount was attached to a mount namespace; Linux 6.15
+	FAN_MNT_DETACH     FanotifyMask = 0x2000000  // a mount was detached from it; Linux 6.15
+	FAN_RENAME         FanotifyMask = 0x10000000 // a file was renamed; Linux 5.17
+	FAN_ONDIR          FanotifyMask = 0x40000000 // it was a directory
 )
 
 // Parts of a fanotify(7) event: <linux/fanotify.h>.

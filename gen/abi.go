@@ -35,6 +35,8 @@ type group struct {
 	Doc    string // the block's comment; the header is added to it
 	Dec    bool   // counted or numbered things, spelled in decimal
 	Decl   string // C text that the expressions need
+	Type   string // "NAME = GOTYPE": an alias that the constants have as their type, under which go doc shows them
+	About  string // what the type is, and its comment; "" without Type
 	Consts []constant
 }
 
@@ -96,7 +98,7 @@ enum { regs_size = sizeof(s390_regs), regs_sp = __builtin_offsetof(s390_regs, gp
 #endif`
 
 var groups = []group{
-	{Header: "asm/unistd.h", Doc: "The system calls that take and tell times in 64 bits everywhere", Dec: true, Consts: []constant{
+	{Header: "asm/unistd.h", Doc: "The system calls whose times have 64 bits everywhere", Dec: true, Consts: []constant{
 		// From 403 on the numbers are in the same order everywhere.
 		{Name: "_SYS_CLOCK_GETTIME64", Doc: "clock_gettime where a C long has 64 bits, elsewhere since Linux 5.1",
 			Expr: "sizeof(long) == 8 ? __NR_clock_gettime : __NR_pidfd_send_signal - 424 + 403"},
@@ -109,15 +111,15 @@ var groups = []group{
 	{Header: "linux/fcntl.h", Doc: "Flags of name_to_handle_at(2)", Consts: []constant{
 		{Name: "AT_EMPTY_PATH", Doc: "an empty path means dirfd itself; Linux 2.6.39", Libc: true},
 		{Name: "AT_SYMLINK_FOLLOW", Doc: "follow a symbolic link at the end of path; Linux 2.6.39", Libc: true},
-		{Name: "AT_HANDLE_FID", Doc: "a handle to compare, not to open; Linux 6.5", Libc: true},
-		{Name: "AT_HANDLE_MNT_ID_UNIQUE", Doc: "the mount ID of 64 bits that is never used again; Linux 6.12", Libc: true},
+		{Name: "AT_HANDLE_FID", Doc: "a handle to compare but not to open; Linux 6.5", Libc: true},
+		{Name: "AT_HANDLE_MNT_ID_UNIQUE", Doc: "a mount ID of 64 bits, which is not used again; Linux 6.12", Libc: true},
 		{Name: "AT_HANDLE_CONNECTABLE", Doc: "a handle that knows its parent directory; Linux 6.13", Libc: true},
 	}},
 	{Header: "linux/fcntl.h", Doc: "A flag of execveat(2)", Consts: []constant{
-		{Name: "_AT_EXECVE_CHECK", Doc: "execute nothing, tell whether it is allowed; Linux 6.14"},
+		{Name: "_AT_EXECVE_CHECK", Doc: "execute nothing, but check whether it is allowed; Linux 6.14"},
 	}},
-	{Header: "linux/ioprio.h", Doc: "Whose ioprio_get(2) and ioprio_set(2) mean", Dec: true, Consts: []constant{
-		{Name: "_IOPRIO_WHO_PROCESS", Doc: "that of a thread"},
+	{Header: "linux/ioprio.h", Doc: "What ioprio_get(2) and ioprio_set(2) are about", Dec: true, Consts: []constant{
+		{Name: "_IOPRIO_WHO_PROCESS", Doc: "a thread"},
 	}},
 	{Header: "asm/fcntl.h", Doc: "Flags of open(2) that package syscall does not have everywhere", Consts: []constant{
 		{Name: "O_PATH", Doc: "a descriptor that names a file and does not open it; Linux 2.6.39"},
@@ -130,7 +132,7 @@ var groups = []group{
 	{Doc: "The size of the largest file handle", Dec: true, Consts: []constant{
 		{Name: "MAX_HANDLE_SZ", Doc: "bytes", Expr: "128", Internal: "include/linux/exportfs.h", Libc: true},
 	}},
-	{Doc: "The types of file handles, and flags in them", Consts: []constant{
+	{Doc: "The types of file handles, and flags in them", Type: "HandleType = int32", About: "the type of a [FileHandle], which [FileHandle.Type] returns", Consts: []constant{
 		{Name: "FILEID_ROOT", Expr: "0", Internal: "include/linux/exportfs.h"},
 		{Name: "FILEID_INO32_GEN", Doc: "inode number of 32 bits, generation", Expr: "1", Internal: "include/linux/exportfs.h"},
 		{Name: "FILEID_INO32_GEN_PARENT", Doc: "the same, and both of the parent", Expr: "2", Internal: "include/linux/exportfs.h"},
@@ -158,15 +160,17 @@ var groups = []group{
 		{Name: "PIDFD_NONBLOCK", Doc: "waitid(2) does not block; Linux 5.10"},
 		{Name: "PIDFD_THREAD", Doc: "a thread, not a process; Linux 6.9"},
 	}},
-	{Header: "linux/pidfd.h", Doc: "Flags of pidfd_send_signal(2)", Consts: []constant{
+	{Header: "linux/pidfd.h", Doc: "Flags of pidfd_send_signal(2)", Type: "SignalFlag = int", About: "a flag of [PidFD.SendSignalTo]", Consts: []constant{
 		{Name: "PIDFD_SIGNAL_THREAD", Doc: "Linux 6.9"},
 		{Name: "PIDFD_SIGNAL_THREAD_GROUP", Doc: "Linux 6.9"},
 		{Name: "PIDFD_SIGNAL_PROCESS_GROUP", Doc: "Linux 6.9"},
 	}},
-	{Header: "linux/pidfd.h", Doc: "The ioctl(2) that asks a pidfd about its process, and its masks", Consts: []constant{
+	{Header: "linux/pidfd.h", Doc: "The ioctl(2) that asks a pidfd about its process", Consts: []constant{
 		// Spelled out, or the number would change with the headers' struct pidfd_info.
 		{Name: "_PIDFD_GET_INFO", Doc: "with a struct of PIDFD_INFO_SIZE_VER3 bytes; Linux 6.13",
 			Expr: "_IOC(_IOC_READ|_IOC_WRITE, PIDFS_IOCTL_MAGIC, 11, PIDFD_INFO_SIZE_VER3)"},
+	}},
+	{Header: "linux/pidfd.h", Doc: "What PIDFD_GET_INFO is asked for, and reports", Type: "PidFDInfoMask = uint64", About: "what [PidFD.Info] is asked for and [PidFDInfo.Mask] returns", Consts: []constant{
 		{Name: "PIDFD_INFO_PID", Doc: "Linux 6.13"},
 		{Name: "PIDFD_INFO_CREDS", Doc: "Linux 6.13"},
 		{Name: "PIDFD_INFO_CGROUPID", Doc: "Linux 6.13"},
@@ -175,6 +179,8 @@ var groups = []group{
 		{Name: "PIDFD_INFO_SUPPORTED_MASK", Doc: "Linux 6.19"},
 		{Name: "PIDFD_INFO_COREDUMP_SIGNAL", Doc: "Linux 6.19"},
 		{Name: "PIDFD_INFO_COREDUMP_CODE", Doc: "Linux 7.1"},
+	}},
+	{Header: "linux/pidfd.h", Doc: "How a core dump was made", Type: "CoredumpMask = uint32", About: "what [PidFDInfo.Coredump] returns", Consts: []constant{
 		{Name: "PIDFD_COREDUMPED", Doc: "a core dump was begun, to a socket or to a program with a pidfd; Linux 6.16"},
 		{Name: "PIDFD_COREDUMP_SKIP", Doc: "no core is written; Linux 6.16"},
 		{Name: "PIDFD_COREDUMP_USER", Doc: "the core is written as the user; Linux 6.16"},
@@ -200,9 +206,9 @@ var groups = []group{
 		{Name: "_NS_GET_MNTNS_ID", Doc: "of a mount namespace; Linux 6.11"},
 		{Name: "_NS_GET_ID", Doc: "Linux 6.18"},
 	}},
-	{Header: "asm/mman.h", Doc: "What process_madvise(2) can advise to another process", Dec: true, Consts: []constant{
+	{Header: "asm/mman.h", Doc: "What process_madvise(2) can advise to another process", Type: "MemoryAdvice = int", About: "what [PidFD.Madvise] advises", Dec: true, Consts: []constant{
 		{Name: "MADV_WILLNEED", Doc: "read it in"},
-		{Name: "MADV_COLD", Doc: "reclaim it first; Linux 5.10"},
+		{Name: "MADV_COLD", Doc: "reclaim it before other memory; Linux 5.10"},
 		{Name: "MADV_PAGEOUT", Doc: "reclaim it now; Linux 5.10"},
 		{Name: "MADV_COLLAPSE", Doc: "make huge pages of it; Linux 6.1"},
 	}},
@@ -213,7 +219,7 @@ var groups = []group{
 		{Name: "_BTRFS_IOC_FS_INFO", Doc: "about the file system; Linux 3.0"},
 		{Name: "_BTRFS_FS_INFO_FLAG_METADATA_UUID", Doc: "asks for one member of it; Linux 5.10"},
 	}},
-	{Header: "asm/siginfo.h", Doc: "What waitid(2) tells of a process that has ended", Dec: true, Consts: []constant{
+	{Header: "asm/siginfo.h", Doc: "How a process ended, in the report of waitid(2)", Dec: true, Consts: []constant{
 		{Name: "_CLD_EXITED"},
 		{Name: "_CLD_KILLED", Doc: "by a signal"},
 		{Name: "_CLD_DUMPED", Doc: "by a signal, and dumped core"},
@@ -237,7 +243,7 @@ var groups = []group{
 	{Header: "linux/limits.h", Doc: "How large extended attributes can be", Dec: true, Consts: []constant{
 		{Name: "_XATTR_SIZE_MAX", Doc: "bytes of a value, and of all names"},
 	}},
-	{Header: "linux/xattr.h", Doc: "Flags of fsetxattr(2)", Consts: []constant{
+	{Header: "linux/xattr.h", Doc: "Flags of fsetxattr(2)", Type: "XattrFlag = int", About: "a flag of [PidFD.SetXattr]", Consts: []constant{
 		{Name: "XATTR_CREATE", Doc: "fail if there is such an attribute"},
 		{Name: "XATTR_REPLACE", Doc: "fail if there is none"},
 	}},
@@ -253,29 +259,29 @@ var groups = []group{
 	{Header: "linux/mount.h", Doc: "For listmount(2)", Consts: []constant{
 		{Name: "_LSMT_ROOT", Doc: "the root directory of the caller, or that of another mount namespace; Linux 6.8"},
 	}},
-	{Header: "linux/fanotify.h", Doc: "What the mask of a fanotify(7) event has", Consts: []constant{
+	{Header: "linux/fanotify.h", Doc: "Bits in the mask of a fanotify(7) event", Type: "FanotifyMask = uint64", About: "what the Mask of a [FanotifyEvent] consists of", Consts: []constant{
 		{Name: "FAN_ACCESS", Doc: "a file was read"},
 		{Name: "FAN_MODIFY", Doc: "a file was written"},
 		{Name: "FAN_ATTRIB", Doc: "metadata was changed; Linux 5.1"},
 		{Name: "FAN_CLOSE_WRITE", Doc: "a file that was open for writing was closed"},
 		{Name: "FAN_CLOSE_NOWRITE", Doc: "another file or a directory was closed"},
 		{Name: "FAN_OPEN", Doc: "a file or directory was opened"},
-		{Name: "FAN_MOVED_FROM", Doc: "a name went from a directory; Linux 5.1"},
-		{Name: "FAN_MOVED_TO", Doc: "a name came to a directory by a rename; Linux 5.1"},
+		{Name: "FAN_MOVED_FROM", Doc: "a name left a directory; Linux 5.1"},
+		{Name: "FAN_MOVED_TO", Doc: "a name came into a directory by a rename; Linux 5.1"},
 		{Name: "FAN_CREATE", Doc: "Linux 5.1"},
 		{Name: "FAN_DELETE", Doc: "Linux 5.1"},
-		{Name: "FAN_DELETE_SELF", Doc: "what has the mark was deleted; Linux 5.1"},
-		{Name: "FAN_MOVE_SELF", Doc: "what has the mark was moved; Linux 5.1"},
+		{Name: "FAN_DELETE_SELF", Doc: "the marked file was deleted; Linux 5.1"},
+		{Name: "FAN_MOVE_SELF", Doc: "the marked file was moved; Linux 5.1"},
 		{Name: "FAN_OPEN_EXEC", Doc: "a file was opened to be executed; Linux 5.0"},
 		{Name: "FAN_Q_OVERFLOW", Doc: "events were lost"},
-		{Name: "FAN_FS_ERROR", Doc: "the file system has found an error in itself; Linux 5.16"},
-		{Name: "FAN_OPEN_PERM", Doc: "a file is to be opened, and waits for an answer"},
+		{Name: "FAN_FS_ERROR", Doc: "the file system found an error in itself; Linux 5.16"},
+		{Name: "FAN_OPEN_PERM", Doc: "a process is about to open a file, and waits for an answer"},
 		{Name: "FAN_ACCESS_PERM", Doc: "the same for reading"},
 		{Name: "FAN_OPEN_EXEC_PERM", Doc: "the same for execution; Linux 5.0"},
 		{Name: "FAN_PRE_ACCESS", Doc: "the same for a range of a file; Linux 6.14"},
-		{Name: "FAN_MNT_ATTACH", Doc: "a mount came to a mount namespace; Linux 6.15"},
-		{Name: "FAN_MNT_DETACH", Doc: "a mount went from it; Linux 6.15"},
-		{Name: "FAN_RENAME", Doc: "a name became another one; Linux 5.17"},
+		{Name: "FAN_MNT_ATTACH", Doc: "a mount was attached to a mount namespace; Linux 6.15"},
+		{Name: "FAN_MNT_DETACH", Doc: "a mount was detached from it; Linux 6.15"},
+		{Name: "FAN_RENAME", Doc: "a file was renamed; Linux 5.17"},
 		{Name: "FAN_ONDIR", Doc: "it was a directory"},
 	}},
 	{Header: "linux/fanotify.h", Doc: "Parts of a fanotify(7) event", Dec: true, Consts: []constant{

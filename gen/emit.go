@@ -105,14 +105,18 @@ func emit(goarch string, v values) ([]byte, error) {
 		p("%s = %s%s\n", name, val, doc)
 	}
 	for _, g := range groups {
+		typ, _, _ := strings.Cut(g.Type, " ")
+		if typ != "" {
+			p("\n// %s %s is %s.\ntype %s\n", article(typ), typ, g.About, g.Type)
+		}
 		p("\n// %s: %s.\nconst (\n", g.Doc, strings.Join(g.sources(), ", "))
 		for _, c := range g.Consts {
 			val := v.at(c.expr())
+			text := val.String()
 			if g.Dec {
-				line(c.Name, val.decimal(), c.Doc)
-			} else {
-				line(c.Name, val.String(), c.Doc)
+				text = val.decimal()
 			}
+			line(c.Name+" "+typ, text, c.Doc)
 		}
 		p(")\n")
 	}
@@ -155,6 +159,13 @@ func firstLine(version string) string { return firstLinePrefix + version + first
 func generated(text []byte) bool {
 	line, _, _ := bytes.Cut(text, []byte("\n"))
 	return bytes.HasPrefix(line, []byte(firstLinePrefix)) && bytes.HasSuffix(line, []byte(firstLineSuffix))
+}
+
+func article(noun string) string {
+	if strings.ContainsRune("AEIOUX", rune(noun[0])) {
+		return "An"
+	}
+	return "A"
 }
 
 // sources names where the constants of g are declared.
