@@ -36,9 +36,9 @@
 // # Taking and passing sockets
 //
 // [ListenFDs] returns the sockets that systemd or another service manager passed to this process
-// (socket activation). It verifies $LISTEN_PIDFDID, so that it never takes sockets meant for
-// another process. Package [github.com/sysfd/sysfd/activation] makes listeners of them.
-// [StartListenFDs] and [ExecListenFDs] pass sockets on, and package
+// (socket activation). It compares $LISTEN_PIDFDID, which systemd sets since version 259, so that
+// it does not take sockets meant for another process. Package [github.com/sysfd/sysfd/activation]
+// makes listeners of them. [StartListenFDs] and [ExecListenFDs] pass sockets on, and package
 // [github.com/sysfd/sysfd/listenexec] does so for an os/exec.Cmd.
 //
 // [Notify] reports the state of the service to the service manager, and a [Notifier] does so
