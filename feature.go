@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Feature is something that this package can do on some kernels and not on others.
-// Nothing needs to be asked for before it is used, for functions return an error that
-// matches [errors.ErrUnsupported]. A Feature is for telling a person what there is, and for
-// decisions when a program starts. Its number is not for storing: a new one can come between.
+// A Feature is something that this package can do on some kernels and not on others. A program need
+// not probe a feature before it uses it, because functions return an error that matches
+// [errors.ErrUnsupported]. Features are for messages, and for decisions when a program starts. Do
+// not store their numbers: a new Feature can come in between.
 type Feature int
 
 // The features, each with the first version of the kernel that has it.
@@ -50,8 +50,8 @@ const (
 	FeatureXattr                            // Linux 6.17: [PidFD.GetXattr]
 )
 
-// features have one of two functions to try them: one that is given a pidfd of this
-// process, and one that is not.
+// features have one of two functions that try them: one is given a pidfd of this process, the other
+// is not.
 var features = [...]struct {
 	name, since string
 	self        func(*PidFD) error
@@ -86,8 +86,8 @@ var features = [...]struct {
 	FeatureXattr:             {"attributes of a process", "6.17", probeXattr, nil},
 }
 
-// Features returns all features: those of files, then those of processes, each in the order
-// of their age.
+// Features returns all features: first those of files, then those of processes, each group in the
+// order of kernel versions.
 func Features() []Feature {
 	all := make([]Feature, len(features))
 	for i := range all {
@@ -98,7 +98,7 @@ func Features() []Feature {
 
 func (f Feature) known() bool { return f >= 0 && int(f) < len(features) }
 
-// String returns a few words that say what the feature is.
+// String returns a few words that describe the feature.
 func (f Feature) String() string {
 	if !f.known() {
 		return "Feature(" + strconv.Itoa(int(f)) + ")"
@@ -106,9 +106,8 @@ func (f Feature) String() string {
 	return features[f].name
 }
 
-// Since returns the first version of the kernel that has the feature for programs of this
-// word size, such as "6.14". Vendors give features to older kernels; [Feature.Probe]
-// finds them.
+// Since returns the first version of the kernel that has the feature for programs of this word
+// size, such as "6.14". Vendors add features to older kernels; [Feature.Probe] finds them.
 func (f Feature) Since() string {
 	switch {
 	case !f.known():
@@ -119,19 +118,24 @@ func (f Feature) Since() string {
 	return features[f].since
 }
 
-// Probe tries the feature, on this process and on files that are always there, and
-// changes nothing. It returns nil if it works: what is only accepted, as some sandboxes
-// accept it, does not count. It asks each time: no answer is kept. What
-// works on this process may be forbidden for others, such as [PidFD.GetFD] and
-// [PidFD.Madvise]. Under a seccomp filter that kills, a call that it forbids ends the program.
+// Probe tries the feature on this process and on files that always exist, changes nothing, and
+// returns nil if the feature works. A call that a sandbox accepts without effect does not count.
+// Probe tries each time, and caches nothing.
 //
-// Errors: one that matches [errors.ErrUnsupported] if the kernel lacks it, or was
-// built without it. EPERM, or another that matches [os.ErrPermission], if this process may
-// not use it; for FeatureOpenByHandle in a user namespace it can be either, since directories alone open
-// there, of mounts that belong to it. EINVAL if there is no such feature. Any other leaves it open: EMFILE, for example;
-// ENODATA for FeatureExitStatus before Linux 6.19, where it takes a process that has ended to
-// see it, and for FeatureFileSystemID and FeatureCgroupID if there is no file system to try it
-// on in the places where there commonly is one.
+// What works on this process may be forbidden on others, as with [PidFD.GetFD] and [PidFD.Madvise].
+// Under a seccomp filter that kills, Probe ends the program if it makes a forbidden call.
+//
+// Errors:
+//   - an error that matches [errors.ErrUnsupported] if the kernel lacks the feature, or was built
+//     without it;
+//   - EPERM, or another error that matches [os.ErrPermission], if this process may not use it. In a
+//     user namespace FeatureOpenByHandle can be either, because only directories on mounts of that
+//     namespace open there;
+//   - EINVAL if there is no such feature;
+//   - ENODATA if Probe cannot decide: for FeatureExitStatus before Linux 6.19, where only a process
+//     that has ended shows it, and for FeatureFileSystemID and FeatureCgroupID if no suitable file
+//     system is in the usual places;
+//   - others, such as EMFILE, that say nothing about the feature.
 func (f Feature) Probe() error {
 	if !f.known() {
 		return refused(syscall.EINVAL, f.String()+" is not a feature")
@@ -147,7 +151,7 @@ func (f Feature) Probe() error {
 	return features[f].self(p)
 }
 
-// answer returns nil if a call failed as it does where the kernel knows it.
+// answer returns nil if a call failed in the way that shows that the kernel knows it.
 func answer(call, subject string, errno, good syscall.Errno) error {
 	err := failed(call, subject, errno)
 	switch {
@@ -159,22 +163,22 @@ func answer(call, subject string, errno, good syscall.Errno) error {
 	return err
 }
 
-// undecided leaves it open whether there is a feature.
+// undecided returns an error that says nothing about the feature.
 func undecided(why string) error { return refused(syscall.ENODATA, why) }
 
-// pretended is for a call that succeeds but has no effect.
+// pretended returns an error for a call that succeeds but has no effect.
 func pretended(call string) error {
 	return refused(syscall.EOPNOTSUPP, call+" succeeds here, but has no effect").as(errors.ErrUnsupported)
 }
 
-// noFlag is a flag that no kernel knows. What is accepted or refused with it as without it was
-// not looked at: gVisor has one answer to all of name_to_handle_at(2).
+// noFlag is a flag that no kernel knows. If a call has the same answer with it as with a real flag,
+// the flag was not looked at: gVisor has one answer for all flags of name_to_handle_at(2).
 const noFlag = 1 << 30
 
-// noFD is not open, and unlike -1 nothing that waitid(2) refuses before it looks.
+// noFD is not open. Unlike -1, waitid(2) does not refuse it before looking.
 const noFD = 1<<31 - 1
 
-// closed closes what there is if there was no error.
+// closed closes c if err is nil.
 func closed(c io.Closer, err error) error {
 	if err == nil {
 		err = c.Close()
@@ -182,8 +186,7 @@ func closed(c io.Closer, err error) error {
 	return err
 }
 
-// probeHandle takes any answer about the file system for one of a kernel that knows the flag,
-// if that does not have it for a flag that there is not.
+// probeHandle accepts any answer about the file system from a kernel that refuses an unknown flag.
 func probeHandle(flag int) error {
 	_, mount, err := NameToHandleAt(AT_FDCWD, "/", flag)
 	switch {
@@ -231,8 +234,8 @@ func probeCgroupID() error {
 	return undecided("cgroup2 is not mounted on /sys/fs/cgroup")
 }
 
-// probeFileSystemID asks file systems of which some have a UUID on each kernel that has
-// the ioctl. To read that of ext4 and btrfs in other ways is older.
+// probeFileSystemID asks file systems, some of which have a UUID on each kernel that has the ioctl.
+// Older ways to read the UUID of ext4 and btrfs do not count.
 func probeFileSystemID() error {
 	const sysfs, tmpfs = 0x62656572, 0x01021994
 	err := undecided("neither /sys nor /dev is on a file system in memory")
@@ -295,7 +298,7 @@ func probeWait(p *PidFD) error {
 	return answer("waitid", fdSubject(p.fd), errno, syscall.ECHILD)
 }
 
-// probeSendSignal needs no pidfd_open(2), which is younger: a directory of /proc will do.
+// probeSendSignal works without pidfd_open(2), which is younger: a directory of /proc will do.
 func probeSendSignal() error {
 	control := pidfdProbe(noFD)
 	fd, errno := pidfdOpen(syscall.Getpid(), 0)
@@ -339,7 +342,7 @@ func probeSetns() error {
 	}
 	defer p.Close()
 	if !ofThread {
-		// Before Linux 6.9 there is but the namespace of the main thread.
+		// Before Linux 6.9 a pidfd only leads to the namespace of the main thread.
 		its, errno1 := stat("/proc/self/ns/uts")
 		own, errno2 := stat("/proc/thread-self/ns/uts")
 		if errno1 != 0 || errno2 != 0 || its != own {
@@ -379,7 +382,7 @@ func probeID(p *PidFD) error {
 	return err
 }
 
-// probeNamespace is without the way by /proc.
+// probeNamespace does not use /proc, as PidFD.Namespace may.
 func probeNamespace(p *PidFD) error {
 	fd, errno := pidfdGetNamespace(p.fd, uint32(MntNamespace))
 	if errno == 0 {
@@ -426,8 +429,8 @@ func probeOpenByID(p *PidFD) error {
 }
 
 func probeXattr(p *PidFD) error {
-	// The first answer does not tell if it is for want of privileges that there is none,
-	// and the second one can be EPERM before Linux 6.17, too.
+	// Without privileges the first answer is ENODATA on any kernel. The second one can be EPERM
+	// before Linux 6.17 too.
 	const name = "trusted.sysfd.none"
 	_, err := p.GetXattr(name)
 	if err == nil || errors.Is(err, syscall.ENODATA) { // nil if the process has no attributes at all
@@ -442,8 +445,8 @@ func probeXattr(p *PidFD) error {
 	return err
 }
 
-// probeSocket calls try with a connected Unix socket, and with the descriptors of both ends:
-// first the other one.
+// probeSocket calls try with one end of a connected pair of Unix sockets, and with the descriptors
+// of both ends, its own last.
 func probeSocket(try func(socket syscall.Conn, ends [2]int) error) error {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -459,7 +462,7 @@ func probePeerPidFD() error {
 	return probeSocket(func(socket syscall.Conn, _ [2]int) error { return closed(PeerPidFD(socket)) })
 }
 
-// probePassPidFD sends a message to itself: gVisor lets the option be set, and that is all.
+// probePassPidFD sends a message to itself: gVisor accepts the socket option without effect.
 func probePassPidFD() error {
 	return probeSocket(func(socket syscall.Conn, ends [2]int) error {
 		if err := SetPassPidFD(socket, true); err != nil {

@@ -15,21 +15,19 @@ import (
 	"github.com/sysfd/sysfd"
 )
 
-// Sockets are descriptors that were passed to a program, each of which can be taken once.
-// The functions of this package that have the name of a method are this method for those that were
-// passed to this process. The zero value has none.
-//
-// Its methods may be called from several goroutines at once.
+// Sockets are descriptors that were passed to a program. Each can be taken once. The functions of
+// this package are the methods of the same names, for the sockets passed to this process. The zero
+// value has no sockets. Its methods can be called from several goroutines at once.
 type Sockets struct {
 	take func(choose func(left []*os.File) ([]*os.File, error)) ([]*os.File, error)
 }
 
-// passed are those of this process.
+// passed are the sockets of this process.
 var passed = Sockets{take: sysfd.TakeListenFDsFunc}
 
-// From returns files as Sockets, as if they had been passed in this order and under their
-// names. It is for tests of a program within one process, and for descriptors that come another
-// way. [sysfd.DupFile] gives a file its name. The files belong to the Sockets from now on.
+// From returns files as Sockets, as if they had been passed in this order and with their names. It
+// is for tests of a program within one process, and for descriptors that come in another way.
+// [sysfd.DupFile] gives a file its name. The files then belong to the Sockets.
 func From(files ...*os.File) *Sockets {
 	var mu sync.Mutex
 	left := slices.Clone(files)
@@ -52,23 +50,25 @@ func From(files ...*os.File) *Sockets {
 	}}
 }
 
-// Listeners returns a listener for each passed socket that listens and has one of the
-// names, or without names for each one that listens. They are in the order in which they were
-// passed; to tell names apart, call it with one at a time, or call [ListenersWithNames].
+// Listeners returns a listener for each passed socket that listens and has one of the names;
+// without names, for each that listens. They are in the order in which they were passed. To tell
+// the names apart, call it with one name at a time, or call [ListenersWithNames].
 //
-// What has been returned once, here or by another function that takes descriptors, is not
-// returned again. A name that none has is no error; the result is then empty. Sockets of
-// datagrams stay for [PacketConns]: one .socket unit gives all its sockets one name.
+// Listeners returns nothing that this or another function has already taken. If no socket has one
+// of the names, the result is empty, without an error. Datagram sockets are left for [PacketConns],
+// because a .socket unit gives all its sockets one name.
 //
-// Each listener is the only owner of its socket: once it is closed nobody listens, unless the
-// service manager or another process has the socket, too. See the package documentation
-// for what that means for the path of a Unix socket and for passing the socket on.
+// Each listener is the only owner of its socket: once it is closed, nobody listens, unless the
+// service manager or another process has the socket too. See the package documentation for the path
+// of a Unix socket, and for passing a socket on.
 //
-// Errors, with which nothing is taken, and everything is open as before: those of
-// [sysfd.ListenFDs]. EINVAL, with the name and what it is, if one of the names has what is
-// neither a socket that listens nor one of datagrams, such as a connection (Accept=yes of
-// systemd.socket(5)) or a FIFO, or has only datagrams. EMFILE, ENFILE and ENOMEM
-// if they keep package net from making the listener: the call can be repeated.
+// Errors, after which nothing is taken and everything is open as before:
+//   - those of [sysfd.ListenFDs];
+//   - EINVAL if a descriptor with one of the names is neither a listening nor a datagram socket,
+//     such as a connection (Accept=yes of systemd.socket(5)) or a FIFO, or if a name has only
+//     datagram sockets. The error contains the name and what it is;
+//   - EMFILE, ENFILE and ENOMEM if they keep package net from making a listener. The call can be
+//     repeated.
 func Listeners(names ...string) ([]net.Listener, error) { return passed.Listeners(names...) }
 
 // Listeners is the function [Listeners] for s.
@@ -77,8 +77,8 @@ func (s *Sockets) Listeners(names ...string) ([]net.Listener, error) {
 	return listeners, err
 }
 
-// ListenersWithNames is [Listeners] without names. It returns the listeners by name, those
-// of one name in the order in which they were passed.
+// ListenersWithNames is [Listeners] without names. It returns the listeners by name, those with the
+// same name in the order in which they were passed.
 func ListenersWithNames() (map[string][]net.Listener, error) { return passed.ListenersWithNames() }
 
 // ListenersWithNames is the function [ListenersWithNames] for s.
@@ -94,8 +94,7 @@ func (s *Sockets) ListenersWithNames() (map[string][]net.Listener, error) {
 	return byName, nil
 }
 
-// PacketConns is [Listeners] for sockets of datagrams: UDP, datagram Unix sockets, and raw IP
-// sockets.
+// PacketConns is [Listeners] for datagram sockets: UDP, datagram Unix sockets, and raw IP sockets.
 func PacketConns(names ...string) ([]net.PacketConn, error) { return passed.PacketConns(names...) }
 
 // PacketConns is the function [PacketConns] for s.
@@ -104,10 +103,10 @@ func (s *Sockets) PacketConns(names ...string) ([]net.PacketConn, error) {
 	return conns, err
 }
 
-// Unclaimed returns the descriptors that nobody has taken so far, under their names, and
-// takes them: they are the caller's, to use or to close. Call it when everything is taken that the
-// program knows. What then is left is a mistake in the .socket unit or in the program, and
-// clients of a socket that stays open and unused wait in vain.
+// Unclaimed takes and returns the descriptors that have not been taken yet. Their files have the
+// names of the descriptors, and belong to the caller. Call it after everything that the program
+// knows has been taken. What is left then is a mistake in the .socket unit or in the program; if
+// such a socket stays open unused, its clients wait in vain.
 //
 // Errors: those of [sysfd.ListenFDs].
 func Unclaimed() ([]*os.File, error) { return passed.Unclaimed() }
@@ -119,7 +118,7 @@ func (s *Sockets) Unclaimed() ([]*os.File, error) {
 
 func isClosed(f *os.File) bool {
 	conn, err := f.SyscallConn()
-	return err != nil || conn.Control(func(uintptr) {}) != nil // which is the only reason
+	return err != nil || conn.Control(func(uintptr) {}) != nil // closed is the only reason for that
 }
 
 func (s *Sockets) choose(choose func(left []*os.File) ([]*os.File, error)) ([]*os.File, error) {
@@ -129,9 +128,9 @@ func (s *Sockets) choose(choose func(left []*os.File) ([]*os.File, error)) ([]*o
 	return s.take(choose)
 }
 
-// takeAs takes the sockets of a kind that have one of the names, or without names all, and makes
-// something of them that owns them. It returns their names as well. More than atMost are an
-// error, if that is not 0.
+// takeAs takes the sockets of a kind that have one of the names, or without names all of that kind.
+// It makes something of each that owns it, and returns that with the names. If atMost is not 0,
+// more sockets are an error.
 func takeAs[T io.Closer](s *Sockets, names []string, atMost int, want kind, from func(*os.File) (T, error)) (made []T, of []string, err error) {
 	files, err := s.choose(func(left []*os.File) (chosen []*os.File, err error) {
 		chosen, err = pick(left, names, want)
@@ -153,14 +152,14 @@ func takeAs[T io.Closer](s *Sockets, names []string, atMost int, want kind, from
 		}
 		return nil, nil, err
 	}
-	// Package net has made duplicates, which are not to be outlived.
+	// Package net has made duplicates, and these would keep the sockets open.
 	for _, f := range files {
 		f.Close()
 	}
 	return made, of, nil
 }
 
-// pick returns the files of a kind that have one of the names, or without names all of this kind.
+// pick returns the files of a kind that have one of the names, or without names all of that kind.
 func pick(left []*os.File, names []string, want kind) (chosen []*os.File, err error) {
 	others := map[string]error{} // by name: what is not of this kind
 	for _, f := range left {
@@ -169,7 +168,7 @@ func pick(left []*os.File, names []string, want kind) (chosen []*os.File, err er
 		}
 		is, err := kindOf(f)
 		switch {
-		case errors.Is(err, os.ErrClosed): // as good as taken
+		case errors.Is(err, os.ErrClosed): // taken, in effect
 		case err != nil:
 			return nil, &socketError{f.Name(), err}
 		case is == want:
@@ -256,7 +255,7 @@ func (e inputError) Unwrap() error { return syscall.EINVAL }
 
 const errSeveral inputError = "more than one socket has this name"
 
-// A kindError says that a socket is not what it is taken for.
+// A kindError says that a socket is not what the caller wants.
 type kindError struct{ is, want kind }
 
 func (e *kindError) Error() string { return string(e.is) + ", want " + string(e.want) }

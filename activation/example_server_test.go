@@ -20,8 +20,8 @@ import (
 )
 
 // A whole web server for systemd: with two sockets that have names, a report when it is ready, a
-// reload on SIGHUP, and a watchdog. Started by hand, it listens on its own and reports to nobody. It
-// builds on every Unix system.
+// reload on SIGHUP, and a watchdog. Started by hand, it listens on its own and reports to nobody.
+// It builds on every Unix system.
 //
 // hello-http.socket and hello-admin.socket, both with Service=hello.service:
 //

@@ -17,8 +17,8 @@ import (
 	"github.com/sysfd/sysfd/activation"
 )
 
-// A web server that a .socket unit with FileDescriptorName=http starts, or a person. This main
-// builds on every system.
+// A web server, started by a .socket unit with FileDescriptorName=http or by hand. It builds on
+// every system.
 func ExampleListenOr() {
 	ctx := context.Background()
 	l, err := activation.ListenOr(ctx, "http", "tcp", "127.0.0.1:8080")
@@ -29,7 +29,7 @@ func ExampleListenOr() {
 	log.Fatal(http.Serve(l, nil))
 }
 
-// A web server on each socket that it is passed.
+// A web server on each passed socket.
 func ExampleListeners() {
 	listeners, err := activation.Listeners()
 	if err != nil {
@@ -45,7 +45,7 @@ func ExampleListeners() {
 	log.Fatal(<-failed)
 }
 
-// With TLS on the sockets of one name, by tls.NewListener, or as here by ServeTLS.
+// TLS on the sockets with one name.
 func ExampleListeners_tls() {
 	listeners, err := activation.Listeners("https")
 	if err != nil {
@@ -56,14 +56,14 @@ func ExampleListeners_tls() {
 	}
 }
 
-// A socket that nobody knows is said, and closed.
+// A socket that no part of the program has taken is logged and closed.
 func ExampleUnclaimed() {
 	files, err := activation.Unclaimed()
 	if err != nil {
 		log.Fatal(err)
 	}
 	for _, f := range files {
-		log.Printf("a socket was passed as %q, which this program does not know", f.Name())
+		log.Printf("no use for the passed socket %q", f.Name())
 		f.Close()
 	}
 }

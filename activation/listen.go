@@ -14,23 +14,26 @@ import (
 	"github.com/sysfd/sysfd/internal/stale"
 )
 
-// ListenOr returns a listener for the socket that was passed under the name, or else one
-// for a socket of its own, as [net.ListenConfig] makes it of network and address. ctx limits the
+// ListenOr returns a listener for the socket that was passed with the name or, if there is none,
+// for a socket of its own, made as [net.ListenConfig] does from network and address. ctx limits the
 // resolution of host names, and nothing later.
 //
-// A socket of its own is bound although connections of a server before still linger
-// (SO_REUSEADDR, which is the rule of package net for TCP on Unix). If the address is the path of a Unix
-// socket that nobody has open any more, it takes its place, on Linux. A live server keeps its path, and does not
-// notice that it was looked for; the error is then EADDRINUSE, as for a symbolic link or what else is no socket. The listener removes the path when it is closed,
-// unlike one for a passed socket, whose path belongs to the service manager. The mode of the path follows
-// from umask(2).
+// Its own socket can be bound while connections of an earlier server linger (SO_REUSEADDR, which
+// package net sets for TCP on Unix). On Linux, if the address is the path of a Unix socket that no
+// process has open, ListenOr replaces it. A live server keeps its path and does not notice; the
+// error is then EADDRINUSE, as for a symbolic link or another file. The listener removes the path
+// when it is closed, unlike one for a passed socket, whose path belongs to the service manager. The
+// mode of the path depends on umask(2).
 //
-// If other sockets were passed and none of this name, it listens on its own; [Unclaimed] tells of
-// them. The name of a socket is that of FileDescriptorName= in systemd.socket(5), without it that
-// of the unit, such as "web.socket"; "unknown" if the manager gives no names.
+// If other sockets were passed, but none with this name, ListenOr listens on its own; [Unclaimed]
+// returns the others. The name of a socket is FileDescriptorName= in systemd.socket(5). Without
+// that it is the name of the unit, such as "web.socket". It is "unknown" if the manager gives no
+// names.
 //
-// Errors: those of [Listeners]; EINVAL if several listening sockets have the name, and then none is taken;
-// those of [net.ListenConfig.Listen].
+// Errors:
+//   - those of [Listeners];
+//   - EINVAL if several listening sockets have the name; none is taken;
+//   - those of [net.ListenConfig.Listen].
 func ListenOr(ctx context.Context, name, network, address string) (net.Listener, error) {
 	return passed.ListenOr(ctx, name, network, address)
 }
@@ -45,7 +48,7 @@ func (s *Sockets) ListenOr(ctx context.Context, name, network, address string) (
 	})
 }
 
-// ListenPacketOr is [ListenOr] for a socket of datagrams, and [net.ListenConfig.ListenPacket].
+// ListenPacketOr is [ListenOr] for a datagram socket, and uses [net.ListenConfig.ListenPacket].
 // Package net does not remove the path of such a Unix socket when it is closed.
 func ListenPacketOr(ctx context.Context, name, network, address string) (net.PacketConn, error) {
 	return passed.ListenPacketOr(ctx, name, network, address)
@@ -73,7 +76,8 @@ func takeOr[T io.Closer](s *Sockets, name string, want kind, from func(*os.File)
 	return listen()
 }
 
-// listenUnstale calls listen, and again if a Unix socket that nobody has was in the way.
+// listenUnstale calls listen, and calls it again if a Unix socket that no process has was in the
+// way.
 func listenUnstale[T any](network, address string, listen func() (T, error)) (T, error) {
 	l, err := listen()
 	if !errors.Is(err, syscall.EADDRINUSE) || !strings.HasPrefix(network, "unix") || strings.HasPrefix(address, "@") || strings.HasPrefix(address, "\x00") {

@@ -1,8 +1,8 @@
 //go:build linux
 
-// Package listenexec passes descriptors to the program of an [exec.Cmd], as
-// [sysfd.StartListenFDs] does for a program that os.StartProcess would start: to a service
-// that takes them as systemd's socket activation has them, by $LISTEN_FDS.
+// Package listenexec passes descriptors to the program of an [exec.Cmd], as [sysfd.StartListenFDs]
+// does for a program that os.StartProcess would start. The program receives them as it would from
+// systemd's socket activation, by $LISTEN_FDS.
 //
 //	cmd := exec.CommandContext(ctx, "/usr/sbin/served")
 //	cmd.Stderr = log
@@ -21,19 +21,20 @@ import (
 )
 
 // Start starts cmd as its method Start does, and passes files to the program as its descriptors
-// from 3 up, with $LISTEN_FDS, $LISTEN_FDNAMES (from the name of each file), and $LISTEN_PID and
-// $LISTEN_PIDFDID of the new process. [sysfd.StartListenFDs] tells how, and what the
-// limits are. cmd.ExtraFiles come behind the files, and are not announced.
-// Everything else is as usual: pipes and buffers for the standard files, Cancel, WaitDelay, and
-// cmd.Wait, which must be called after a success. The fields of cmd that Start sets for its time have
-// their values again when it returns.
+// from 3 up. It sets $LISTEN_FDS, $LISTEN_FDNAMES (from the names of the files), and $LISTEN_PID
+// and $LISTEN_PIDFDID of the new process. See [sysfd.StartListenFDs] for how that works, and for
+// its limits. cmd.ExtraFiles follow the passed files, and the program is not told about them.
 //
-// Errors: those of cmd.Start and those of [sysfd.StartListenFDsBy]. If cmd.Start itself has succeeded, the
-// process was killed and waited for, and cmd can, as after any start, not be started again. Nothing
-// has been read from cmd.Stdin then.
+// Everything else is as usual: pipes and buffers for the standard files, Cancel, WaitDelay, and
+// cmd.Wait, which must be called after a success. Start changes some fields of cmd, and restores
+// them before it returns.
+//
+// Errors: those of cmd.Start, and those of [sysfd.StartListenFDsBy]. If cmd.Start itself succeeded,
+// the process has been killed and waited for, nothing was read from cmd.Stdin, and cmd cannot be
+// started again.
 func Start(cmd *exec.Cmd, files ...*os.File) error {
 	if cmd.Process != nil {
-		return cmd.Start() // which says that it was started already
+		return cmd.Start() // an error: it was started before
 	}
 	path, words, env, sys, extra, stdin := cmd.Path, cmd.Args, cmd.Env, cmd.SysProcAttr, cmd.ExtraFiles, cmd.Stdin
 	args := cmd.Args
@@ -68,8 +69,8 @@ func Start(cmd *exec.Cmd, files ...*os.File) error {
 	return err
 }
 
-// A gate stands before a Cmd's Stdin, of which nothing is to be read until the program runs: cmd.Wait waits for
-// that, and a reader can block for ever.
+// A gate stands before the Stdin of a Cmd, and lets nothing be read until the program runs:
+// cmd.Wait would wait for a reader, which can block forever.
 type gate struct {
 	r       io.Reader
 	entered chan struct{}

@@ -1,7 +1,7 @@
 //go:build !linux
 
-// Package listenexec passes descriptors to the program of an [exec.Cmd]. On this system there is
-// no activation by $LISTEN_FDS.
+// Package listenexec passes descriptors to the program of an [exec.Cmd]. This system has no socket
+// activation by $LISTEN_FDS.
 package listenexec
 
 import (
@@ -10,7 +10,8 @@ import (
 	"os/exec"
 )
 
-// Start is cmd.Start if there are no files, and otherwise an error that matches [errors.ErrUnsupported].
+// Start calls cmd.Start if there are no files, and otherwise returns an error that matches
+// [errors.ErrUnsupported].
 func Start(cmd *exec.Cmd, files ...*os.File) error {
 	if len(files) > 0 {
 		return errors.ErrUnsupported

@@ -177,7 +177,8 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// What fails once there is a process has read nothing from the standard input, and does not wait for it.
+// What fails once there is a process has read nothing from the standard input, and does not wait
+// for it.
 func TestStartFailsLate(t *testing.T) {
 	needs(t)
 	rights.Need(t, rights.SetUID, rights.SetGID)

@@ -1,6 +1,6 @@
-// Package collector makes tests of leaks independent of the moment at which the garbage
-// collector runs. It closes the files that were forgotten: those of an earlier test in
-// the middle of a count, and those that are to be found before they are counted.
+// Package collector makes tests of leaks independent of the moment at which the garbage collector
+// runs. It closes files that were forgotten: those of an earlier test before a count begins, and
+// those that a test looks for before they are counted.
 package collector
 
 import (
@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Stop collects what there is and then keeps the collector from running until restart is
-// called. So all that is forgotten until then is still there to be counted. Where the
-// collector does not run anyway, it stays so: Stop may be called within another.
+// Stop collects garbage, and then keeps the collector from running until restart is called: what is
+// forgotten until then can be counted. If the collector is off already, it stays off: calls of Stop
+// can be nested.
 func Stop() (restart func()) {
 	percent := debug.SetGCPercent(-1)
 	if percent < 0 {
@@ -21,9 +21,8 @@ func Stop() (restart func()) {
 	return func() { debug.SetGCPercent(percent) }
 }
 
-// Run collects until there is nothing left, and waits for the finalizers and cleanups. It
-// returns how many of them there were since the program has started. A file that is closed
-// has none.
+// Run collects until no garbage is left, and waits for finalizers and cleanups. It returns how many
+// of them have run since the program started. A closed file has none.
 func Run() (tidied uint64) {
 	tidied, _ = counts()
 	for idle := 0; idle < 2; idle++ { // what is in a pool goes at the second time

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// forget opens a file, and sees to it that no one has it any more. One holds another,
-// so that it takes more than one collection.
+// forget opens a file, and sees to it that no one has it any more. One holds another, so that it
+// takes more than one collection.
 //
 //go:noinline
 func forget(t *testing.T) (fds [2]int) {

@@ -26,7 +26,8 @@ func listen(t *testing.T, path string) *net.UnixListener {
 
 func leave(t *testing.T, path string) { listen(t, path).Close() }
 
-// has fails the test if the directory of path has something else than path, if exists, and nothing if not.
+// has fails the test if the directory of path has something else than path, if exists, and nothing
+// if not.
 func has(t *testing.T, path string, exists bool) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(path))
@@ -149,7 +150,8 @@ func TestRemoveWhileBinding(t *testing.T) {
 	lives(t, dir+"s")
 }
 
-// A file gets its name back, also where renameat2 does not keep what is there, and never in the place of another one.
+// A file gets its name back, also where renameat2 does not keep what is there, and never in the
+// place of another one.
 func TestMoveBack(t *testing.T) {
 	defer func() { renameNoReplace = unix.RENAME_NOREPLACE }()
 	for _, flags := range []uint{unix.RENAME_NOREPLACE, 1 << 31} { // no file system has the other
