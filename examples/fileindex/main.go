@@ -1,28 +1,25 @@
 //go:build linux
 
-// Fileindex keeps an index of the files in a directory: for each its path, its size
-// and the SHA-256 of what is in it.
+// Fileindex keeps an index of the files in a directory: the path, the size and the SHA-256 of each.
 //
 //	fileindex build INDEX DIR    make the index of DIR and store it as INDEX
-//	fileindex check INDEX        print what has become of the files since
-//	fileindex update INDEX       the same and what is new, and bring INDEX up to date
+//	fileindex check INDEX        print what has changed since then
+//	fileindex update INDEX       the same, with new files, and update INDEX
 //
-// An index that goes by paths takes a renamed file for one that is gone and a new
-// one, and has to read it again. This one goes by file handles: names that the file
-// system gives its files and that stay theirs when they are renamed or moved. So
-// check finds each file where it is now and reads none; update reads those that have
-// changed and those that are new. They print a line for each of these, and a sum:
+// An index of paths sees a renamed file as one that was deleted and a new one, and has to read it
+// again. This index uses file handles: names that the file system gives its files, and that do not
+// change when a file is renamed or moved. check therefore finds each file where it is now, and
+// reads none; update reads only changed and new files. They print a line for each, and a total:
 //
-//	moved OLD -> NEW    it has another path: its name or that of a directory is new
-//	moved OLD -> ?      it exists but not in DIR, and its path cannot be found
-//	changed PATH        its size or its time of modification is another one
-//	deleted PATH        it is gone, even if there is another file at PATH now
-//	new PATH            it has come to DIR; only update looks for these
+//	moved OLD -> NEW    it has another path: it or a directory was renamed
+//	moved OLD -> ?      it exists, but not in DIR, and its path cannot be found
+//	changed PATH        its size or modification time has changed
+//	deleted PATH        it was deleted, even if another file is at PATH now
+//	new PATH            it is new in DIR; only update looks for these
 //
-// The index is good after a reboot and wherever the file system is mounted then.
-// Build goes where the caller may read. Check and update open files by their
-// handles, which takes root or the capability CAP_DAC_READ_SEARCH, for it
-// goes past the permissions of directories.
+// The index remains valid after a reboot, wherever the file system is mounted then. build reads
+// what the caller may read. check and update open files by their handles, which needs root or the
+// capability CAP_DAC_READ_SEARCH, because permissions of directories do not apply.
 package main
 
 import (
@@ -63,8 +60,8 @@ type entry struct {
 	SHA256  string    `json:"sha256"`
 }
 
-// A name is an absolute path. Its text form is quoted where the path would not
-// survive JSON or lines of text: a path may have newlines, and need not be UTF-8.
+// A name is an absolute path. Its text form is quoted where the path would not survive JSON or
+// lines of text: a path may have newlines, and need not be UTF-8.
 type name string
 
 func (n name) String() string {
@@ -250,8 +247,8 @@ func (c *call) checkFile(h sysfd.FileHandle) error {
 // With O_PATH nothing is opened: the descriptor just stands for the file.
 const oPath = 0x200000
 
-// open opens a file by its handle. A file without a name, which exists while someone
-// has it open, counts as gone.
+// open opens a file by its handle. A file without a name, which exists while someone has it open,
+// counts as gone.
 func (c *call) open(h sysfd.FileHandle, flags int) (*os.File, os.FileInfo, error) {
 	f, err := sysfd.FileRef{FS: c.FS, Handle: h}.OpenFrom(int(c.fs.Fd()), flags, 0)
 	if errors.Is(err, syscall.EPERM) {
@@ -271,8 +268,8 @@ func (c *call) open(h sysfd.FileHandle, flags int) (*os.File, os.FileInfo, error
 	return f, info, nil
 }
 
-// isGone tells whether err means that a file was deleted. ESTALE is also what the kernel says if it cannot read the
-// disk; but then it does not say that there is no such path, or another file there.
+// isGone tells whether err means that a file was deleted. ESTALE is also what the kernel says if it
+// cannot read the disk; but then it does not say that there is no such path, or another file there.
 func isGone(err error, h sysfd.FileHandle, paths []name) bool {
 	if errors.Is(err, os.ErrNotExist) {
 		return true
@@ -291,10 +288,10 @@ func isGone(err error, h sysfd.FileHandle, paths []name) bool {
 	return true
 }
 
-// paths returns the paths of a file: as many as it had, if it has these. The kernel
-// knows a path of an open file only if it has come across it since the file was last
-// forgotten, and then one of several; and a path can have come to mean another file. So
-// each is tried, first the old ones, and the last resort is to look at all names in DIR.
+// paths returns the paths of a file: as many as it had, if it has these. The kernel knows a path of
+// an open file only if it has come across it since the file was last forgotten, and then one of
+// several; and a path can have come to mean another file. So each is tried, first the old ones, and
+// the last resort is to look at all names in DIR.
 func (c *call) paths(f *os.File, info os.FileInfo, h sysfd.FileHandle, old []name) (paths []name, err error) {
 	links := int(info.Sys().(*syscall.Stat_t).Nlink)
 	want := min(len(old), links)
@@ -419,8 +416,8 @@ func (c *call) add() error {
 	})
 }
 
-// read fills in what is known from the file itself. The order matters: a change in
-// the course of it is found by the next check.
+// read fills in what is known from the file itself. The order matters: a change in the course of it
+// is found by the next check.
 func (e *entry) read(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {

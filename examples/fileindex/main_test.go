@@ -84,8 +84,8 @@ func (t *tree) link(from, to string) {
 	t.must(os.Link(t.path(from), t.path(to)))
 }
 
-// prints runs the command and compares what it prints, where DIR stands for the
-// directory, and which files it reads, by what is in them.
+// prints runs the command and compares what it prints, where DIR stands for the directory, and
+// which files it reads, by what is in them.
 func (t *tree) prints(args, want string, read ...string) {
 	t.Helper()
 	t.read = nil
@@ -102,8 +102,8 @@ func (t *tree) prints(args, want string, read ...string) {
 	}
 }
 
-// forget makes the kernel drop the names it has seen, as after a reboot. Without it
-// the tests pass too, but do not test as much.
+// forget makes the kernel drop the names it has seen, as after a reboot. Without it the tests pass
+// too, but do not test as much.
 func (t *tree) forget() {
 	syscall.Sync()
 	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0); err != nil {
@@ -300,8 +300,9 @@ func TestMounts(t *testing.T) {
 		t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 	}
 	image := filepath.Join(top, "image")
-	// unmount waits until the file system is gone, and all names with it that the kernel remembers. A mount
-	// namespace that another test makes meanwhile keeps it, and the loop device.
+	// unmount waits until the file system is gone, and all names with it that the kernel
+	// remembers. A mount namespace that another test makes meanwhile keeps it, and the loop
+	// device.
 	unmount := func(dir string) {
 		t.Helper()
 		tr.must(syscall.Unmount(dir, 0))
@@ -372,8 +373,8 @@ func TestNoCapability(t *testing.T) {
 	}
 	done := make(chan result)
 	go func() {
-		// Without the user ID of root for files a thread is without the capabilities
-		// for them. It ends with the goroutine.
+		// Without the user ID of root for files a thread is without the capabilities for
+		// them. It ends with the goroutine.
 		runtime.LockOSThread()
 		syscall.RawSyscall(syscall.SYS_SETFSUID, 65534, 0, 0)
 		var out, errs bytes.Buffer

@@ -5,46 +5,48 @@
 //
 //	init PROGRAM [ARGUMENT]...
 //
-// If it is not process 1 it does the same as a subreaper: orphans among its descendants come to it.
+// If it is not process 1, it does the same as a subreaper: orphans among its descendants become its
+// children.
 //
 // Its exit status is that of the program, or 128 plus the number of the signal that ended the
-// program. It is 127 if the program is not found, 126 if it cannot be executed, 125 if
-// init itself fails, and 2 for wrong usage.
+// program. It is 127 if the program is not found, 126 if it cannot be executed, 125 if init itself
+// fails, and 2 for wrong usage.
 //
 // When process 1 ends, the kernel kills all other processes of the container. If init is not
-// process 1 it kills nothing: daemons that the program has left behind live on as children of the
-// next subreaper or of process 1, and so does the program itself if init is killed.
+// process 1, it kills nothing: daemons that the program has left behind continue as children of the
+// next subreaper or of process 1, and so does the program if init is killed.
 //
 // # Sockets
 //
-// Sockets that were passed to init ($LISTEN_FDS) go on to the program, and $LISTEN_PID and
+// Sockets that were passed to init ($LISTEN_FDS) are passed on to the program, and $LISTEN_PID and
 // $LISTEN_PIDFDID are set to those of the program. That needs /proc; without it, init refuses to
-// start the program. Sockets addressed to another process are not passed on. The rest of the environment stays as it is. The
-// program can use $NOTIFY_SOCKET if the service has NotifyAccess=all, since for systemd init is the main
-// process. For the same reason $WATCHDOG_PID does not name the program.
+// start the program. Sockets meant for another process are not passed on. The rest of the
+// environment does not change. The program can use $NOTIFY_SOCKET if the service has
+// NotifyAccess=all, because for systemd init is the main process. For the same reason $WATCHDOG_PID
+// does not name the program.
 //
 // # Signals
 //
-// A signal sent to init is forwarded, and one that comes before the program is started waits until then.
-// The exceptions are:
+// A signal sent to init is forwarded. One that arrives before the program is started waits until
+// then. The exceptions are:
 //   - SIGKILL and SIGSTOP, which cannot be caught;
-//   - SIGCHLD, which tells init of its own children;
+//   - SIGCHLD, which is about children of init;
 //   - SIGPIPE, SIGTTIN and SIGTTOU, which init can cause itself when it writes a message;
-//   - SIGURG and SIGPROF, which the Go runtime uses itself, and 32 to 34, which it leaves to
-//     C libraries; 34 is what they call SIGRTMIN, and it ends an init that is not process 1.
+//   - SIGURG and SIGPROF, which the Go runtime uses, and 32 to 34, which it leaves to C libraries.
+//     34 is their SIGRTMIN, and it ends an init that is not process 1.
 //
-// Signals with the same number that come faster than init can forward them become one, even
-// real-time signals. A signal that comes within the first millisecond, before main
-// runs, can end init; then no program has been started.
+// Signals with the same number that arrive faster than init can forward them become one, even
+// real-time signals. A signal that arrives within the first millisecond, before main runs, can end
+// init; no program has been started then.
 //
-// If SIGHUP or SIGINT is ignored when init starts, it is also ignored in the program. Go resets other
+// If SIGHUP or SIGINT is ignored when init starts, the program ignores it too. Go resets other
 // ignored signals, such as SIGPIPE in a service of systemd.
 //
 // # Terminal
 //
 // The program gets a process group of its own. If init is in the foreground of its terminal, the
-// program takes that over, so that it gets ^C and ^Z from there once, and not
-// from init a second time. init waits for a program that is stopped.
+// program becomes the foreground group, so that it gets ^C and ^Z once, from the terminal, and not
+// a second time from init. init waits for a program that is stopped.
 package main
 
 import (
@@ -120,8 +122,8 @@ func catch() map[syscall.Signal]chan os.Signal {
 	return caught
 }
 
-// reserve has the Go runtime start the threads now that it may need later. It ends a program when it
-// cannot have another one, and so would end the container when that has all processes that it
+// reserve has the Go runtime start the threads now that it may need later. It ends a program when
+// it cannot have another one, and so would end the container when that has all processes that it
 // may have (pids.max, RLIMIT_NPROC).
 func reserve() {
 	runtime.GOMAXPROCS(1) // the fewer threads run at a time, the fewer are needed

@@ -291,8 +291,8 @@ func (r *trial) end() (text, stderr string) {
 	return strings.Join(r.text, ", "), stderr
 }
 
-// witness is a shell that prints the number of each signal that it gets, and ends with 42 when
-// it gets SIGTERM. The shell waits for another process, because wait is what a signal interrupts.
+// witness is a shell that prints the number of each signal that it gets, and ends with 42 when it
+// gets SIGTERM. The shell waits for another process, because wait is what a signal interrupts.
 var witness = []string{"sh", "-c", `
 	for s in $(seq 64); do case $s in 9|15|17|19|32|33) ;; *) trap "echo $s" $s; esac; done
 	trap 'exit 42' 15
@@ -652,16 +652,18 @@ func TestEverySignal(t *testing.T) {
 		// What Go keeps for itself, and what init would cause itself by writing a message.
 		{init: "init", process1: true, lost: []syscall.Signal{13, 21, 22, 23, 27, 34}},
 		{init: "init", lost: []syscall.Signal{13, 21, 22, 23, 27}, not: []syscall.Signal{34}},
-		// It takes those for faults of its own that a debugger or a watchdog sends: init forwards them.
-		// And it cannot tell a stop that was meant for the program from one of its own, which is for a
-		// process in the background of a terminal; init does not write there but messages.
+		// It takes those for faults of its own that a debugger or a watchdog sends: init
+		// forwards them. And it cannot tell a stop that was meant for the program from one
+		// of its own, which is for a process in the background of a terminal; init does not
+		// write there but messages.
 		{init: "catatonit", process1: true, lost: append(faults, 20, 21, 22)},
 		{init: "catatonit", lost: []syscall.Signal{20, 21, 22}, not: faults},
 	} {
 		t.Run(fmt.Sprintf("%s/process 1 %t", test.init, test.process1), func(t *testing.T) {
 			r := launch(t, test.init, setting{place: place{Process1: test.process1}}, witness)
 			r.await("ready")
-			// init has done all that comes before forwarding, and the shell has set all traps.
+			// init has done all that comes before forwarding, and the shell has set all
+			// traps.
 			r.send(syscall.SIGUSR1)
 			r.await(usr1)
 			want := map[string]bool{}
@@ -736,7 +738,8 @@ func TestBackground(t *testing.T) {
 	}
 }
 
-// When there are as many processes as there may be, init goes on, though it can have no more threads.
+// When there are as many processes as there may be, init goes on, though it can have no more
+// threads.
 func TestNoMoreProcesses(t *testing.T) {
 	// Like witness, but it forks no more once it has said so. The last sleep takes the place of
 	// the shell that could not fork.
@@ -753,7 +756,8 @@ func TestNoMoreProcesses(t *testing.T) {
 	for i, init := range inits {
 		t.Run(init, func(t *testing.T) {
 			for range 10 {
-				// The limit is for a user, of its own, who is not root but can read the files of the test.
+				// The limit is for a user, of its own, who is not root but can read
+				// the files of the test.
 				user := strconv.Itoa(1_000_000 + os.Getpid()*len(inits) + i)
 				r := launch(t, init, setting{place: place{Process1: true}, before: []string{
 					"setpriv", "--reuid=" + user, "--clear-groups", "--inh-caps=+dac_override", "--ambient-caps=+dac_override",

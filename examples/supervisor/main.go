@@ -1,72 +1,72 @@
 //go:build linux
 
-// Supervisor keeps programs running: it starts them, and starts again what has ended.
+// Supervisor keeps programs running: it starts them, and starts those that have ended again.
 //
 //	supervisor [-state FILE] [-backoff MIN,MAX] [-grace TIME] CONFIG
 //
-// CONFIG is JSON, a list of programs. They have to stay in the foreground:
+// CONFIG is JSON, a list of programs. They must stay in the foreground:
 //
 //	[{"name": "web", "command": ["httpd", "-f"], "dir": "/srv/www", "notify": true}]
 //
-// They are started in the order of the list. One with "notify" tells by $NOTIFY_SOCKET when it is
-// ready (READY=1, as for systemd), and those behind it that do not run yet wait for that. Any
-// program can tell its status there (STATUS=…). What others send, children of a program among them, is not heeded.
+// The programs are started in the order of the list. A program with "notify" reports by
+// $NOTIFY_SOCKET when it is ready (READY=1, as for systemd), and programs behind it that do not run
+// yet wait for that. Any program can report its status there (STATUS=…). Messages from other
+// processes, such as children of a program, are ignored.
 //
-// What happens is printed, a line for each event, where REF is the text of a ProcessRef:
+// The supervisor prints a line for each event, where REF is the text of a ProcessRef:
 //
 //	started NAME REF
-//	ready NAME REF           it has told so
-//	status NAME REF: "TEXT"  it tells people that
+//	ready NAME REF           the program has reported READY=1
+//	status NAME REF: "TEXT"  the program has reported STATUS=TEXT
 //	ended NAME REF: HOW
 //	restarting NAME in TIME
-//	adopted NAME REF         it was started by a supervisor that is gone
+//	adopted NAME REF         an earlier supervisor has started it
 //	stopping NAME REF
 //
-// A program is started again after MIN, then after twice as long each time, up to MAX;
-// once it has run for MAX, after MIN again. SIGTERM and SIGINT stop the programs with
-// SIGTERM, what is left after the grace time or at a second signal with SIGKILL, and
-// end the supervisor. If it ends in another way, be it SIGKILL, the programs live on,
-// and the next supervisor adopts them. It learns how they end although they are not its
-// children: that takes Linux 6.15, before it the status is unknown. What is no longer in
-// CONFIG it stops; a new command it takes up when the program is started again. The socket for
-// notifications (CONFIG.state.notify) has the same path for the next supervisor; what is adopted passes for ready.
+// A program is started again after MIN, then after twice as long each time, up to MAX; once it has
+// run for MAX, after MIN again. SIGTERM and SIGINT end the supervisor. It stops the programs with
+// SIGTERM, and those that are left after the grace time, or at a second signal, with SIGKILL. If it
+// ends in another way, even by SIGKILL, the programs continue, and the next supervisor adopts them.
+// It learns how they end although they are not its children, since Linux 6.15; before that the
+// status is unknown. It stops programs that are no longer in CONFIG, and uses a new command when
+// the program is started again. The socket for notifications (CONFIG.state.notify) has the same
+// path for the next supervisor. Adopted programs count as ready.
 //
-// The supervisor tells its own service manager when all programs run and are ready, and how many do.
+// The supervisor reports to its own service manager when all programs run and are ready, and how
+// many do.
 //
 // # No program twice, none lost
 //
-// The state file (CONFIG.state) has a ProcessRef for each program that runs. It names
-// that process and no other one, even if the PID has been given away or the machine was
-// started anew. So what is left to take care of is that whenever a supervisor is
-// killed, the file on disk names each program that runs or is about to:
+// The state file (CONFIG.state) has a ProcessRef for each program that runs. It names that process
+// and no other one, even if the PID is reused or the machine is rebooted. So whenever a supervisor
+// is killed, the file on disk must name each program that runs or is about to:
 //
-//   - A child is at first a shim, this program itself, which waits for a byte from a
-//     pipe. The supervisor stores the ref of the child, and then writes the byte: only
-//     now the shim executes the program, as the same process, with the same ID.
-//   - A supervisor that is killed before it wrote the byte leaves a pipe without a
-//     writer. The shim reads the end of it and exits (status 125). No other supervisor
-//     can release it: nobody but the one that made the pipe has its other end. So a shim
-//     that is not in the file will never be a program.
-//   - A supervisor that is killed after that leaves the byte in the pipe, and the
-//     shim executes the program. Its ref is in the file.
-//   - So a ref in the file is one of a process that is gone, of the program, or of a shim
-//     that will either become the program or exit. The next supervisor need not know
-//     which: it adopts a process that it can open, and starts the program again when
-//     that has ended; it starts the program at once where there is none to open.
-//   - When the file cannot be written, the pipes are closed, the shims exit, and the file
-//     is still the one that names all others.
-//   - Two supervisors cannot have one file: each locks FILE.lock. It is a lock of
-//     fcntl(2) because a child does not inherit it. One of flock(2) would, until it
-//     executes the shim: a supervisor killed in this moment could not be started again.
+//   - A child is at first a shim, this program itself, which waits for a byte from a pipe. The
+//     supervisor stores the ref of the child, and then writes the byte: only now the shim executes
+//     the program, as the same process, with the same ID.
+//   - A supervisor that is killed before it wrote the byte leaves a pipe without a writer. The shim
+//     reads its end and exits (status 125). No other supervisor can release it: only the one that
+//     made the pipe has its other end. So a shim that is not in the file never becomes a program.
+//   - A supervisor that is killed after that leaves the byte in the pipe, and the shim executes the
+//     program. Its ref is in the file.
+//   - So a ref in the file names a process that has ended, the program, or a shim that will either
+//     become the program or exit. The next supervisor need not know which: it adopts a process that
+//     it can open, and starts the program again when that has ended. If there is none to open, it
+//     starts the program at once.
+//   - If the file cannot be written, the pipes are closed, the shims exit, and the old file still
+//     names all others.
+//   - Two supervisors cannot use one file: each locks FILE.lock. The lock is one of fcntl(2),
+//     because a child does not inherit it. One of flock(2) would be inherited until the child
+//     executes the shim: a supervisor killed at that moment could not be started again.
 //
-// The file is good in the pid namespace it was written in. In another one the processes may
-// be out of sight, and a supervisor that cannot tell does not start: whoever knows that
-// they have ended removes the file.
+// The file is valid in the pid namespace in which it was written. In another one the processes may
+// be out of sight, and a supervisor that cannot know does not start: remove the file if the
+// processes have ended.
 //
-// Where the kernel has no pidfd IDs (before Linux 6.9, for 32-bit programs before 6.14), a REF is the
-// second best, a PID and a start time, and the supervisor says so. Then a program that has ended
-// while no supervisor ran can be mistaken for another process that has the same PID and has started
-// within the same 10 ms. For that all free PIDs must have come round in that time.
+// If the kernel has no pidfd IDs (before Linux 6.9, for 32-bit programs before 6.14), a REF is the
+// second best, a PID and a start time, and the supervisor says so. A program that has ended while
+// no supervisor ran can then be mistaken for another process with the same PID that started within
+// the same 10 ms. That requires that all free PIDs were used in that time.
 package main
 
 import (
@@ -233,7 +233,8 @@ func (s *supervisor) run(config string) error {
 		return err
 	}
 	defer s.null.Close()
-	// What is adopted may have a parent that never reaps, such as a process 1 that was not made for it.
+	// What is adopted may have a parent that never reaps, such as a process 1 that was not made
+	// for it.
 	if s.set, err = sysfd.NewWaitSet[*program](sysfd.WaitExited); err != nil {
 		return err
 	}
@@ -396,8 +397,7 @@ func (s *supervisor) say(words ...any) { fmt.Fprintln(s.stdout, words...) }
 
 func (s *supervisor) complain(err error) { fmt.Fprintln(s.stderr, "supervisor:", err) }
 
-// adopt adopts what runs. An error other than that a process is gone must not pass
-// for that.
+// adopt adopts what runs. An error other than that a process is gone must not pass for that.
 func (s *supervisor) adopt() error {
 	refs := map[string]sysfd.ProcessRef{}
 	text, err := os.ReadFile(s.state)
@@ -438,7 +438,8 @@ func (s *supervisor) adopt() error {
 	return nil
 }
 
-// queue returns the programs but for those that wait until others are ready before they are started.
+// queue returns the programs but for those that wait until others are ready before they are
+// started.
 func (s *supervisor) queue() iter.Seq[*program] {
 	return func(yield func(*program) bool) {
 		held := false
@@ -488,10 +489,10 @@ func (s *supervisor) doDue() {
 	}
 }
 
-// startShim starts what becomes the program when it is released. It has a session of
-// its own, so the terminal sends it no signals. A process group of its own would not do:
-// the death of the supervisor can orphan that, and if the program is stopped (SIGSTOP)
-// just then, the kernel sends it SIGHUP (kernel/exit.c, kill_orphaned_pgrp).
+// startShim starts what becomes the program when it is released. It has a session of its own, so
+// the terminal sends it no signals. A process group of its own would not do: the death of the
+// supervisor can orphan that, and if the program is stopped (SIGSTOP) just then, the kernel sends
+// it SIGHUP (kernel/exit.c, kill_orphaned_pgrp).
 func (s *supervisor) startShim(g *program) error {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -526,8 +527,8 @@ func (s *supervisor) startShim(g *program) error {
 	return nil
 }
 
-// save replaces the state file as a whole. It is synced for the sake of a crash of the
-// machine: the refs are of no use then, but what is not a state would be in the way.
+// save replaces the state file as a whole. It is synced for the sake of a crash of the machine: the
+// refs are of no use then, but what is not a state would be in the way.
 func (s *supervisor) save() error {
 	refs := map[string]sysfd.ProcessRef{}
 	for _, g := range s.programs {
@@ -582,8 +583,8 @@ func (s *supervisor) wait(signals context.Context) error {
 		s.notified(s.message)
 		s.message = nil
 	}
-	// What it has told comes ahead of its end. Others can tell more and more meanwhile: the limit is
-	// beyond the usual length of a queue (net.unix.max_dgram_qlen).
+	// What it has told comes ahead of its end. Others can tell more and more meanwhile: the
+	// limit is beyond the usual length of a queue (net.unix.max_dgram_qlen).
 	for i := 0; i < 512 && g != nil && s.listener != nil; i++ {
 		m, err := s.listener.Next(ctx)
 		if err != nil {

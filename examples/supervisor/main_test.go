@@ -28,8 +28,8 @@ import (
 	"github.com/sysfd/sysfd"
 )
 
-// The test binary is also the supervisor, its shims, the programs it runs, and the
-// process that stands in for init.
+// The test binary is also the supervisor, its shims, the programs it runs, and the process that
+// stands in for init.
 func TestMain(m *testing.M) {
 	selfRef, refOf = testSelfRef, testRefOf
 	switch {
@@ -90,8 +90,8 @@ func secondBest(pid int) (r sysfd.ProcessRef, err error) {
 	return r, err
 }
 
-// crashAt has the supervisor kill itself when it comes to a point for the nth time:
-// "stored:1". With "frozen" behind it the shims are stopped before that.
+// crashAt has the supervisor kill itself when it comes to a point for the nth time: "stored:1".
+// With "frozen" behind it the shims are stopped before that.
 func crashAt(text string) {
 	words := strings.Split(text, ":")
 	count := 0
@@ -124,8 +124,8 @@ func readState(file string) map[string]sysfd.ProcessRef {
 	return refs
 }
 
-// runProgram is a program: NAME DIR MODE. It prints "runs NAME REF" and, behind
-// it, "stays" if it is one that does not end by itself. Modes:
+// runProgram is a program: NAME DIR MODE. It prints "runs NAME REF" and, behind it, "stays" if it
+// is one that does not end by itself. Modes:
 //
 //	stay        ends by a signal; SIGUSR1 has it exit with 7
 //	stubborn    the same, but SIGTERM is ignored
@@ -218,9 +218,8 @@ type order struct {
 	Signal syscall.Signal // what to send it
 }
 
-// runInit stands in for init: orphans become its children, and it reaps them. It prints
-// "init: ended" and how when the supervisor has ended, and "init: alone" when no
-// children are left.
+// runInit stands in for init: orphans become its children, and it reaps them. It prints "init:
+// ended" and how when the supervisor has ended, and "init: alone" when no children are left.
 func runInit() {
 	const setChildSubreaper = 36
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, setChildSubreaper, 1, 0); errno != 0 {

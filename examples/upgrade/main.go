@@ -1,10 +1,10 @@
 //go:build unix
 
-// Upgrade is a web server that can be replaced by a new version of itself while clients
-// connect. At SIGHUP it stops accepting, finishes the requests that it has, and executes the
-// file that is now where its program was. The listening sockets go along, as descriptors
-// that are passed by socket activation, and who connects meanwhile waits in
-// their queues. If the file cannot be executed, the old version goes on.
+// Upgrade is a web server that can be replaced by a new version of itself while clients connect. At
+// SIGHUP it stops accepting, finishes the requests that it has, and executes the file that is now
+// at the path of its program. It passes the listening sockets on by socket activation, and clients
+// that connect in the meantime wait in their queues. If the file cannot be executed, the old
+// version continues.
 //
 //	$ go build -o server . && ./server -listen 127.0.0.1:8080 &
 //	$ curl http://127.0.0.1:8080
@@ -13,14 +13,15 @@
 //	$ curl http://127.0.0.1:8080
 //	process 16766, program 9995280
 //
-// With -new the new version is a process of its own, and the old one serves until that has reported
-// that it is ready (READY=1, as to systemd). So a version that cannot be executed, ends or is not ready in time
-// costs nothing, where a version that was executed in place is on its own. The PID changes,
-// which systemd is told (Type=notify); whoever has started the server otherwise must not go by it.
+// With -new the new version is a process of its own, and the old one serves until the new one has
+// reported that it is ready (READY=1, as to systemd). A version that cannot be executed, ends or is
+// not ready in time then does no harm, while one that was executed in place has no way back. The
+// PID changes. systemd is informed of that (Type=notify); other supervisors must not rely on the
+// PID.
 //
-// The number of the program is the inode number of its file. Started by a socket unit of
-// systemd, or by sysfd activate, it serves on the sockets that it is passed. On Unix systems
-// other than Linux it builds and serves, and an upgrade fails, as one of a bad file does.
+// The number of the program is the inode number of its file. Started by a socket unit of systemd,
+// or by sysfd activate, it serves on the passed sockets. On other Unix systems than Linux it builds
+// and serves, and an upgrade fails as that to a bad file does.
 package main
 
 import (
@@ -109,8 +110,9 @@ func run(address string, patience time.Duration, anew bool) error {
 		}
 		sysfd.NotifyReloading(context.Background())
 		server.stop(patience)
-		// This version has no more requests. If it was told to end meanwhile it does, and what tells
-		// it so from here on ends it at once. To upgrade is what it is about to do.
+		// This version has no more requests. If it was told to end meanwhile it does, and
+		// what tells it so from here on ends it at once. To upgrade is what it is about to
+		// do.
 		signal.Ignore(syscall.SIGHUP)
 		signal.Stop(end)
 		if len(end) > 0 {
@@ -158,7 +160,8 @@ func serve(files []*os.File, handler http.Handler) (*server, error) {
 		}
 		s.listeners = append(s.listeners, l)
 		s.accepting.Go(func() {
-			// A connection or a socket of datagrams becomes a listener, too, and then fails here.
+			// A connection or a socket of datagrams becomes a listener, too, and then
+			// fails here.
 			if err := s.Serve(l); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 				log.Print(f.Name(), ": ", err)
 			}
@@ -167,9 +170,9 @@ func serve(files []*os.File, handler http.Handler) (*server, error) {
 	return s, nil
 }
 
-// stop accepts no more connections, and returns when all that it has accepted are served.
-// Shutdown of package net/http would not do: it drops connections that have been accepted and have
-// not got their request through. The sockets themselves go on taking connections.
+// stop accepts no more connections, and returns when all that it has accepted are served. Shutdown
+// of package net/http would not do: it drops connections that have been accepted and have not got
+// their request through. The sockets themselves go on taking connections.
 func (s *server) stop(patience time.Duration) {
 	for _, l := range s.listeners {
 		l.Close()

@@ -13,8 +13,8 @@ import (
 )
 
 // handOver starts the program as another process with the files, waits until that is ready, and
-// makes it the main process for the service manager. On an error nothing is left of it, and so if this
-// process was told to end meanwhile.
+// makes it the main process for the service manager. On an error nothing is left of it, and so if
+// this process was told to end meanwhile.
 func handOver(program string, files []*os.File, patience time.Duration, end <-chan os.Signal) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -27,7 +27,8 @@ func handOver(program string, files []*os.File, patience time.Duration, end <-ch
 		_, err := p.Stop(context.Background(), patience)
 		return errors.Join(errors.New("told to end"), err)
 	}
-	// Both from this process, from which the manager takes messages until it has dealt with the first.
+	// Both from this process, from which the manager takes messages until it has dealt with the
+	// first.
 	_, err = sysfd.NotifyMainPidFD(ctx, p)
 	if err == nil {
 		_, err = sysfd.NotifyBarrier(ctx)

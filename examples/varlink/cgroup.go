@@ -89,7 +89,8 @@ func (g *cgroup) contains(id sysfd.CgroupID) (bool, error) {
 		switch {
 		case err == nil && at != mount, errors.Is(err, os.ErrNotExist):
 			// The way has led out of the mount, where another cgroup can be that is no
-			// parent, or the mount is one of a part of the hierarchy and begins beside it.
+			// parent, or the mount is one of a part of the hierarchy and begins beside
+			// it.
 			return false, nil
 		case err != nil:
 			return false, err

@@ -53,10 +53,10 @@ func (c *client) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// untilGone returns a context that is done when the client has closed the connection. The
-// library does not look while a request is answered. What the client sends meanwhile stays
-// unread, and a client that only ends what it sends, with shutdown(2), still gets
-// its answer. stop must be called before the library reads again.
+// untilGone returns a context that is done when the client has closed the connection. The library
+// does not look while a request is answered. What the client sends meanwhile stays unread, and a
+// client that only ends what it sends, with shutdown(2), still gets its answer. stop must be called
+// before the library reads again.
 func (c *client) untilGone(ctx context.Context) (_ context.Context, stop func(), err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

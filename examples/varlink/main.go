@@ -1,48 +1,48 @@
 //go:build linux
 
-// Varlink is a service that names processes and watches them, for whoever speaks Varlink:
-// varlinkctl(1) of systemd, for example. README.md shows how to try it.
+// Varlink is a service that names processes and watches them, for programs that speak Varlink, such
+// as varlinkctl(1) of systemd. README.md shows how to try it.
 //
 //	sysfd-varlink [-uid UID]... [-cgroup DIRECTORY]
 //
-// What it offers is described in io.github.sysfd.Process.varlink. It is started with
-// sockets: by a socket unit of systemd, by "varlinkctl call exec:…" or by "sysfd
-// activate". It serves on those that listen until it gets SIGTERM, and on those that are
-// connected until the clients are gone.
+// Its interface is described in io.github.sysfd.Process.varlink. It is started with sockets: by a
+// socket unit of systemd, by "varlinkctl call exec:…" or by "sysfd activate". It serves on
+// listening sockets until it gets SIGTERM, and on connected ones until the clients are gone.
 //
-// # Who is answered
+// # Which callers are answered
 //
-// The caller is the process that opened the connection (SO_PEERPIDFD, Linux 6.5), with the user
-// and the group that it had at that moment (SO_PEERCRED). Who has been handed the connection
-// is not looked at. For a socketpair(2), such as that of "varlinkctl call exec:…", it is
-// the process that made the pair.
+// The caller is the process that opened the connection (SO_PEERPIDFD, Linux 6.5), with the user and
+// the group that it had at that moment (SO_PEERCRED). A process to which the connection was passed
+// does not count. For a socketpair(2), such as that of "varlinkctl call exec:…", it is the process
+// that made the pair.
 //
-// A process is not its rights. Any user can open a connection, leave it to a child and execute
-// a setuid program; then the process is root's, and the connection still is that user's. So
-// WhoAmI tells, and -uid goes by, what the kernel recorded when the connection was opened.
+// A process can change its rights. Any user can open a connection, leave it to a child and execute
+// a setuid program; the process is then root's, and the connection still that user's. So WhoAmI and
+// -uid use what the kernel recorded when the connection was opened.
 //
-// With -uid a caller is refused unless one of these users opened the connection. For groups
-// there are the permissions of the socket, which the kernel checks at connect(2).
+// With -uid, a caller is refused unless one of these users opened the connection. For groups, use
+// the permissions of the socket, which the kernel checks at connect(2).
 //
-// With -cgroup a caller is refused that is not in this cgroup or in one below it. The
-// question is asked anew for each call. It takes Linux 6.13 and, for those below, the
-// capability CAP_DAC_READ_SEARCH: the kernel tells the ID of the caller's cgroup, which
-// is opened by that ID, and from there the way leads up. No path is compared, and no PID.
+// With -cgroup, a caller is refused unless it is in this cgroup or in one below it. That is checked
+// for each call. It needs Linux 6.13 and, for cgroups below, the capability CAP_DAC_READ_SEARCH:
+// the kernel reports the ID of the caller's cgroup, the service opens the cgroup by that ID, and
+// goes up from there. No path is compared, and no PID.
 //
-//   - A pidfd is never that of another process, and a cgroup ID is not used again.
-//   - A cgroup of cgroup2 stays where it is: rename(2) does not move it. So the only thing
-//     that can change between the question and the answer is which cgroup the caller is
-//     in, and then the answer holds for the moment of the question.
-//   - What cannot be found out is a refusal: the caller has ended, its cgroup is gone, it is
-//     in a pid namespace out of sight, a privilege is missing.
-//   - A setuid program runs in the cgroup of the process that executes it, so it is no way in.
+//   - A pidfd never refers to another process, and a cgroup ID is not used again.
+//   - A cgroup of cgroup2 stays where it is: rename(2) does not move it. Only the cgroup of the
+//     caller can change between the check and the answer, and then the answer is right for the
+//     moment of the check.
+//   - If the answer is not known, the caller is refused: it has ended, its cgroup is gone, it is in
+//     a pid namespace out of sight, or a privilege is missing.
+//   - A setuid program runs in the cgroup of the process that executes it, so it does not help an
+//     intruder.
 //   - The kernel does not record in which cgroup a connection was opened. A process that is moved
-//     into the cgroup brings along the connections that it opened before, and whoever holds
-//     them. It can be moved by root, by those to whom the cgroup was delegated, and by a service
-//     manager that makes a scope of it. Where that matters, give -uid, too: it goes by
-//     who opened the connection.
+//     into the cgroup brings the connections that it opened before, and so do processes that hold
+//     them. It can be moved by root, by users to whom the cgroup was delegated, and by a service
+//     manager that makes a scope of it. Where that matters, add -uid, which uses what was recorded
+//     when the connection was opened.
 //
-// org.varlink.service answers everybody: what the interface looks like is no secret.
+// org.varlink.service answers all callers: the description of the interface is no secret.
 package main
 
 import (

@@ -33,8 +33,8 @@ import (
 // patience is for what takes no time on a machine that is not busy.
 const patience = time.Minute
 
-// The test binary is also the service, what starts that, and processes to watch and to
-// be called by.
+// The test binary is also the service, what starts that, and processes to watch and to be called
+// by.
 func TestMain(m *testing.M) {
 	switch os.Args[0] {
 	case "sysfd-varlink":
@@ -57,8 +57,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// activate becomes the service and passes on the descriptors from 3 up, which have
-// these names.
+// activate becomes the service and passes on the descriptors from 3 up, which have these names.
 func activate(names string, args []string) {
 	var files []*os.File
 	for i, name := range strings.Split(names, ":") {
@@ -211,9 +210,9 @@ func (t tester) pair() (a, b *net.UnixConn) {
 	return conn(fds[0]), conn(fds[1])
 }
 
-// file returns the socket of a connection or a listener, which it closes. To pass it to a
-// process does not change its blocking mode, which all who have the socket share: os.File
-// does that to one of which it knows that it is non-blocking.
+// file returns the socket of a connection or a listener, which it closes. To pass it to a process
+// does not change its blocking mode, which all who have the socket share: os.File does that to one
+// of which it knows that it is non-blocking.
 func (t tester) file(socket interface {
 	File() (*os.File, error)
 	Close() error
@@ -479,8 +478,7 @@ func TestSeveralSockets(t *testing.T) {
 	tt.equal("exit status", d.ends(), 0)
 }
 
-// The socket outlives the service, and a client that comes meanwhile is served by the
-// next one.
+// The socket outlives the service, and a client that comes meanwhile is served by the next one.
 func TestListening(t *testing.T) {
 	tt := newTester(t)
 	l, address := tt.listen()
@@ -644,8 +642,8 @@ func TestHalfClosed(t *testing.T) {
 	s.ended() // although the client has not closed
 }
 
-// Requests that come together are answered one after another, also what came while
-// an answer was awaited.
+// Requests that come together are answered one after another, also what came while an answer was
+// awaited.
 func TestPipelined(t *testing.T) {
 	tt := newTester(t)
 	s, conn := tt.serveOne()
@@ -848,8 +846,8 @@ func (p *place) open(name string) *cgroup {
 	return g
 }
 
-// callerIn starts a process in a cgroup that connects to the service. It returns its
-// PID, and what has it make a call.
+// callerIn starts a process in a cgroup that connects to the service. It returns its PID, and what
+// has it make a call.
 func (p *place) callerIn(name, address string) (pid int, call func() string) {
 	p.Helper()
 	dir, err := os.Open(p.path(name))
@@ -963,9 +961,9 @@ func (t tester) setuidRoot() *os.File {
 	return f
 }
 
-// An ordinary user opens a connection and executes a setuid program, so that the process of
-// which the service has a pidfd is root's. The test makes the calls, as a child of his would
-// to which he has left the connection.
+// An ordinary user opens a connection and executes a setuid program, so that the process of which
+// the service has a pidfd is root's. The test makes the calls, as a child of his would to which he
+// has left the connection.
 func TestSetuid(t *testing.T) {
 	tt := newTester(t)
 	p := newPlace(tt)

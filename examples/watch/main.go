@@ -1,6 +1,7 @@
 //go:build linux
 
-// Watch prints who does what to which path on whole file systems: those that the DIRs are on.
+// Watch prints which process does what to which path, on whole file systems: those that the DIRs
+// are on.
 //
 //	watch [-unlimited] DIR...
 //
@@ -17,48 +18,50 @@
 //	mount 2147483700 detached
 //	unmounted /mnt
 //
-// What watch does itself it leaves out.
+// It leaves out what it does itself.
 //
-// # Who
+// # Processes
 //
-// A process is named by its PID and its pidfd ID, which together are good until the next boot: for
-// sysfd info, kill and wait. The event has a pidfd for that, made when the event was read. If
-// the process was reaped before that, just its PID is known, which may be another one's by now:
-// 4713(ended). Since Linux 7.2 its ID is known, too. The name behind it is that of the program it runs when the event is read, not when it happened.
+// A process is named by its PID and its pidfd ID, which together are valid until the next boot: use
+// them with sysfd info, kill and wait. They come from a pidfd in the event, which is made when the
+// event is read. If the process was reaped before that, only its PID is known, which another
+// process may have by now: 4713(ended). Since Linux 7.2 its ID is known too. The name in
+// parentheses is that of the program that the process runs when the event is read, not when it
+// happened.
 //
-// # What
+// # Events
 //
-// The kernel merges events of one process about the same name that wait to be read. Their words
-// stand together then, in a fixed order, and how often each has happened is not known. A rename is
-// never merged with anything else.
+// The kernel merges waiting events of one process about the same name. Their words are then printed
+// together, in a fixed order, and nobody knows how often each happened. A rename is never merged
+// with anything else.
 //
-// # Which path
+// # Paths
 //
-// The kernel tells the handle of the directory, and the name in it at the time. A handle is good
-// wherever the directory was moved to, so the path is that of the directory when the event is
-// read: if it was renamed since, that is in another line or in one to come. A directory
-// that was removed since, or is not below the mount of DIR, has no path: then there is its handle in
-// parentheses, as sysfd handle prints it. For close the file is opened by its own handle, which finds
-// it under any name, and asked for its size.
+// An event contains the handle of the directory, and the name in it at that time. A handle stays
+// valid when the directory is moved, so the path is that of the directory when the event is read; a
+// rename since then has a line of its own. A directory that was removed since then, or is not below
+// the mount of DIR, has no path: its handle is printed in parentheses, as sysfd handle prints it.
+// To print the size after close, watch opens the file by its own handle, which finds it under any
+// name.
 //
-// # Loss
+// # Lost events
 //
-// If watch is too slow, its queue of 16,384 events (fs.fanotify.max_queued_events) is full at some
-// time, and events are lost. It says so; what has happened is to be found out in another way. With
-// -unlimited the queue takes as much memory as it needs.
+// If watch is too slow, its queue of 16,384 events (fs.fanotify.max_queued_events) fills up, and
+// events are lost. It then prints a line that says so. With -unlimited the queue uses as much
+// memory as it needs.
 //
 // # Unmounting
 //
-// watch keeps no file open on what it watches, so that it can be unmounted; while it
-// looks for a path, that can fail with EBUSY for a moment. If the file system is mounted elsewhere, watch
-// goes on there. It learns of mounts from another fanotify group (Linux 6.15), or else from
-// /proc/self/mountinfo.
+// watch keeps no file open on what it watches, so the file system can be unmounted; while watch
+// looks for a path, that can fail with EBUSY for a moment. If the file system is mounted elsewhere
+// too, watch continues there. It learns of mounts from another fanotify group (Linux 6.15), or else
+// from /proc/self/mountinfo.
 //
-// # Where it works
+// # Requirements
 //
-// It takes root and Linux 5.17, and file systems that have file handles and an f_fsid. proc, sysfs and
-// overlayfs have not. Of btrfs the top of the file system has to be mounted and given as DIR, which
-// shows what happens in all subvolumes.
+// watch needs root, Linux 5.17, and file systems that have file handles and an f_fsid, which proc,
+// sysfs and overlayfs do not. On btrfs, mount the top of the file system and give it as DIR, which
+// shows events in all subvolumes.
 package main
 
 import (
@@ -283,7 +286,8 @@ func explain(err error) error {
 	return err
 }
 
-// mountOf returns the unique ID of a mount where there is one, which is not that of another one later.
+// mountOf returns the unique ID of a mount where there is one, which is not that of another one
+// later.
 func mountOf(f *os.File) (sysfd.MountID, error) {
 	id, err := sysfd.MountIDOf(int(f.Fd()), sysfd.AT_HANDLE_MNT_ID_UNIQUE)
 	if errors.Is(err, errors.ErrUnsupported) { // before Linux 6.8
@@ -318,7 +322,8 @@ func (w *watcher) read(fs *fileSystem) {
 	err := takeEvents(fs.group, func(events func(yield func(*sysfd.FanotifyEvent) bool)) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		// It is not kept open, so that it can be unmounted; without it there are handles and no paths.
+		// It is not kept open, so that it can be unmounted; without it there are handles
+		// and no paths.
 		mount, err := sysfd.OpenMount(fs.mount)
 		if err == nil {
 			defer mount.Close()
@@ -423,7 +428,8 @@ func pathOf(mount *os.File, file sysfd.FanotifyFile) string {
 	path := "(" + file.Handle.String() + ")"
 	if f, _, err := open(mount, file.Handle); err == nil {
 		defer f.Close()
-		// It has none if it was removed, is below something else that is mounted there, or is not below this mount.
+		// It has none if it was removed, is below something else that is mounted there, or
+		// is not below this mount.
 		if named, err := sysfd.PathOf(int(f.Fd())); err == nil {
 			path = named
 		}
@@ -520,7 +526,8 @@ func (w *watcher) pollMounts(mountinfo *os.File) error {
 	return errLook
 }
 
-// lookForUnmounts goes on with another mount where the one it knew is gone, or gives the file system up.
+// lookForUnmounts goes on with another mount where the one it knew is gone, or gives the file
+// system up.
 func (w *watcher) lookForUnmounts() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -34,8 +34,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// load is a process that works in dir, and prints its name and each thing that it did. No
-// file has a name that another one has had. Then it waits, so that whoever looks finds it alive.
+// load is a process that works in dir, and prints its name and each thing that it did. No file has
+// a name that another one has had. Then it waits, so that whoever looks finds it alive.
 func load(dir, name, rounds string) error {
 	n, err := strconv.Atoi(rounds)
 	if err != nil {
@@ -416,7 +416,8 @@ func TestLoad(t *testing.T) {
 			lines := 0
 			for line, n := range got {
 				lines += n
-				// The kernel merges what is the same, but makes no more of it, and never merges renames.
+				// The kernel merges what is the same, but makes no more of it, and
+				// never merges renames.
 				switch done := want[line]; {
 				case strings.Contains(line, " attrib "): // deletion and renames too change metadata
 				case done == 0:
@@ -435,8 +436,8 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// normal is a line in a form in which both sides have the same. A path is its last part, as no
-// two have the same, and the directories have been renamed meanwhile.
+// normal is a line in a form in which both sides have the same. A path is its last part, as no two
+// have the same, and the directories have been renamed meanwhile.
 func normal(who string, fields []string) string {
 	out := []string{who, fields[0]}
 	for _, path := range fields[1:] {
