@@ -247,7 +247,7 @@ func (c *call) checkFile(h sysfd.FileHandle) error {
 // With O_PATH nothing is opened: the descriptor just stands for the file.
 const oPath = 0x200000
 
-// open opens a file by its handle. A file without a name, which exists while someone has it open,
+// open opens a file by its handle. A file without a name, which exists while a process has it open,
 // counts as gone.
 func (c *call) open(h sysfd.FileHandle, flags int) (*os.File, os.FileInfo, error) {
 	f, err := sysfd.FileRef{FS: c.FS, Handle: h}.OpenFrom(int(c.fs.Fd()), flags, 0)
@@ -268,8 +268,9 @@ func (c *call) open(h sysfd.FileHandle, flags int) (*os.File, os.FileInfo, error
 	return f, info, nil
 }
 
-// isGone tells whether err means that a file was deleted. ESTALE is also what the kernel says if it
-// cannot read the disk; but then it does not say that there is no such path, or another file there.
+// isGone reports whether err means that a file was deleted. ESTALE is also what the kernel returns
+// if it cannot read the disk; but then it does not say that there is no such path, or another file
+// there.
 func isGone(err error, h sysfd.FileHandle, paths []name) bool {
 	if errors.Is(err, os.ErrNotExist) {
 		return true

@@ -193,7 +193,7 @@ var errNoProc = errors.New("passing sockets on needs /proc")
 // start starts the program, and leaves it alone with what was passed.
 func start(args []string) (*sysfd.PidFD, error) {
 	path, err := exec.LookPath(args[0])
-	if err != nil && !errors.Is(err, exec.ErrDot) { // a dot in $PATH is up to who sets that
+	if err != nil && !errors.Is(err, exec.ErrDot) { // a dot in $PATH is the business of its author
 		return nil, err
 	}
 	files, err := sysfd.ListenFDs()

@@ -115,10 +115,10 @@ type supervisor struct {
 	stdout, stderr io.Writer
 	null           *os.File
 	set            *sysfd.WaitSet[*program] // those that run
-	listener       *sysfd.NotifyListener    // where they tell how they are; nil if that is not to be had
+	listener       *sysfd.NotifyListener    // where programs report; nil if there is no socket
 	message        *sysfd.Notification      // what has come there
 	manager        *sysfd.Notifier          // the service manager of the supervisor
-	told           string                   // the status that it was told
+	told           string                   // the status last reported to it
 	programs       []*program
 	stopping       bool
 }
@@ -262,8 +262,8 @@ func (s *supervisor) run(config string) error {
 	return s.save()
 }
 
-// listen makes the socket for notifications. The one that a supervisor has left is no one's: its
-// state is locked here.
+// listen makes the socket for notifications. A socket that an earlier supervisor left is unused,
+// because its state is locked here.
 func (s *supervisor) listen() {
 	path, err := filepath.Abs(s.state + ".notify")
 	if err == nil {
@@ -284,8 +284,8 @@ func (s *supervisor) environ() []string {
 	return to.Environ(os.Environ())
 }
 
-// tell tells the service manager how many programs are well, if that has changed. It does not wait
-// for a manager whose queue is full, but tries again with the next event.
+// tell reports to the service manager how many programs are well, if that has changed. It does not
+// wait for a manager whose queue is full, but tries again with the next event.
 func (s *supervisor) tell() {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -313,7 +313,7 @@ func (s *supervisor) tell() {
 	s.told = strings.Join(assignments, " ")
 }
 
-// awaits reports whether a program has yet to tell that it is ready.
+// awaits reports whether a program has not yet reported that it is ready.
 func (s *supervisor) awaits(g *program) bool {
 	return g.Notify && !g.ready && !g.stopping && s.listener != nil
 }
@@ -527,8 +527,8 @@ func (s *supervisor) startShim(g *program) error {
 	return nil
 }
 
-// save replaces the state file as a whole. It is synced for the sake of a crash of the machine: the
-// refs are of no use then, but what is not a state would be in the way.
+// save replaces the state file as a whole. It is synced: after a crash of the machine the refs name
+// nothing, but a file that is not a state would keep the supervisor from starting.
 func (s *supervisor) save() error {
 	refs := map[string]sysfd.ProcessRef{}
 	for _, g := range s.programs {
@@ -552,7 +552,7 @@ func (s *supervisor) save() error {
 	return os.Rename(f.Name(), s.state)
 }
 
-// wait waits until a program ends or tells something, something is due or a signal comes.
+// wait waits until a program ends or reports, something is due, or a signal arrives.
 func (s *supervisor) wait(signals context.Context) error {
 	ctx, cancel := context.WithCancel(signals)
 	defer cancel()
@@ -583,8 +583,8 @@ func (s *supervisor) wait(signals context.Context) error {
 		s.notified(s.message)
 		s.message = nil
 	}
-	// What it has told comes ahead of its end. Others can tell more and more meanwhile: the
-	// limit is beyond the usual length of a queue (net.unix.max_dgram_qlen).
+	// Its reports come before its end. Other programs can report without end: the limit is
+	// beyond the usual length of a queue (net.unix.max_dgram_qlen).
 	for i := 0; i < 512 && g != nil && s.listener != nil; i++ {
 		m, err := s.listener.Next(ctx)
 		if err != nil {

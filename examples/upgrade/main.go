@@ -41,7 +41,7 @@ import (
 	"github.com/sysfd/sysfd"
 )
 
-// readyVar is the variable that tells a new process where the old one waits for it.
+// readyVar is the variable with the address at which the old process waits for the new one.
 const readyVar = "UPGRADE_READY_SOCKET"
 
 func main() {
@@ -110,9 +110,8 @@ func run(address string, patience time.Duration, anew bool) error {
 		}
 		sysfd.NotifyReloading(context.Background())
 		server.stop(patience)
-		// This version has no more requests. If it was told to end meanwhile it does, and
-		// what tells it so from here on ends it at once. To upgrade is what it is about to
-		// do.
+		// This version has no more requests. If it got a signal to end, it ends, and a
+		// signal from here on ends it at once. Another SIGHUP would be too late.
 		signal.Ignore(syscall.SIGHUP)
 		signal.Stop(end)
 		if len(end) > 0 {

@@ -49,7 +49,7 @@ func cgroupsAreTold() error {
 func (g *cgroup) Close() error   { return g.dir.Close() }
 func (g *cgroup) String() string { return g.dir.Name() }
 
-// holds tells whether a process is in the cgroup or in one below it.
+// holds reports whether a process is in the cgroup or in one below it.
 func (g *cgroup) holds(p *sysfd.PidFD) (bool, error) {
 	id, err := cgroupOf(p)
 	if err != nil {
@@ -70,7 +70,7 @@ func cgroupOf(p *sysfd.PidFD) (id sysfd.CgroupID, err error) {
 	return id, nil
 }
 
-// contains tells whether the cgroup with this ID is g or below it.
+// contains reports whether the cgroup with this ID is g or below it.
 func (g *cgroup) contains(id sysfd.CgroupID) (bool, error) {
 	if id == g.id {
 		return true, nil
@@ -85,7 +85,7 @@ func (g *cgroup) contains(id sysfd.CgroupID) (bool, error) {
 		return false, err
 	}
 	for up := ".."; ; up += "/.." {
-		h, at, err := sysfd.NameToHandleAt(int(dir.Fd()), up, sysfd.AT_HANDLE_FID) // which sysfs has, too
+		h, at, err := sysfd.NameToHandleAt(int(dir.Fd()), up, sysfd.AT_HANDLE_FID) // sysfs has such handles too
 		switch {
 		case err == nil && at != mount, errors.Is(err, os.ErrNotExist):
 			// The way has led out of the mount, where another cgroup can be that is no

@@ -17,8 +17,8 @@ import (
 // maxRequest is the length of the longest request, which is far more than any has.
 const maxRequest = 64 << 10
 
-// A client is a connection, and who has opened it. It is not a *net.UnixConn to the Varlink
-// library, which therefore receives no descriptors: the interface has no use for any.
+// A client is a connection, and the process that opened it. It is not a *net.UnixConn to the
+// Varlink library, which therefore receives no descriptors: the interface has no use for any.
 type client struct {
 	*net.UnixConn
 	peer    *sysfd.PidFD
@@ -54,9 +54,9 @@ func (c *client) Read(b []byte) (int, error) {
 }
 
 // untilGone returns a context that is done when the client has closed the connection. The library
-// does not look while a request is answered. What the client sends meanwhile stays unread, and a
-// client that only ends what it sends, with shutdown(2), still gets its answer. stop must be called
-// before the library reads again.
+// does not look while a request is answered. What the client sends in the meantime stays unread,
+// and a client that only ends what it sends, with shutdown(2), still gets its answer. stop must be
+// called before the library reads again.
 func (c *client) untilGone(ctx context.Context) (_ context.Context, stop func(), err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

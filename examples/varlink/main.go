@@ -103,7 +103,7 @@ func run(args []string, stderr io.Writer) int {
 }
 
 func start(only callers, allowed string, stderr io.Writer) error {
-	// Ahead of all that can fail: what was passed is no business of a child.
+	// First, before anything can fail: a child must not inherit what was passed.
 	files, err := sysfd.ListenFDs()
 	if err != nil {
 		return err

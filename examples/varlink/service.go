@@ -22,7 +22,7 @@ var description string
 // processes is the interface.
 type processes struct{ only callers }
 
-// callers are those who are answered.
+// callers are the callers that are answered.
 type callers struct {
 	uids   []uint32 // of these users; nil = of all
 	cgroup *cgroup  // in this cgroup and below; nil = in all
@@ -67,7 +67,7 @@ func (s *processes) VarlinkDispatch(ctx context.Context, call varlink.Call, meth
 	return call.ReplyMethodNotFound(ctx, interfaceName+"."+method)
 }
 
-// admit tells why the caller is not answered, nil = it is.
+// admit returns why the caller is not answered, or nil.
 func (s *processes) admit(c *client) error {
 	if s.only.uids != nil {
 		// Not by the pidfd: the process is root's once it has executed a setuid program.
@@ -169,14 +169,14 @@ func watch(ctx context.Context, call varlink.Call, c *client) error {
 	}
 	switch {
 	case ctx.Err() != nil:
-		return ctx.Err() // there is no one to tell
+		return ctx.Err() // nobody waits for the answer
 	case err != nil:
 		return fail(ctx, call, err)
 	}
 	return call.Reply(ctx, ending(r))
 }
 
-// ending tells how a process has ended.
+// ending returns how a process ended.
 func ending(r sysfd.WaitResult) event {
 	switch {
 	case r.Unknown != nil:

@@ -222,7 +222,7 @@ func mark(group *os.File, flags uint, mask uint64, path string) error {
 }
 
 // add marks the file system of dir. Each has a group of its own, so that one can be lost without
-// the others, and an overflow be told of it.
+// the others, and an overflow is that of one file system.
 func (w *watcher) add(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -379,7 +379,7 @@ func (w *watcher) print(fs *fileSystem, mount *os.File, e *sysfd.FanotifyEvent) 
 	fmt.Fprintln(w.out)
 }
 
-// who tells which process it was. Its pidfd is closed with the event if it is not taken.
+// who names the process of an event. Its pidfd is closed with the event if it is not taken.
 func who(e *sysfd.FanotifyEvent) string {
 	p, err := e.PidFD()
 	switch {
@@ -391,7 +391,7 @@ func who(e *sysfd.FanotifyEvent) string {
 		return strconv.Itoa(e.PID) + "(" + err.Error() + ")"
 	}
 	defer p.Close()
-	// Not p.Ref, which asks for the PID, and so is not for a process that was reaped meanwhile.
+	// Not p.Ref, which asks for the PID and fails for a process that has been reaped.
 	name := strconv.Itoa(e.PID)
 	if id, err := p.ID(); err == nil { // since Linux 6.9
 		name = sysfd.ProcessRef{PID: e.PID, ID: id}.Short()
