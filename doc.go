@@ -6,6 +6,9 @@
 // then opens, signals or trusts something else. The Linux kernel has names that are not used again.
 // This package gives Go programs these names, and the operations on what they name. It uses no cgo.
 //
+// The next five sections are its five tasks. Whole programs for them are among the examples below;
+// the one that takes sockets is in package [github.com/sysfd/sysfd/activation].
+//
 // # Killing a process, and nothing else
 //
 // A [PidFD] owns a pidfd: a descriptor that refers to one process, even after its PID belongs to

@@ -23,7 +23,7 @@ type job struct {
 // A hundred children, each with a deadline of its own, and one goroutine that waits for all of
 // them. A child that misses its deadline is killed. Because that is done by its pidfd, no other
 // process can be hit, even if the child ends at the same moment.
-func Example_deadlines() {
+func Example_childrenWithDeadlines() {
 	set, err := sysfd.NewWaitSet[*job](0)
 	if err != nil {
 		log.Fatal(err)

@@ -17,7 +17,7 @@ import (
 
 // A server asks who is at the other end of a Unix socket: which user, for the decision; which
 // systemd unit, for the log; and whether that process still runs when the answer is ready.
-func Example_peer() {
+func Example_peerOfASocket() {
 	dir, err := os.MkdirTemp("", "peer")
 	if err != nil {
 		log.Fatal(err)

@@ -111,7 +111,7 @@ func run(address string, patience time.Duration, anew bool) error {
 		sysfd.NotifyReloading(context.Background())
 		server.stop(patience)
 		// This version has no more requests. If it got a signal to end, it ends, and a
-		// signal from here on ends it at once. Another SIGHUP would be too late.
+		// signal from here on ends it at once. SIGHUP asks for what it is about to do.
 		signal.Ignore(syscall.SIGHUP)
 		signal.Stop(end)
 		if len(end) > 0 {
