@@ -42,7 +42,7 @@
 //
 //	go-systemd                          here
 //	Listeners()                         Listeners(), without nil for what does not listen: Unclaimed returns that
-//	listeners[i] is descriptor 3+i      only if all listen; From(files[i]).Listeners(), with files of [sysfd.ListenFDs]
+//	listeners[i] is descriptor 3+i      only if all listen; else From(files[i]).Listeners()
 //	Listeners() of a second caller      nothing, as there; with names each caller has its own
 //	Listeners() of a connection         not a listener, because Accept would fail; it stays for Unclaimed
 //	ListenersWithNames()                ListenersWithNames()
@@ -51,8 +51,8 @@
 //	PacketConns() after Listeners()     returns the rest, and the other way round; there it returns nothing
 //	TLSListeners(config)                Listeners() and tls.NewListener
 //	TLSListenersWithNames(config)       ListenersWithNames() and tls.NewListener
-//	Files(true), FilesWithNames()       [sysfd.ListenFDs], where each file has its name; Unclaimed()
-//	Files(false)                        [sysfd.InspectListenEnv] shows what was passed
+//	Files(true), FilesWithNames()       sysfd.ListenFDs, where each file has its name; Unclaimed()
+//	Files(false)                        sysfd.InspectListenEnv shows what was passed
 //	errors                              a wrong environment is an error; there the result is empty
 //	$LISTEN_PIDFDID                     is compared and unset
 //
