@@ -493,7 +493,7 @@ func TestRenewListenEnv(t *testing.T) {
 		{[]string{"LISTEN_PID=1", "LISTEN_FDS=4"}, "error: LISTEN_FDS=\"4\": descriptor "},
 		{[]string{"LISTEN_FDS=x"}, "error: LISTEN_FDS=\"x\": not a number"},
 		{[]string{"LISTEN_FDS=2", "LISTEN_FDNAMES=a"}, "error: LISTEN_FDNAMES=\"a\": that is 1 name for 2"},
-		{[]string{"LISTEN_FDS=1", `LISTEN_FDNAMES=\`}, `error: LISTEN_FDNAMES="\\": nothing behind`},
+		{[]string{"LISTEN_FDS=1", `LISTEN_FDNAMES=\`}, `error: LISTEN_FDNAMES="\\": ends with a backslash`},
 	} {
 		cmd := child("renew")
 		cmd.Env = append(cmd.Env, test.env...)
