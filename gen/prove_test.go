@@ -143,7 +143,7 @@ func TestProve(t *testing.T) {
 			{"MAX_HANDLE_SZ = 128 // bytes", "MAX_HANDLE_SZ = 0x80 // octets"},
 			{"_PIDFD_GET_INFO = 0xc058ff0b", "_PIDFD_GET_INFO = 0xc058ff0c"},
 			{"AT_FDCWD = -100", "AT_FDCWD = 100"},
-			{"FILEID_INVALID = 0xff", "FILEID_INVALID = -1"},
+			{"FILEID_INVALID HandleType = 0xff", "FILEID_INVALID HandleType = -1"},
 			{"_SYS_CLOCK_GETTIME64 = 228", "_SYS_CLOCK_GETTIME64 = 227"},
 		}, want: []string{
 			"_PIDFD_GET_INFO is 0xc058ff0c, in C it is 0xc058ff0b",
@@ -152,7 +152,7 @@ func TestProve(t *testing.T) {
 			"_SYS_CLOCK_GETTIME64 is 0xe3, in C it is 0xe4",
 		}, only: true},
 		{name: "names", edits: []edit{
-			{"FILEID_LUSTRE = 0x97", "FILEID_LUSTER = 0x97"},
+			{"FILEID_LUSTRE HandleType = 0x97", "FILEID_LUSTER HandleType = 0x97"},
 			{"type fsuuid2 struct", "type fsuuid3 struct"},
 			{"type statmount struct", "type statmount int; type other struct"},
 		}, want: []string{

@@ -16,7 +16,7 @@ var ofDaemons = strings.Fields(`
 	ListenFDs TakeListenFDs TakeListenFDsFunc InspectListenEnv ListenEnv ListenShim ExecListenFDs DupFile ValidFDName
 	IsSocket IsSocketInet IsSocketUnix IsFIFO IsSpecial IsMessageQueue
 	Notifier TakeNotifier Notify NotifyFiles NotifyReloading NotifyStoreFDs NotifyRemoveStoredFDs NotifyBarrier WatchdogInterval
-	NotifyReady NotifyStopping NotifyWatchdog NotifyWatchdogTrigger NotifyNoPoll NotifyStatus NotifyErrno NotifyExtendTimeout`)
+	Assignment NotifyReady NotifyStopping NotifyWatchdog NotifyWatchdogTrigger NotifyNoPoll NotifyStatus NotifyErrno NotifyExtendTimeout`)
 
 // otherSystems are ports on which a daemon builds.
 var otherSystems = []string{"darwin/arm64", "windows/amd64", "freebsd/amd64", "openbsd/amd64", "netbsd/arm", "dragonfly/amd64", "solaris/amd64", "aix/ppc64", "js/wasm", "wasip1/wasm"}
