@@ -86,6 +86,11 @@
 // running kernel. The code does not compare versions, because vendors backport: it makes the call
 // and looks at the answer. Importing the package does nothing.
 //
+// # Coming from other packages
+//
+// MIGRATING.md in the repository lists the calls of golang.org/x/sys/unix, go-systemd, package os,
+// mdlayher/pidfd and three Rust crates, with what replaces them.
+//
 // # Other systems
 //
 // The package is for Linux, on every architecture that Go supports there. Elsewhere it has what the
