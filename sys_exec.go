@@ -9,19 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unshareFS gives the calling thread a working directory of its own, which is for execve: while
-// it is under way the kernel refuses new threads to those who share theirs with the thread that
+// unshareFS gives the calling thread a working directory of its own, which is for execve: while it
+// is under way the kernel refuses new threads to those who share theirs with the thread that
 // executes (fs/exec.c, check_unsafe_exec), and the runtime does not take that.
 func unshareFS() syscall.Errno { return errnoOf(syscall.Unshare(syscall.CLONE_FS)) }
 
-// unshareFiles gives the calling thread a descriptor table of its own, a copy
-// of the one it shared with the other threads, and if it can, what unshareFS gives.
+// unshareFiles gives the calling thread a descriptor table of its own, a copy of the one it shared
+// with the other threads, and if it can, what unshareFS gives.
 func unshareFiles() (withFS bool, errno syscall.Errno) {
 	if errno = errnoOf(syscall.Unshare(syscall.CLONE_FILES | syscall.CLONE_FS)); errno == 0 {
 		return true, 0
 	}
-	// Linux 5.9. It closes nothing, for no descriptor has that number. Filters of
-	// containers let it pass where they stop unshare(2).
+	// Linux 5.9. It closes nothing, for no descriptor has that number. Filters of containers
+	// let it pass where they stop unshare(2).
 	switch err := unix.CloseRange(^uint(0), ^uint(0), unix.CLOSE_RANGE_UNSHARE); err {
 	case nil, syscall.EPERM:
 		return false, errnoOf(err)
@@ -34,15 +34,14 @@ type sigset [16]byte
 
 // execve first asks whether a program may be executed, which the kernel tells since Linux 6.14
 // (AT_EXECVE_CHECK). Then it puts fds on the numbers from start up and executes a program under
-// limit, the RLIMIT_NOFILE it is to have, nil = that of this process. If that fails, it puts saved there and
-// the old limit back.
+// limit, the RLIMIT_NOFILE it is to have, nil = that of this process. If that fails, it puts saved
+// there and the old limit back.
 //
-// The numbers may be those of the runtime's poller, so the runtime must not get
-// hold of the thread before they are put back: by a garbage collection, for
-// which nothing here allocates; when the goroutine is preempted, for which there
-// is no function with a prologue here and no signal gets through; or when a system
-// call begins, for which these are raw. What remains are the few instructions
-// around execve, which must not have signals blocked.
+// The numbers may be those of the runtime's poller, so the runtime must not get hold of the thread
+// before they are put back: by a garbage collection, for which nothing here allocates; when the
+// goroutine is preempted, for which there is no function with a prologue here and no signal gets
+// through; or when a system call begins, for which these are raw. What remains are the few
+// instructions around execve, which must not have signals blocked.
 //
 //go:nosplit
 //go:norace
@@ -79,8 +78,8 @@ func execve(argv0 *byte, argv, envv **byte, start int, fds, saved []int, limit *
 	return errno
 }
 
-// execveInPlace is execve for descriptors that are on their numbers already: then there is nothing to
-// hide from the runtime, and other goroutines run while execve(2) is under way.
+// execveInPlace is execve for descriptors that are on their numbers already: then there is nothing
+// to hide from the runtime, and other goroutines run while execve(2) is under way.
 func execveInPlace(argv0 *byte, argv, envv **byte, limit *syscall.Rlimit) (errno syscall.Errno) {
 	var dirfd = AT_FDCWD
 	_, _, errno = syscall.Syscall6(unix.SYS_EXECVEAT, uintptr(dirfd), uintptr(unsafe.Pointer(argv0)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(envv)), _AT_EXECVE_CHECK, 0)
@@ -119,18 +118,18 @@ func setFileLimit(limit *syscall.Rlimit) syscall.Errno {
 }
 
 // fileLimitOfStarted returns the RLIMIT_NOFILE that the runtime gives to a process that it starts:
-// the one with which this process itself was started, if the runtime has raised that. It must
-// be called on a thread that has no other clone children and ends soon.
+// the one with which this process itself was started, if the runtime has raised that. It must be
+// called on a thread that has no other clone children and ends soon.
 //
-// The process executes nothing, for no program has that name, and so remains to be looked at:
-// since it ends with another signal than SIGCHLD, it is a "clone child", for which only those can
-// wait that ask for them: not those that wait for any child.
+// The process executes nothing, for no program has that name, and so remains to be looked at: since
+// it ends with another signal than SIGCHLD, it is a "clone child", for which only those can wait
+// that ask for them: not those that wait for any child.
 func fileLimitOfStarted() (limit syscall.Rlimit, ok bool) {
 	const wclone = -1 << 31  // syscall.WCLONE is more than an int holds on 32 bits
 	signal := syscall.SIGURG // the runtime sends it to itself, too, and by default it is ignored
 	if signal&syscall.SIGCHLD != syscall.SIGCHLD {
-		// ForkExec adds SIGCHLD, bit by bit. On MIPS this remains, the last one that there is;
-		// elsewhere it is none, which Linux 7.3 refuses.
+		// ForkExec adds SIGCHLD, bit by bit. On MIPS this remains, the last one that there
+		// is; elsewhere it is none, which Linux 7.3 refuses.
 		signal = 127
 	}
 	syscall.ForkExec("", nil, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Cloneflags: uintptr(signal)}})
@@ -138,7 +137,8 @@ func fileLimitOfStarted() (limit syscall.Rlimit, ok bool) {
 	const how = syscall.WEXITED | wclone
 	var info siginfo
 	if errno := uninterrupted(func() syscall.Errno { return waitOwn(0, how|syscall.WNOWAIT, &info, nil) }); errno != 0 {
-		// There is none, or in an emulator it was one that ForkExec could wait for, or a filter forbids waitid(2).
+		// There is none, or in an emulator it was one that ForkExec could wait for, or a
+		// filter forbids waitid(2).
 		syscall.Wait4(-1, nil, wclone|syscall.WNOTHREAD, nil)
 		return limit, false
 	}

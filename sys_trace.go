@@ -18,11 +18,11 @@ import (
 type signalMask [16 / unsafe.Sizeof(uintptr(0))]uintptr
 
 // blockSignals blocks what would stop a traced process between fork and execve, when nobody can
-// continue it, because this thread waits for the execve. It is for the calling thread, which must be
-// locked, and for what that starts. It returns what was blocked before.
+// continue it, because this thread waits for the execve. It is for the calling thread, which must
+// be locked, and for what that starts. It returns what was blocked before.
 //
-// What remains is SIGTRAP, with which the kernel reports the execve, what a thread sends itself when
-// it makes a mistake, and the signals by which the Go runtime and C libraries call all threads
+// What remains is SIGTRAP, with which the kernel reports the execve, what a thread sends itself
+// when it makes a mistake, and the signals by which the Go runtime and C libraries call all threads
 // (syscall.AllThreadsSyscall, setuid(3)): they wait for each of them.
 func blockSignals() (old signalMask, errno syscall.Errno) {
 	var mask signalMask
@@ -41,9 +41,10 @@ func setSignalMask(mask signalMask) (old signalMask, errno syscall.Errno) {
 	return old, errno
 }
 
-// allowTracing makes CAP_SYS_PTRACE effective for the calling thread, and for what that starts up to the
-// execve, if it is permitted and not effective, as after seteuid(2): without it the kernel takes
-// from a program that is traced what it otherwise gets, and gives it another user. disallow undoes that.
+// allowTracing makes CAP_SYS_PTRACE effective for the calling thread, and for what that starts up
+// to the execve, if it is permitted and not effective, as after seteuid(2): without it the kernel
+// takes from a program that is traced what it otherwise gets, and gives it another user. disallow
+// undoes that.
 func allowTracing() (disallow func()) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -78,9 +79,9 @@ func ptracePtr(request, pid int, addr uintptr, data unsafe.Pointer) syscall.Errn
 	return errno
 }
 
-// tracingRefused tries whether a process that this thread starts can be traced, which is not so under
-// Yama's stricter settings, under a seccomp filter that says so, and for a process that is traced itself.
-// It returns 0, or why not. The caller has called blockSignals.
+// tracingRefused tries whether a process that this thread starts can be traced, which is not so
+// under Yama's stricter settings, under a seccomp filter that says so, and for a process that is
+// traced itself. It returns 0, or why not. The caller has called blockSignals.
 func tracingRefused() syscall.Errno {
 	try := func(trace bool) syscall.Errno {
 		pid, err := syscall.ForkExec("", nil, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Ptrace: trace}})
@@ -106,8 +107,8 @@ type tracee struct {
 	mem  *os.File // its memory, where ptrace(2) cannot address that
 }
 
-// traceStop returns a process that this thread traces, if it is stopped. ESRCH means that it is not, if it
-// is there at all.
+// traceStop returns a process that this thread traces, if it is stopped. ESRCH means that it is
+// not, if it is there at all.
 func traceStop(pid int) (t *tracee, errno syscall.Errno) {
 	t = &tracee{pid: pid}
 	errno = ptracePtr(unix.PTRACE_GETSIGINFO, pid, 0, unsafe.Pointer(&t.stop))
@@ -187,8 +188,8 @@ func (t *tracee) readWord(addr uint64) (uint64, error) {
 	return readWord(b[:], t.word), err
 }
 
-// read reads from the memory of the process. Unlike process_vm_readv(2) and /proc, ptrace(2) asks for
-// no privilege again.
+// read reads from the memory of the process. Unlike process_vm_readv(2) and /proc, ptrace(2) asks
+// for no privilege again.
 func (t *tracee) read(addr uint64, b []byte) error {
 	if t.mem != nil {
 		_, err := t.mem.ReadAt(b, int64(addr))
@@ -206,7 +207,8 @@ func (t *tracee) write(addr uint64, b []byte) error {
 	return t.transfer(addr, b, true)
 }
 
-// transfer reads or writes whole words of this program, which lie where their size divides the address.
+// transfer reads or writes whole words of this program, which lie where their size divides the
+// address.
 func (t *tracee) transfer(addr uint64, b []byte, write bool) error {
 	for len(b) > 0 {
 		at, skip := addr&^uint64(longSize-1), int(addr)&(longSize-1)
@@ -234,14 +236,15 @@ func (t *tracee) transfer(addr uint64, b []byte, write bool) error {
 // yield lets others run on this processor.
 func yield() { syscall.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 
-// fileGivesCapabilities reports whether who executes a file can get capabilities by that. It is not
+// fileGivesCapabilities reports whether executing a file can give a process capabilities. It is not
 // known of a file that cannot be reached.
 func fileGivesCapabilities(path string) (gives, known bool) {
 	_, err := unix.Getxattr(path, "security.capability", nil)
 	return err == nil, err == nil || err == syscall.ENODATA || err == syscall.EOPNOTSUPP
 }
 
-// noNewPrivileges reports whether what this thread starts gets no privileges by execve(2), whatever it executes.
+// noNewPrivileges reports whether what this thread starts gets no privileges by execve(2), whatever
+// it executes.
 func noNewPrivileges() bool {
 	n, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
 	return err == nil && n == 1
