@@ -312,7 +312,8 @@ func (c pidfdConn) Read(f func(fd uintptr) (done bool)) error {
 	if err != nil {
 		return err
 	}
-	return c.p.await(context.Background(), w, nil, func() bool { return f(uintptr(c.p.fd)) })
+	a := &awaiting{p: c.p, look: func() bool { return f(uintptr(c.p.fd)) }}
+	return a.wait(context.Background(), w)
 }
 
 func (c pidfdConn) Write(f func(fd uintptr) (done bool)) error {

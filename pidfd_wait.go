@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -141,59 +142,73 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 //   - EMFILE and ENFILE if there is no descriptor left to park on;
 //   - ENOSPC beyond /proc/sys/fs/epoll/max_user_watches;
 //   - EINVAL if p is in 500 sets (see [WaitSet.Add]).
-func (p *PidFD) Wait(ctx context.Context, options WaitOption) (r WaitResult, err error) {
-	if r, err = p.TryWait(options); err != nil || r.Ended {
-		return r, err
+func (p *PidFD) Wait(ctx context.Context, options WaitOption) (WaitResult, error) {
+	a := &awaiting{p: p, options: options}
+	err := p.tryWait(options, &a.r)
+	if err != nil || a.r.Ended {
+		return a.r, err
 	}
 	if ctx.Err() != nil {
-		return r, context.Cause(ctx)
+		return a.r, context.Cause(ctx)
 	}
 	w, err := p.park()
 	if err != nil {
-		return r, err
+		return a.r, err
 	}
-	var zombie <-chan struct{}
-	if options&WaitExited != 0 {
-		zombie = w.zombie
-	}
-	errPark := p.await(ctx, w, zombie, func() bool {
-		r, err = p.look(options)
-		return err != nil || r.Ended
-	})
-	if err != nil || r.Ended {
-		return r, err
-	}
-	return r, errPark
+	err = a.wait(ctx, w)
+	return a.r, err
 }
 
-// await parks in w until look returns true, which is called after acquire. While it is parked it
-// does not keep Close from closing. look may panic or end its goroutine.
-func (p *PidFD) await(ctx context.Context, w *parking, also <-chan struct{}, look func() bool) error {
-	var errClosed error
-	done, last := false, false
+// awaiting is a call that parks until it sees what it waits for: look returns true, or, if that is
+// nil, the process has ended. It is on the heap, for the stack of a goroutine that waits has little
+// room.
+type awaiting struct {
+	p       *PidFD
+	look    func() bool
+	options WaitOption
+	r       WaitResult
+	err     error // of the last look, or of acquire
+	done    bool
+	last    bool // p is to be closed
+}
+
+// wait does not keep Close from closing while it is parked. look is called after acquire, and may
+// panic or end its goroutine.
+func (a *awaiting) wait(ctx context.Context, w *parking) error {
 	defer func() {
-		if last {
-			p.closeFD()
+		if a.last {
+			a.p.closeFD()
 		}
 	}()
-	err := w.wait(ctx, also, func() (leave bool) {
-		if errClosed = p.acquire(); errClosed != nil {
-			return true
-		}
-		defer func() {
-			last = p.uses.Add(-1) == closing
-			leave = last || done
-		}()
-		done = look()
-		return
-	})
+	var zombie <-chan struct{}
+	if a.options&WaitExited != 0 {
+		zombie = a.p.zombieOf(w)
+	}
+	err := w.wait(ctx, zombie, a.ready)
 	switch {
-	case done:
-		return nil
-	case errClosed != nil || last:
+	case a.done || a.err != nil:
+		return a.err
+	case a.last:
 		return os.ErrClosed
 	}
 	return err
+}
+
+func (a *awaiting) ready() (leave bool) {
+	if a.err = a.p.acquire(); a.err != nil {
+		return true
+	}
+	defer func() {
+		a.last = a.p.uses.Add(-1) == closing
+		leave = a.last || a.done
+	}()
+	if a.look != nil {
+		a.done = a.look()
+		return
+	}
+	a.err = a.p.look(a.options, &a.r)
+	a.done = a.err != nil || a.r.Ended
+	return
 }
 
 // TryWait returns what [PidFD.Wait] would, without waiting. Ended is false if Wait would block:
@@ -203,65 +218,89 @@ func (p *PidFD) await(ctx context.Context, w *parking, also <-chan struct{}, loo
 //
 // Errors: those of Wait that are not about waiting.
 func (p *PidFD) TryWait(options WaitOption) (WaitResult, error) {
-	if err := options.check(); err != nil {
-		return WaitResult{}, err
-	}
-	if err := p.acquire(); err != nil {
-		return WaitResult{}, err
-	}
-	defer p.release()
-	return p.look(options)
+	var r WaitResult
+	err := p.tryWait(options, &r)
+	return r, err
 }
 
-// look returns what has become of the process. The caller has acquired p.
-func (p *PidFD) look(options WaitOption) (r WaitResult, err error) {
+func (p *PidFD) tryWait(options WaitOption, r *WaitResult) error {
+	if err := options.check(); err != nil {
+		return err
+	}
+	if err := p.acquire(); err != nil {
+		return err
+	}
+	defer p.release()
+	return p.look(options, r)
+}
+
+// A glance is what waitid(2) writes. The stack of a goroutine that waits has no room for it: it
+// would double from 2 KiB to 4.
+type glance struct {
+	info   siginfo
+	rusage syscall.Rusage
+}
+
+var glances = sync.Pool{New: func() any { return new(glance) }}
+
+const waitNow = syscall.WEXITED | syscall.WNOHANG | syscall.WALL
+
+// look stores in r what has become of the process. The caller has acquired p.
+func (p *PidFD) look(options WaitOption, r *WaitResult) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	*r = WaitResult{}
 	if p.ended != nil && p.ended.Reaped {
-		r = *p.ended
+		*r = *p.ended
 		r.Reaped = false
-		return r, nil
+		return nil
 	}
 	if p.observes {
 		options |= WaitNoReap
 	}
 	// First a look that takes nothing away: it may be a stop of a process that is traced, which
 	// the kernel reports whatever the options (kernel/exit.c, wait_task_stopped).
-	const how = syscall.WEXITED | syscall.WNOHANG | syscall.WALL
-	var info siginfo
-	var rusage syscall.Rusage
-	switch errno := waitPidFD(p.fd, how|syscall.WNOWAIT, &info, &rusage); {
+	g := glances.Get().(*glance)
+	defer glances.Put(g)
+	g.info = siginfo{}
+	switch errno := waitPidFD(p.fd, waitNow|syscall.WNOWAIT, &g.info, &g.rusage); {
 	case errno == syscall.ECHILD && p.ended != nil:
-		r = *p.ended // another wait has reaped it since
-		return r, nil
+		*r = *p.ended // another wait has reaped it since
+		return nil
 	case errno == syscall.ECHILD:
-		return p.lookAtOther(options)
+		return p.lookAtOther(options, r)
 	case errno != 0:
 		err := failed("waitid", fdSubject(p.fd), errno)
 		if errno == syscall.EINVAL {
 			err.means = errors.ErrUnsupported // before Linux 5.4
 		}
-		return r, err
-	case !info.isEnd():
-		return p.lookAtHeld(options)
+		return err
+	case !g.info.isEnd():
+		return p.lookAtHeld(options, r)
 	}
-	r = WaitResult{Ended: true, Status: info.waitStatus()}
+	return p.end(g, options, r)
+}
+
+// end is for a child that has ended, as g says.
+func (p *PidFD) end(g *glance, options WaitOption, r *WaitResult) error {
+	*r = WaitResult{Ended: true, Status: g.info.waitStatus()}
 	if p.ended != nil {
 		r.Rusage = p.ended.Rusage // a zombie uses nothing
 	} else {
-		used := rusage // on the heap only now that it is needed
+		used := g.rusage // on the heap only now that it is needed
 		r.Rusage = &used
 	}
 	if options&WaitNoReap == 0 {
-		info = siginfo{}
-		errno := waitPidFD(p.fd, how, &info, nil)
+		g.info = siginfo{}
+		errno := waitPidFD(p.fd, waitNow, &g.info, nil)
 		if errno != 0 && errno != syscall.ECHILD { // if another wait was faster, the status is known
-			return WaitResult{}, failed("waitid", fdSubject(p.fd), errno)
+			*r = WaitResult{}
+			return failed("waitid", fdSubject(p.fd), errno)
 		}
-		r.Reaped = errno == 0 && info.isEnd() && !p.isLeft()
+		r.Reaped = errno == 0 && g.info.isEnd() && !p.isLeft()
 	}
-	p.keep(r, r.Reaped)
-	return r, nil
+	p.keep(*r, r.Reaped)
+	return nil
 }
 
 // isLeft reports whether a process that was waited for is still a zombie, because the caller is its
@@ -277,29 +316,45 @@ func (p *PidFD) isLeft() bool {
 
 // lookAtHeld is for a child that waitid(2) does not report as ended. It can still be a zombie,
 // which another tracer has not let go yet.
-func (p *PidFD) lookAtHeld(options WaitOption) (r WaitResult, err error) {
+func (p *PidFD) lookAtHeld(options WaitOption, r *WaitResult) error {
 	if options&WaitExited == 0 && p.parking.Load() == nil {
-		return r, nil
+		return nil
 	}
 	switch revents, errno := pollNow(p.fd); {
 	case errno != 0:
-		return r, failed("ppoll", fdSubject(p.fd), errno)
-	case revents == 0:
-		return r, nil
+		return failed("ppoll", fdSubject(p.fd), errno)
+	case revents != 0:
+		p.zombie(options, r)
 	}
-	return p.zombie(options), nil
+	return nil
 }
 
 // zombie is for a process that has ended, and must not be reaped here, or not yet.
-func (p *PidFD) zombie(options WaitOption) WaitResult {
+func (p *PidFD) zombie(options WaitOption, r *WaitResult) {
 	if options&WaitExited != 0 {
-		return WaitResult{Ended: true, Status: statusUnknown, Unknown: errNotReaped}
+		*r = WaitResult{Ended: true, Status: statusUnknown, Unknown: errNotReaped}
+		return
 	}
 	// Whoever is parked has got the event, but for others a zombie may be enough.
-	if w := p.parking.Load(); w != nil {
-		w.sawZombie.Do(func() { close(w.zombie) })
+	if w := p.parking.Load(); w != nil && !w.sawZombie {
+		w.sawZombie = true
+		if w.zombie != nil {
+			close(w.zombie)
+		}
 	}
-	return WaitResult{}
+}
+
+// zombieOf returns what is closed once zombie was called.
+func (p *PidFD) zombieOf(w *parking) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w.zombie == nil {
+		w.zombie = make(chan struct{})
+		if w.sawZombie {
+			close(w.zombie)
+		}
+	}
+	return w.zombie
 }
 
 // isEnd reports whether waitid(2) has reported the end of a process, and not a stop, or nothing.
@@ -329,28 +384,30 @@ func (info *siginfo) waitStatus() syscall.WaitStatus {
 }
 
 // lookAtOther is for a process that is not a child, or not one any more.
-func (p *PidFD) lookAtOther(options WaitOption) (r WaitResult, err error) {
+func (p *PidFD) lookAtOther(options WaitOption, r *WaitResult) error {
 	revents, errno := pollNow(p.fd)
 	switch {
 	case errno != 0:
-		return r, failed("ppoll", fdSubject(p.fd), errno)
+		return failed("ppoll", fdSubject(p.fd), errno)
 	case revents == 0:
-		return r, nil
+		return nil
 	case revents&unix.POLLHUP != 0:
-		r = WaitResult{Ended: true}
+		r.Ended = true
 		if r.Status, r.Unknown = exitStatus(p.fd); r.Unknown == nil {
-			p.keep(r, true)
+			p.keep(*r, true)
 		}
-		return r, nil
+		return nil
 	}
 	switch magic, errno := fsMagic(p.fd); {
 	case errno != 0:
-		return r, failed("fstatfs", fdSubject(p.fd), errno)
+		return failed("fstatfs", fdSubject(p.fd), errno)
 	case magic != unix.PID_FS_MAGIC:
 		// Before Linux 6.9 there is no POLLHUP to wait for.
-		return WaitResult{Ended: true, Status: statusUnknown, Unknown: noExitInfo(p.fd, syscall.EOPNOTSUPP)}, nil
+		*r = WaitResult{Ended: true, Status: statusUnknown, Unknown: noExitInfo(p.fd, syscall.EOPNOTSUPP)}
+		return nil
 	}
-	return p.zombie(options), nil
+	p.zombie(options, r)
+	return nil
 }
 
 // exitStatus returns the status of a process that was reaped.
@@ -388,25 +445,16 @@ func (p *PidFD) park() (*parking, error) {
 	if w := p.parking.Load(); w != nil {
 		return w, nil
 	}
-	flags, errno := fcntl(p.fd, syscall.F_GETFL, 0)
-	if errno != 0 {
-		return nil, failed("fcntl", "F_GETFL "+fdSubject(p.fd), errno)
-	}
-	if flags&syscall.O_NONBLOCK != 0 && p.file == nil {
-		p.file = os.NewFile(uintptr(p.fd), p.String())
+	if err := p.ownFile(); err != nil {
+		return nil, err
 	}
 	file := p.file
 	if file == nil || inPoller(file) != nil {
 		// A descriptor in blocking mode is not in the runtime's poller.
-		epoll, f, err := newEpoll()
-		if err != nil {
+		var err error
+		if file, err = newEpollOf(p.fd); err != nil {
 			return nil, err
 		}
-		if err := epollAdd(epoll, p.fd, 0); err != nil {
-			f.Close()
-			return nil, err
-		}
-		file = f
 	}
 	w, err := newParking(file)
 	if err != nil {
@@ -414,4 +462,29 @@ func (p *PidFD) park() (*parking, error) {
 	}
 	p.parking.Store(w)
 	return w, nil
+}
+
+// ownFile makes a file of a descriptor that is not in blocking mode.
+func (p *PidFD) ownFile() error {
+	flags, errno := fcntl(p.fd, syscall.F_GETFL, 0)
+	if errno != 0 {
+		return failed("fcntl", "F_GETFL "+fdSubject(p.fd), errno)
+	}
+	if flags&syscall.O_NONBLOCK != 0 && p.file == nil {
+		p.file = os.NewFile(uintptr(p.fd), p.String())
+	}
+	return nil
+}
+
+// newEpollOf returns an epoll instance with a pidfd.
+func newEpollOf(fd int) (*os.File, error) {
+	epoll, file, err := newEpoll()
+	if err != nil {
+		return nil, err
+	}
+	if err := epollAdd(epoll, fd, 0); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
 }

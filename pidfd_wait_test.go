@@ -1129,8 +1129,9 @@ func TestWaitZombieNoMore(t *testing.T) {
 		first := startWait(t.Context(), p, WaitNoReap)
 		awaitParked(p)
 		w := p.parking.Load()
-		close(w.zombie)
-		w.sawZombie.Do(func() {})
+		p.mu.Lock()
+		w.sawZombie = true
+		p.mu.Unlock()
 		second := startWait(t.Context(), p, WaitNoReap|WaitExited)
 		for range 100 {
 			runtime.Gosched()

@@ -162,7 +162,7 @@ func (s *WaitSet[K]) take() (key K, r WaitResult, done bool, err error) {
 		if !ok {
 			continue
 		}
-		r, err := m.p.look(s.options)
+		err = m.p.look(s.options, &r)
 		if err != nil || r.Ended {
 			s.remove(m.p)
 			return m.key, r, true, err

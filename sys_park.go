@@ -13,45 +13,37 @@ import (
 
 // A parking is where goroutines wait for events of a file that is in the runtime's poller.
 type parking struct {
-	file      *os.File
-	conn      syscall.RawConn
-	turn      chan struct{} // full while a goroutine is parked: a file has one deadline and one reader
-	zombie    chan struct{} // closed once the process was seen as a zombie that is not ours
-	sawZombie sync.Once
+	file *os.File
+	conn syscall.RawConn
+	turn chan struct{} // full while a goroutine is parked: a file has one deadline and one reader
+
+	// Of the PidFD's mutex.
+	sawZombie bool          // the process was seen as a zombie that is not ours
+	zombie    chan struct{} // closed then; made for the first to ask, for most do not
 }
 
 func newParking(file *os.File) (*parking, error) {
 	conn, err := file.SyscallConn()
-	return &parking{file: file, conn: conn, turn: make(chan struct{}, 1), zombie: make(chan struct{})}, err
+	return &parking{file: file, conn: conn, turn: make(chan struct{}, 1)}, err
 }
 
 // wait returns nil once ready returned true. It calls ready first, after each event, and when also
 // is closed. Otherwise it returns the error of ctx, or os.ErrClosed when the file is closed or was
 // interrupted.
 func (w *parking) wait(ctx context.Context, also <-chan struct{}, ready func() bool) error {
-	for {
-		select {
-		case w.turn <- struct{}{}:
-		case <-also:
-			if ready() {
-				return nil
-			}
-			also = nil
-			continue
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		break
+	if done, err := w.takeTurn(ctx, also, ready); done {
+		return err
 	}
 	defer func() { <-w.turn }()
-	interrupted := make(chan struct{})
+	var interrupting sync.WaitGroup
+	interrupting.Add(1)
 	stop := context.AfterFunc(ctx, func() {
 		w.interrupt()
-		close(interrupted)
+		interrupting.Done()
 	})
 	err := w.conn.Read(func(uintptr) bool { return ready() })
 	if !stop() {
-		<-interrupted
+		interrupting.Wait()
 		w.file.SetReadDeadline(time.Time{})
 	}
 	switch {
@@ -61,6 +53,23 @@ func (w *parking) wait(ctx context.Context, also <-chan struct{}, ready func() b
 		return context.Cause(ctx)
 	}
 	return os.ErrClosed
+}
+
+// takeTurn waits until no other goroutine is parked. If wait is over before that, done is true.
+func (w *parking) takeTurn(ctx context.Context, also <-chan struct{}, ready func() bool) (done bool, err error) {
+	for {
+		select {
+		case w.turn <- struct{}{}:
+			return false, nil
+		case <-also:
+			if ready() {
+				return true, nil
+			}
+			also = nil
+		case <-ctx.Done():
+			return true, context.Cause(ctx)
+		}
+	}
 }
 
 // interrupt ends the wait of whoever is parked.

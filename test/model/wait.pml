@@ -154,7 +154,12 @@ inline closeOwner(i) {
 
 proctype Closer() { bool ok, last; if :: skip :: closeOwner(0) fi }
 
-/* Go: PidFD.zombie: Load Do close */
+/*
+ * The channel is made for the first to ask, under the mutex of the PidFD, and closed at once if it
+ * would have been.
+ * Go: PidFD.zombie: Load close
+ * Go: PidFD.zombieOf: Lock Unlock close
+ */
 inline sawZombie(i) {
 	if
 	:: has(EXITED, w) -> done = true
@@ -165,7 +170,8 @@ inline sawZombie(i) {
 /*
  * The kernel is one before Linux 6.15, where only waitid(2) tells the status: all calls must know it
  * if one has reaped. Of a child that was reaped, a poll tells that much.
- * Go: PidFD.look: Lock waitPidFD lookAtOther lookAtHeld waitPidFD keep
+ * Go: PidFD.look: Lock waitPidFD lookAtOther lookAtHeld end
+ * Go: PidFD.end: waitPidFD keep
  * Go: PidFD.lookAtHeld: Load pollNow zombie
  * Go: PidFD.lookAtOther: pollNow zombie
  */
@@ -230,8 +236,9 @@ inline take() {
 
 /*
  * What a parking calls for a Next or for a Wait; TryWait does the same.
- * Go: PidFD.TryWait: acquire release look
- * Go: PidFD.await: closeFD wait acquire Add look
+ * Go: PidFD.tryWait: acquire release look
+ * Go: awaiting.wait: closeFD zombieOf wait
+ * Go: awaiting.ready: acquire Add look look
  */
 inline attempt() {
 	if
@@ -245,7 +252,11 @@ inline attempt() {
 }
 #define enough (done || refused || last)
 
-/* Go: PidFD.park: acquire release Lock Unlock Load NewFile newEpoll epollAdd newParking Store */
+/*
+ * Go: PidFD.park: acquire release Lock Unlock Load ownFile newEpollOf newParking Store
+ * Go: PidFD.ownFile: NewFile
+ * Go: newEpollOf: newEpoll epollAdd
+ */
 inline park() {
 	if
 	:: atomic { ok && !mu[f] -> assert(pidfd[f]); if :: parking[f] :: else -> mu[f] = true; assert(!epoll[f]); epoll[f] = !OWN fi }
@@ -266,9 +277,10 @@ inline park() {
 
 /*
  * A PidFD.Wait, or, if f is SET, a WaitSet.Next.
- * Go: PidFD.Wait: TryWait Err park await look
+ * Go: PidFD.Wait: tryWait Err park wait
  * Go: WaitSet.Next: take take Err wait
- * Go: parking.wait: ready Done AfterFunc interrupt close Read ready stop SetReadDeadline Err
+ * Go: parking.wait: takeTurn Add AfterFunc interrupt Done Read ready stop Wait SetReadDeadline Err
+ * Go: parking.takeTurn: ready Done
  */
 proctype Call(byte w, f) {
 	bool ok, last, done, known, reaped, refused, failed, also = has(EXITED, w) && f != SET;
