@@ -21,6 +21,7 @@ import (
 	"unsafe"
 
 	"github.com/sysfd/sysfd"
+	"github.com/sysfd/sysfd/internal/smallest"
 	"golang.org/x/sys/unix"
 )
 
@@ -100,7 +101,7 @@ func limitPIDs(pidMax int) error {
 
 // writeChild writes the program of the children.
 func writeChild(dir string) (path string, err error) {
-	program, err := childProgram()
+	program, err := smallest.Program()
 	if err != nil {
 		return "", err
 	}

@@ -1,6 +1,6 @@
-//go:build linux
-
-package main
+// Package smallest makes a program of some 150 bytes, for tests and benchmarks with more processes
+// than programs of a common size leave memory for.
+package smallest
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 	"slices"
 )
 
-// A machine is what the program of the children is made for.
+// A machine is what the program is made for.
 type machine struct {
 	class elf.Class
 	elf   elf.Machine
@@ -56,11 +56,12 @@ var machines = map[string]machine{
 	}},
 }
 
-// childProgram returns an executable file, which starts in no time.
-func childProgram() ([]byte, error) {
+// Program returns an executable file for Linux. It waits until there is a byte in descriptor 0, and
+// exits with it, or with 255 at the end of the file.
+func Program() ([]byte, error) {
 	m, ok := machines[runtime.GOARCH]
 	if !ok {
-		return nil, fmt.Errorf("no program for the children on %s", runtime.GOARCH)
+		return nil, fmt.Errorf("no smallest program for %s", runtime.GOARCH)
 	}
 	const address, page = 0x400000, 0x10000
 	headerSize, segmentSize := binary.Size(elf.Header32{}), binary.Size(elf.Prog32{})
