@@ -1,0 +1,170 @@
+/*
+ * What package wait compares with: an epoll loop that takes many events at once.
+ *
+ *   floor many PROGRAM N   as the workers of package wait
+ *   floor one PROGRAM      for each line that it reads, the nanoseconds from SIGKILL to the status
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EVENTS 1024
+
+static const char *program;
+static int input[2]; /* nothing comes, and its end ends all children */
+
+static void die(const char *what) { perror(what); exit(1); }
+
+static long long now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static pid_t start(pid_t group)
+{
+	char *argv[] = { (char *)program, NULL };
+	pid_t pid = vfork();
+
+	if (pid == 0) {
+		setpgid(0, group);
+		dup2(input[0], 0);
+		execv(program, argv);
+		_exit(127);
+	}
+	if (pid < 0)
+		die("vfork");
+	return pid;
+}
+
+static int open_pidfd(pid_t pid)
+{
+	int fd = syscall(SYS_pidfd_open, pid, 0);
+
+	if (fd < 0)
+		die("pidfd_open");
+	return fd;
+}
+
+static void watch(int epoll, int fd)
+{
+	struct epoll_event e = { .events = EPOLLIN, .data.fd = fd };
+
+	if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e))
+		die("epoll_ctl");
+}
+
+/* Waits for n processes, and closes their pidfds. */
+static void reap(int epoll, int n)
+{
+	static struct epoll_event events[EVENTS];
+
+	while (n > 0) {
+		int got = epoll_wait(epoll, events, EVENTS, -1);
+
+		for (int i = 0; i < got; i++, n--) {
+			siginfo_t info;
+			struct rusage used;
+
+			if (syscall(SYS_waitid, P_PIDFD, events[i].data.fd, &info, WEXITED, &used))
+				die("waitid");
+			close(events[i].data.fd);
+		}
+	}
+}
+
+static long long of_file(const char *file, const char *name)
+{
+	FILE *f = fopen(file, "r");
+	char line[256];
+	long long n = -1;
+
+	while (f && fgets(line, sizeof line, f))
+		if (!strncmp(line, name, strlen(name)))
+			n = atoll(line + strlen(name));
+	if (n < 0)
+		die(name);
+	fclose(f);
+	return n;
+}
+
+static long long resident(void) { return of_file("/proc/self/smaps_rollup", "Rss:") * 1024; }
+
+static int many(int n)
+{
+	pid_t group = 0, *pids = malloc(n * sizeof *pids);
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+	long long base, with, begin, end, threads;
+
+	for (int i = 0; i < n; i++) {
+		pids[i] = start(group);
+		if (i == 0)
+			group = pids[0];
+	}
+	base = resident();
+	for (int i = 0; i < n; i++)
+		watch(epoll, open_pidfd(pids[i]));
+	with = resident();
+	threads = of_file("/proc/self/status", "Threads:");
+	sleep(1);
+	begin = now();
+	kill(-group, SIGKILL);
+	reap(epoll, n);
+	end = now();
+	printf("{\"Threads\":%lld,\"Base\":%lld,\"Opened\":%lld,\"Waiting\":%lld,\"Nanoseconds\":%lld}\n",
+		threads, base, base, with, end - begin);
+	return 0;
+}
+
+static long long woken;
+
+static void *waiter(void *epoll)
+{
+	reap((int)(long)epoll, 1);
+	woken = now();
+	return NULL;
+}
+
+static int one(void)
+{
+	char line[16];
+
+	while (fgets(line, sizeof line, stdin)) {
+		int epoll = epoll_create1(EPOLL_CLOEXEC);
+		pid_t pid = start(0);
+		pthread_t thread;
+		long long begin;
+
+		watch(epoll, open_pidfd(pid));
+		if (pthread_create(&thread, NULL, waiter, (void *)(long)epoll))
+			die("pthread_create");
+		usleep(2000);
+		begin = now();
+		kill(pid, SIGKILL);
+		pthread_join(thread, NULL);
+		printf("%lld\n", woken - begin);
+		fflush(stdout);
+		close(epoll);
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 3 || pipe2(input, O_CLOEXEC))
+		die("floor");
+	program = argv[2];
+	return argc > 3 ? many(atoi(argv[3])) : one();
+}
