@@ -270,11 +270,7 @@ func (p *PidFD) look(options WaitOption, r *WaitResult) error {
 	case errno == syscall.ECHILD:
 		return p.lookAtOther(options, r)
 	case errno != 0:
-		err := failed("waitid", fdSubject(p.fd), errno)
-		if errno == syscall.EINVAL {
-			err.means = errors.ErrUnsupported // before Linux 5.4
-		}
-		return err
+		return p.waitFailed(errno)
 	case !g.info.isEnd():
 		return p.lookAtHeld(options, r)
 	}
@@ -295,12 +291,20 @@ func (p *PidFD) end(g *glance, options WaitOption, r *WaitResult) error {
 		errno := waitPidFD(p.fd, waitNow, &g.info, nil)
 		if errno != 0 && errno != syscall.ECHILD { // if another wait was faster, the status is known
 			*r = WaitResult{}
-			return failed("waitid", fdSubject(p.fd), errno)
+			return p.waitFailed(errno)
 		}
 		r.Reaped = errno == 0 && g.info.isEnd() && !p.isLeft()
 	}
 	p.keep(*r, r.Reaped)
 	return nil
+}
+
+func (p *PidFD) waitFailed(errno syscall.Errno) error {
+	err := failed("waitid", fdSubject(p.fd), errno)
+	if errno == syscall.EINVAL {
+		err.means = errors.ErrUnsupported // before Linux 5.4
+	}
+	return err
 }
 
 // isLeft reports whether a process that was waited for is still a zombie, because the caller is its

@@ -25,6 +25,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -48,8 +49,9 @@ func main() {
 	numbers := flag.String("n", "1000,8000,15000", "`numbers` of processes, with commas between them; none if empty")
 	turns := flag.Int("turns", 3, "how often each way is measured; the table has medians")
 	wakeUps := flag.Int("wakeups", 500, "how often the wake-up of one is measured; 0 = not")
+	only := flag.String("way", "", "leave out the ways whose name does not match this regular `expression`; the floor is always there")
 	flag.Parse()
-	exit(run(*numbers, *turns, *wakeUps))
+	exit(run(*numbers, *turns, *wakeUps, *only))
 }
 
 func exit(err error) {
@@ -60,7 +62,7 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-func run(numbers string, turns, wakeUps int) (err error) {
+func run(numbers string, turns, wakeUps int, only string) (err error) {
 	var ns []int
 	for _, s := range strings.FieldsFunc(numbers, func(r rune) bool { return r == ',' }) {
 		n, err := strconv.Atoi(s)
@@ -69,12 +71,16 @@ func run(numbers string, turns, wakeUps int) (err error) {
 		}
 		ns = append(ns, n)
 	}
+	matching, err := regexp.Compile(only)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "sysfd-wait-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	m := measurer{turns: turns, program: filepath.Join(dir, "smallest")}
+	m := measurer{turns: turns, only: matching, program: filepath.Join(dir, "smallest")}
 	program, err := smallest.Program()
 	if err != nil {
 		return err
@@ -194,6 +200,7 @@ type measurer struct {
 	program string // of the processes
 	floor   string // "" = none
 	turns   int
+	only    *regexp.Regexp
 }
 
 // A measure is what a worker prints. Memory is in bytes.
@@ -210,7 +217,9 @@ const floorWay = "epoll in C"
 func (m *measurer) many(ns []int) error {
 	names := []string{floorWay}
 	for _, w := range ways {
-		names = append(names, w.name)
+		if m.only.MatchString(w.name) {
+			names = append(names, w.name)
+		}
 	}
 	fmt.Println()
 	t := table{11, 28, 9, 10, 12, 15, 13}

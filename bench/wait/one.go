@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/sysfd/sysfd"
+	"golang.org/x/sys/unix"
 )
 
 // A waker starts a process, kills it while something waits for it, and returns how long after
@@ -38,8 +40,10 @@ func (m *measurer) one(n int) error {
 		{"os.Process.Wait", func() (time.Duration, error) { return m.wakeProcess(r) }},
 		{"PidFD.Wait", func() (time.Duration, error) { return m.wakePidFD(r, 0) }},
 		{"PidFD.Wait, PIDFD_NONBLOCK", func() (time.Duration, error) { return m.wakePidFD(r, sysfd.PIDFD_NONBLOCK) }},
+		{"poller of Go and waitid", func() (time.Duration, error) { return m.wakeBare(r) }},
 		{"WaitSet", func() (time.Duration, error) { return m.wakeSet(r) }},
 	}
+	wakers = slices.DeleteFunc(wakers, func(w waker) bool { return !m.only.MatchString(w.name) })
 	if m.floor != "" {
 		c, err := m.startFloor()
 		if err != nil {
@@ -116,10 +120,15 @@ func (m *measurer) wakeProcess(stdin *os.File) (time.Duration, error) {
 	return afterKill(p.Pid, func() error { _, err := p.Wait(); return err })
 }
 
-func (m *measurer) open(stdin *os.File, flags int) (pid int, p *sysfd.PidFD, err error) {
+func (m *measurer) fork(stdin *os.File) (pid int, err error) {
 	pid, err = syscall.ForkExec(m.program, []string{m.program}, &syscall.ProcAttr{Files: []uintptr{stdin.Fd()}})
+	return pid, os.NewSyscallError("fork", err)
+}
+
+func (m *measurer) open(stdin *os.File, flags int) (pid int, p *sysfd.PidFD, err error) {
+	pid, err = m.fork(stdin)
 	if err != nil {
-		return 0, nil, os.NewSyscallError("fork", err)
+		return 0, nil, err
 	}
 	p, err = sysfd.OpenPidFD(pid, flags)
 	return pid, p, err
@@ -132,6 +141,33 @@ func (m *measurer) wakePidFD(stdin *os.File, flags int) (time.Duration, error) {
 	}
 	defer p.Close()
 	return afterKill(pid, func() error { _, err := p.Wait(context.Background(), 0); return err })
+}
+
+// wakeBare is what parking in the runtime's poller needs, with one call of waitid(2).
+func (m *measurer) wakeBare(stdin *os.File) (time.Duration, error) {
+	pid, err := m.fork(stdin)
+	if err != nil {
+		return 0, err
+	}
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return 0, os.NewSyscallError("pidfd_open", err)
+	}
+	f := os.NewFile(uintptr(fd), "pidfd")
+	defer f.Close()
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	return afterKill(pid, func() error {
+		var failed error
+		err := conn.Read(func(fd uintptr) bool {
+			var info unix.Siginfo
+			failed = unix.Waitid(unix.P_PIDFD, int(fd), &info, unix.WEXITED|unix.WNOHANG, nil)
+			return failed != nil || info.Signo != 0
+		})
+		return cmp.Or(err, failed)
+	})
 }
 
 func (m *measurer) wakeSet(stdin *os.File) (time.Duration, error) {
