@@ -566,8 +566,10 @@ func TestMemoryOfWaiting(t *testing.T) {
 	cancel()
 	wg.Wait()
 	t.Logf("a Wait without its PidFD: %d bytes", waiting)
-	if waiting > 4096 {
-		t.Error("more than 4 KiB")
+	// Some stacks double, because the collector runs or by the way of an allocation. If all did,
+	// it would be more than 6000.
+	if waiting > 4096+512 {
+		t.Error("more than 4 KiB, and what varies")
 	}
 }
 

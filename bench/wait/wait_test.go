@@ -1,0 +1,49 @@
+//go:build linux
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/sysfd/sysfd/internal/smallest"
+)
+
+// TestMain lets the test binary be the workers, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 5 && os.Args[1] == "worker" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// Threads do not grow with what is waited for. How many there are beyond four or five depends on
+// what else the machine does.
+func TestThreads(t *testing.T) {
+	const n = 300
+	t.Setenv("GOMAXPROCS", "2")
+	program, err := smallest.Program()
+	if err != nil {
+		t.Skip(err)
+	}
+	m := measurer{program: filepath.Join(t.TempDir(), "smallest")}
+	if err := os.WriteFile(m.program, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range ways {
+		if w.open == nil {
+			continue // the other way, to compare with
+		}
+		t.Run(w.name, func(t *testing.T) {
+			r, err := m.work(w.name, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%+v", r)
+			if r.Threads > n/5 || r.Threads > 8 && w.name == "WaitSet" {
+				t.Errorf("%d threads for %d processes", r.Threads, n)
+			}
+		})
+	}
+}
