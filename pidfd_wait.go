@@ -123,7 +123,7 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 // With a pidfd of a thread ([PIDFD_THREAD]) Wait waits for that thread, as for a process that is
 // not a child. The main thread stands for its process if that is a child.
 //
-// A goroutine in Wait needs about 4 KiB of memory on amd64, half of it for its stack. The stack
+// A goroutine in Wait needs 4 to 5 KiB of memory on amd64, half of it for its stack. The stack
 // doubles if the functions that call Wait have large frames. For thousands of processes use a
 // [WaitSet].
 //
