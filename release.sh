@@ -108,7 +108,7 @@ done
 cat "$out/SHA256SUMS"
 [ -z "$dry" ] || exit 0
 printf '%s\n' "$notes" >"$out/notes.md"
-git fetch -q "$first" "+HEAD:refs/heads/examples-$version"
+git fetch -q --no-tags "$first" "+HEAD:refs/heads/examples-$version"
 cat <<END
 .release/$version has the files to publish, and notes.md their description. .ci/run has to pass first. Then:
 	git tag -s $version && git tag -s sysfdvet/$version && git tag -s examples/$version examples-$version
