@@ -141,11 +141,7 @@ func allowed(t testing.TB, forEach int, sizes ...int) (ok []int) {
 
 func growthOfPidFDs(b *testing.B) {
 	sizes := allowed(b, 1, 1, 1000, 10000, 100000)
-	child := startChild(b)
-	pid, err := child.PID()
-	if err != nil {
-		b.Fatal(err)
-	}
+	child, pid := startChild(b)
 	id, err := child.ID()
 	if err != nil {
 		b.Skip(err)
@@ -225,7 +221,7 @@ func growthOfPidFDs(b *testing.B) {
 }
 
 func growthOfGoroutines(b *testing.B) {
-	child := startChild(b)
+	child, _ := startChild(b)
 	for _, op := range []struct {
 		name string
 		f    func() error
@@ -526,7 +522,7 @@ func TestMemoryOfWaiting(t *testing.T) {
 	if len(allowed(t, 2, 1, n)) < 2 {
 		t.Skip("too few descriptors")
 	}
-	child := startChild(t)
+	child, _ := startChild(t)
 	pid, err := child.PID()
 	if err != nil {
 		t.Fatal(err)
@@ -609,7 +605,7 @@ func parked() (n int) {
 // Nothing is allocated for what there is already.
 func TestAllocationsDoNotGrow(t *testing.T) {
 	sizes := allowed(t, 1, 1, 100, 5000)
-	child := startChild(t)
+	child, _ := startChild(t)
 	pid, err := child.PID()
 	if err != nil {
 		t.Fatal(err)
