@@ -82,6 +82,26 @@ func (e *inputError) Unwrap() error { return e.errno }
 
 func (e *inputError) Is(target error) bool { return e.means != nil && target == e.means }
 
+// quote is strconv.Quote, but escapes all that is not ASCII. That knows what Unicode can print, and
+// makes a program 10 KB larger.
+func quote(s string) string {
+	const digits = "0123456789abcdef"
+	b := append(make([]byte, 0, len(s)+2), '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c == '\n':
+			b = append(b, `\n`...)
+		case ' ' <= c && c <= '~':
+			b = append(b, c)
+		default:
+			b = append(b, '\\', 'x', digits[c>>4], digits[c&15])
+		}
+	}
+	return string(append(b, '"'))
+}
+
 // fdSubject is how errors name a descriptor.
 func fdSubject(fd int) string { return "of descriptor " + strconv.Itoa(fd) }
 

@@ -5,6 +5,7 @@ package sysfd
 import (
 	"errors"
 	"os"
+	"strconv"
 	"syscall"
 	"testing"
 )
@@ -47,5 +48,34 @@ func TestOutOfResources(t *testing.T) {
 	}
 	if outOfResources(nil) {
 		t.Error("of no error")
+	}
+}
+
+// What quote writes is ASCII that can be printed, and no two texts look alike.
+func TestQuote(t *testing.T) {
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	for text, want := range map[string]string{
+		"":                `""`,
+		"/run/a b~":       `"/run/a b~"`,
+		"a\"b\\c\nd":      `"a\"b\\c\nd"`,
+		"\x00\x1b[2J\x7f": `"\x00\x1b[2J\x7f"`,
+		"ö\xff":           `"\xc3\xb6\xff"`,
+		string(all):       "",
+	} {
+		got := quote(text)
+		if want != "" && got != want {
+			t.Errorf("%q: %s", text, got)
+		}
+		if back, err := strconv.Unquote(got); err != nil || back != text {
+			t.Errorf("%q: %s is read as %q, %v", text, got, back, err)
+		}
+		for _, c := range []byte(got) {
+			if c < ' ' || c > '~' {
+				t.Errorf("%q: %q", text, got)
+			}
+		}
 	}
 }

@@ -130,7 +130,7 @@ func hierarchyOf(fd int, what label) (CgroupHierarchy, error) {
 	}
 	var texts [2]string
 	for i, name := range [...]string{"/proc/thread-self/mountinfo", "/proc/thread-self/cgroup"} {
-		text, err := os.ReadFile(name)
+		text, err := readProc(name)
 		if errors.Is(err, os.ErrNotExist) {
 			return "", unknown("there is no " + name)
 		}

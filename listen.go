@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 )
@@ -31,10 +30,18 @@ type listenVars [listenVarCount]struct {
 
 func (v *listenVars) put(i int, value string) { v[i].value, v[i].set = value, true }
 
+// ownListenVars returns the variables of this process.
+func ownListenVars() (v listenVars) {
+	for i, name := range listenVarNames {
+		v[i].value, v[i].set = os.LookupEnv(name)
+	}
+	return v
+}
+
 // listenVarsOf returns the variables in environ. The first of several counts, as for getenv(3).
 func listenVarsOf(environ []string) (v listenVars) {
 	for _, s := range environ {
-		name, value, ok := strings.Cut(s, "=")
+		name, value, ok := cut(s, '=')
 		if i := slices.Index(listenVarNames[:], name); ok && i >= 0 && !v[i].set {
 			v.put(i, value)
 		}
@@ -194,7 +201,7 @@ func InspectListenEnv() ListenEnv {
 }
 
 func inspectListenEnv(inherited func(fd int) (why string)) ListenEnv {
-	vars := listenVarsOf(os.Environ())
+	vars := ownListenVars()
 	return vars.listenEnv(syscall.Getpid(), selfID, inherited)
 }
 
@@ -207,7 +214,11 @@ func (e *ListenEnv) addHints() {
 	if e.Environ == nil {
 		room := make([]byte, 1<<18) // twice the longest single variable
 		if n, errno := readSmall("/proc/self/environ", room); errno == 0 {
-			then := listenVarsOf(strings.Split(string(room[:n]), "\x00"))
+			var environ []string
+			for s, rest := "", string(room[:n]); rest != ""; environ = append(environ, s) {
+				s, rest, _ = cut(rest, 0)
+			}
+			then := listenVarsOf(environ)
 			if then[listenPID].set {
 				e.Reason += ", though it was when this process was executed: other code in the process has unset it"
 			}
@@ -376,7 +387,7 @@ func invalidVar(name, value, text string, errno syscall.Errno) error {
 	if errno == syscall.ERANGE {
 		text = "out of range"
 	}
-	return refused(errno, name+"="+strconv.Quote(value)+": "+text)
+	return refused(errno, name+"="+quote(value)+": "+text)
 }
 
 // splitNames splits $LISTEN_FDNAMES as systemd does: a colon ends a name, and a backslash makes the

@@ -32,7 +32,7 @@ func (e ListenEnv) Explain() string {
 		if i > 0 {
 			text += ", "
 		}
-		text += "descriptor " + strconv.Itoa(listenFDsStart+i) + " as " + strconv.Quote(name)
+		text += "descriptor " + strconv.Itoa(listenFDsStart+i) + " as " + quote(name)
 	}
 	return text
 }

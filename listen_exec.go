@@ -225,7 +225,7 @@ func (e *execution) inPlace(files []*os.File) (tried bool, err error) {
 		case busy >= 0:
 			tried = false
 			what, _ := readlink("/proc/self/fd/" + strconv.Itoa(busy))
-			return refused(syscall.EBUSY, "descriptor "+strconv.Itoa(busy)+" ("+what+") is in the way of "+strconv.Quote(files[busy-listenFDsStart].Name()))
+			return refused(syscall.EBUSY, "descriptor "+strconv.Itoa(busy)+" ("+what+") is in the way of "+quote(files[busy-listenFDsStart].Name()))
 		}
 		return e.passing(len(fds))
 	})
@@ -378,7 +378,7 @@ func fdNames(files []*os.File) ([]string, error) {
 			return nil, os.ErrInvalid
 		}
 		if names[i] = f.Name(); strings.IndexByte(names[i], 0) >= 0 {
-			return nil, refused(syscall.EINVAL, "descriptor name "+strconv.Quote(names[i])+" contains a NUL")
+			return nil, refused(syscall.EINVAL, "descriptor name "+quote(names[i])+" contains a NUL")
 		}
 	}
 	return names, nil
@@ -439,7 +439,7 @@ func withoutListenVars(env []string) []string { return without(env, listenVarNam
 // without returns env without the variables of these names.
 func without(env []string, names ...string) (out []string) {
 	for _, s := range env {
-		if name, _, _ := strings.Cut(s, "="); !slices.Contains(names, name) {
+		if name, _, _ := cut(s, '='); !slices.Contains(names, name) {
 			out = append(out, s)
 		}
 	}

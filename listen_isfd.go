@@ -182,7 +182,7 @@ func sameInode(a, b *inode) bool { return a.dev == b.dev && a.ino == b.ino }
 //   - those of statx(2) for the name.
 func IsMessageQueue(f *os.File, name string) (bool, error) {
 	if name != "" && name[0] != '/' {
-		return false, refused(syscall.EINVAL, "message queue "+strconv.Quote(name)+": the name must begin with a slash")
+		return false, refused(syscall.EINVAL, "message queue "+quote(name)+": the name must begin with a slash")
 	}
 	return askFD(f, func(fd int) (bool, error) {
 		switch errno := mqGetAttr(fd); errno {

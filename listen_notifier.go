@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -76,7 +75,7 @@ func TakeNotifier() (*Notifier, error) {
 func (n *Notifier) Environ(env []string) []string {
 	environ := make([]string, 0, len(env)+2) // never nil, which os/exec takes for the environment of this process
 	for _, assignment := range env {
-		name, _, _ := strings.Cut(assignment, "=")
+		name, _, _ := cut(assignment, '=')
 		if name != notifierVarNames[0] && name != notifierVarNames[1] && name != notifierVarNames[2] {
 			environ = append(environ, assignment)
 		}
@@ -276,20 +275,19 @@ func (n *Notifier) NotifyBarrier(ctx context.Context) (sent bool, err error) {
 	if err := inPoller(r); err != nil {
 		return true, err
 	}
-	p, err := newParking(r)
+	conn, err := r.SyscallConn()
 	if err != nil {
 		return true, err
 	}
 	var errPoll error
-	err = p.wait(ctx, nil, func() (done bool) {
-		p.conn.Control(func(fd uintptr) {
+	err = interruptible(ctx, func() { r.SetReadDeadline(time.Unix(1, 0)) }, func() error {
+		return conn.Read(func(fd uintptr) (done bool) {
 			revents, errno := pollNow(int(fd))
 			if errno != 0 { // a seccomp filter
 				errPoll = failed("ppoll", fdSubject(int(fd)), errno)
 			}
-			done = errno != 0 || revents&unix.POLLHUP != 0
+			return errno != 0 || revents&unix.POLLHUP != 0
 		})
-		return done
 	})
 	if errPoll != nil {
 		err = errPoll

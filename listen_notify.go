@@ -7,7 +7,6 @@ import (
 	"errors"
 	"math"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -80,7 +79,7 @@ func sendNotify(ctx context.Context, address string, state []byte, files []sysca
 // without a reason.
 func checkNotifySocket(address string) error {
 	const most = 107 // with the NUL behind a path, or ahead of an abstract name: the 108 of sun_path
-	err := refused(syscall.EINVAL, "NOTIFY_SOCKET="+strconv.Quote(address)+": ")
+	err := refused(syscall.EINVAL, "NOTIFY_SOCKET="+quote(address)+": ")
 	switch {
 	case strings.HasPrefix(address, "vsock"):
 		err.text += "AF_VSOCK is not supported"
@@ -122,19 +121,35 @@ func sendNotification(ctx context.Context, socket int, address string, state []b
 	if errConn != nil {
 		return file, errConn
 	}
-	interrupted := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		file.SetWriteDeadline(time.Unix(1, 0))
-		close(interrupted)
+	errWait := interruptible(ctx, func() { file.SetWriteDeadline(time.Unix(1, 0)) }, func() error {
+		return conn.Write(func(uintptr) bool { return send() })
 	})
-	errWait := conn.Write(func(uintptr) bool { return send() })
-	if !stop() {
-		<-interrupted
-	}
 	if errWait != nil {
-		err = context.Cause(ctx)
+		err = errWait
 	}
 	return file, err
+}
+
+// interruptible calls wait, which interrupt ends when ctx is done. It returns the error of ctx if
+// wait returns one. It does without context.AfterFunc, with which a program links 120 KB: that a
+// context can print itself, its deadline in local time included.
+func interruptible(ctx context.Context, interrupt func(), wait func() error) error {
+	waited, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		select {
+		case <-ctx.Done():
+			interrupt()
+		case <-waited:
+		}
+	}()
+	err := wait()
+	close(waited)
+	<-stopped
+	if err != nil {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 func sendmsg(socket int, address string, state []byte, fds []int) error {

@@ -50,7 +50,7 @@ func parseInt32(s string) (int32, syscall.Errno) {
 // parseC reads a number as strtol(3) does with base 0, after the prefixes 0b and 0o that systemd
 // adds. It returns the magnitude, and leaves in s what strtol got.
 func parseC(s *string, limit, negativeLimit uint64) (n uint64, negative bool, errno syscall.Errno) {
-	*s = strings.TrimLeft(*s, " \t\n\r")
+	*s = skip(*s, " \t\n\r")
 	base := uint64(0)
 	switch (*s)[:min(2, len(*s))] {
 	case "0b", "0B":
@@ -61,7 +61,7 @@ func parseC(s *string, limit, negativeLimit uint64) (n uint64, negative bool, er
 	if base != 0 {
 		*s = (*s)[2:]
 	}
-	digits := strings.TrimLeft(*s, " \t\n\v\f\r")
+	digits := skip(*s, " \t\n\v\f\r")
 	if strings.HasPrefix(digits, "-") {
 		negative, limit = true, negativeLimit
 	}
@@ -91,4 +91,13 @@ func parseC(s *string, limit, negativeLimit uint64) (n uint64, negative bool, er
 		return 0, negative, syscall.EINVAL
 	}
 	return n, negative, 0
+}
+
+// skip returns s without the bytes of set that it begins with. A program that links strings.TrimLeft
+// is 8 KB larger, because that knows Unicode.
+func skip(s, set string) string {
+	for s != "" && strings.IndexByte(set, s[0]) >= 0 {
+		s = s[1:]
+	}
+	return s
 }

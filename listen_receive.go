@@ -9,7 +9,6 @@ import (
 	"os"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 )
@@ -367,7 +366,7 @@ func parseNotification(data []byte) (assignments []string) {
 // systemd heeds READY=1 and STOPPING=1 wherever they are.
 func (m *Notification) Value(name string) (value string, ok bool) {
 	for _, a := range m.Assignments {
-		if to, value, _ := strings.Cut(a, "="); to == name {
+		if to, value, _ := cut(a, '='); to == name {
 			return value, true
 		}
 	}
@@ -376,7 +375,7 @@ func (m *Notification) Value(name string) (value string, ok bool) {
 
 // Has reports whether assignment, such as [NotifyReady], is the first one to its name.
 func (m *Notification) Has(assignment string) bool {
-	name, value, ok := strings.Cut(assignment, "=")
+	name, value, ok := cut(assignment, '=')
 	got, found := m.Value(name)
 	return ok && found && got == value
 }

@@ -258,7 +258,7 @@ func newLaunch(argv0 string, argv []string, attr *os.ProcAttr, files []*os.File)
 	}
 	for _, s := range slices.Concat([]string{argv0}, argv, env) {
 		if strings.IndexByte(s, 0) >= 0 {
-			return nil, refused(syscall.EINVAL, strconv.Quote(s)+" contains a NUL")
+			return nil, refused(syscall.EINVAL, quote(s)+" contains a NUL")
 		}
 	}
 	l.env, l.watchdog = withoutOwnWatchdog(withoutListenVars(env))
@@ -919,7 +919,7 @@ const _AT_SECURE = 23 // include/uapi/linux/auxvec.h
 // checkPrivileges returns EPERM in a process that has more privileges than the one that executed
 // it, which the kernel reports in AT_SECURE.
 func checkPrivileges() error {
-	auxv, err := os.ReadFile("/proc/self/auxv")
+	auxv, err := readProc("/proc/self/auxv")
 	if err != nil && !errors.Is(err, os.ErrPermission) { // EACCES: setuid, or a file that is not readable
 		return err
 	}

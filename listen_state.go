@@ -48,7 +48,10 @@ func checkAssignments(assignments []string) error {
 	}
 	for _, a := range assignments {
 		lines := 0
-		for line := range strings.FieldsFuncSeq(a, isNewline) {
+		for line, rest := cutLine(a); line != "" || rest != ""; line, rest = cutLine(rest) {
+			if line == "" {
+				continue
+			}
 			if strings.IndexByte(line, '=') < 1 || strings.IndexByte(line, 0) >= 0 {
 				return notAnAssignment(line)
 			}
@@ -64,18 +67,36 @@ func checkAssignments(assignments []string) error {
 // joinAssignments is for assignments that checkAssignments accepts.
 func joinAssignments(assignments []string) (state []byte) {
 	for _, a := range assignments {
-		for line := range strings.FieldsFuncSeq(a, isNewline) {
+		for line, rest := cutLine(a); line != "" || rest != ""; line, rest = cutLine(rest) {
+			if line == "" {
+				continue
+			}
 			if len(state) > 0 {
 				state = append(state, '\n')
 			}
-			state = append(state, strings.ReplaceAll(line, `\`, `\\`)...)
+			for i := range len(line) {
+				if line[i] == '\\' {
+					state = append(state, '\\')
+				}
+				state = append(state, line[i])
+			}
 		}
 	}
 	return state
 }
 
 func notAnAssignment(text string) error {
-	return refused(syscall.EINVAL, strconv.Quote(text)+" is not an assignment: want NAME=VALUE without a NUL")
+	return refused(syscall.EINVAL, quote(text)+" is not an assignment: want NAME=VALUE without a NUL")
+}
+
+// cutLine returns what comes before the first character that ends an assignment, and what comes after.
+func cutLine(text string) (line, rest string) {
+	for i := range len(text) {
+		if isNewline(rune(text[i])) {
+			return text[:i], text[i+1:]
+		}
+	}
+	return text, ""
 }
 
 // prepend does not write to the memory behind assignments, which belongs to the caller.
@@ -95,7 +116,7 @@ func assignFDName(name string) (string, error) {
 		name = "stored"
 	}
 	if !ValidFDName(name) {
-		return "", refused(syscall.EINVAL, strconv.Quote(name)+" is not a valid descriptor name: want at most 255 characters of printable ASCII without colon and backslash")
+		return "", refused(syscall.EINVAL, quote(name)+" is not a valid descriptor name: want at most 255 characters of printable ASCII without colon and backslash")
 	}
 	return "FDNAME=" + name, nil
 }

@@ -16,7 +16,7 @@ func statusLine(text string) string {
 		return text
 	}
 	var line strings.Builder
-	text = strings.Trim(text, "\r\n")
+	text = strings.TrimFunc(text, isNewline)
 	for i, c := range text {
 		switch {
 		case isNewline(c):
@@ -45,7 +45,15 @@ func statusLine(text string) string {
 }
 
 // sentLength returns how many bytes are sent for text: joinAssignments doubles backslashes.
-func sentLength(text string) int { return len(text) + strings.Count(text, `\`) }
+func sentLength(text string) int {
+	n := len(text)
+	for i := range len(text) {
+		if text[i] == '\\' {
+			n++
+		}
+	}
+	return n
+}
 
 // isNewline reports whether c ends an assignment for systemd (NEWLINE in src/basic/string-util.h).
 func isNewline(c rune) bool { return c == '\n' || c == '\r' }

@@ -305,7 +305,7 @@ func timeNamespaceShift() (ticks int64, err error) {
 		return 0, nil
 	}
 	// The file has the offsets of the namespace for children, which can be another one.
-	offsets, err := os.ReadFile(dir + "timens_offsets")
+	offsets, err := readProc(dir + "timens_offsets")
 	if err != nil {
 		return 0, err
 	}
@@ -336,7 +336,7 @@ func parseTimeOffset(text string) (ticks int64, ok bool) {
 // its own, so it asks for the thread, Linux 3.17.
 func readFdinfo(fd int) (name, text string, err error) {
 	name = "/proc/thread-self/fdinfo/" + strconv.Itoa(fd)
-	b, err := os.ReadFile(name)
+	b, err := readProc(name)
 	return name, string(b), err
 }
 
@@ -394,7 +394,7 @@ var errNoProc = errors.New("/proc cannot be read")
 // readableProcIsOurs returns nil or errNoProc, or another error if it is not certain that /proc is
 // that of the caller's pid namespace.
 func readableProcIsOurs() error {
-	status, err := os.ReadFile("/proc/self/status")
+	status, err := readProc("/proc/self/status")
 	switch {
 	case err == nil && len(procFields(string(status), "NSpid:")) <= 1:
 		return nil
@@ -466,7 +466,12 @@ func readBootID(name string) (BootID, error) {
 		return BootID{}, failed("read", name, errno)
 	}
 	text := string(room[:n])
-	b, err := ParseBootID(strings.ToLower(strings.TrimSuffix(text, "\n")))
+	for i, c := range room[:n] {
+		if 'A' <= c && c <= 'F' {
+			room[i] |= 0x20
+		}
+	}
+	b, err := ParseBootID(strings.TrimSuffix(string(room[:n]), "\n"))
 	if err != nil || b == (BootID{}) {
 		return BootID{}, refused(syscall.EINVAL, "the boot ID is not known: "+name+" holds "+strconv.Quote(text)).as(errors.ErrUnsupported)
 	}

@@ -200,12 +200,9 @@ func giveUp() context.Context {
 	return givingUp{ctx, cancel}
 }
 
-func (g givingUp) Value(any) any { return nil } // or else package context finds the one within, and passes AfterFunc by
-
-func (g givingUp) AfterFunc(f func()) (stop func() bool) {
-	stop = context.AfterFunc(g.Context, f)
+func (g givingUp) Done() <-chan struct{} {
 	time.AfterFunc(20*time.Millisecond, g.cancel)
-	return stop
+	return g.Context.Done()
 }
 
 // gaveUp returns nil if that has happened.

@@ -2,6 +2,17 @@
 
 package sysfd
 
+import "strings"
+
+// cut is strings.Cut for a separator of one byte. A program that links that has the search for any
+// string, 5 KB.
+func cut(s string, sep byte) (before, after string, found bool) {
+	if i := strings.IndexByte(s, sep); i >= 0 {
+		return s[:i], s[i+1:], true
+	}
+	return s, "", false
+}
+
 // digit returns the value of a digit, up to base 16, or a large number.
 func digit(c byte) uint64 {
 	switch {

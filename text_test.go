@@ -13,6 +13,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -132,6 +133,18 @@ func testBinary[T interface {
 				if short, _ := any(got).(encoding.BinaryMarshaler).MarshalBinary(); !bytes.Equal(short, data[:n]) {
 					t.Errorf("%x is read as %v, which is %x", data[:n], got, short)
 				}
+			}
+		}
+	}
+}
+
+func TestCut(t *testing.T) {
+	for _, s := range []string{"", "=", "a", "a=", "=b", "a=b", "a=b=c", "a\x00b="} {
+		for _, sep := range []byte{'=', 0} {
+			before, after, found := cut(s, sep)
+			wantBefore, wantAfter, want := strings.Cut(s, string(sep))
+			if before != wantBefore || after != wantAfter || found != want {
+				t.Errorf("%q, %q: %q, %q, %v", s, sep, before, after, found)
 			}
 		}
 	}
