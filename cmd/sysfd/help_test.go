@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // helpTexts returns all that the command says about itself, by the arguments that print it.
@@ -151,6 +153,7 @@ func TestOneStyleOfFlags(t *testing.T) {
 
 // Whoever is shown an example can run it.
 func TestExamples(t *testing.T) {
+	rights.Proc(t)
 	bash, err := exec.LookPath("bash")
 	if err != nil {
 		t.Skip("bash is not installed")
@@ -163,6 +166,12 @@ func TestExamples(t *testing.T) {
 		for i, e := range cmd.examples {
 			t.Run(fmt.Sprint(cmd.name, i), func(t *testing.T) {
 				script := strings.ReplaceAll(e.script, "127.0.0.1:8080", "127.0.0.1:0")
+				if _, err := os.Stat("/dev/fd"); err != nil && strings.Contains(script, "<(") {
+					rights.Lacks(t, "/dev/fd")
+				}
+				if cmd.name == "open" {
+					rights.MountedRoot(t) // or else the mount that it finds may be one without a path to the file
+				}
 				if strings.Contains(script, "/sys/fs/cgroup") || cmd.name == "cgroup" {
 					mount, err := cgroup2Mount()
 					if err != nil {

@@ -711,6 +711,7 @@ func TestProbe(t *testing.T) {
 
 // What sysfd activate does not support, the probe does not find.
 func TestProbeWithoutSockets(t *testing.T) {
+	rights.Proc(t)
 	var p probeResult
 	succeeds(t, commandWithout([]int{socketCall()}, "probe", "-json"), &p)
 	if last := p.Features[len(p.Features)-1]; last.Status != "no" || last.Feature != "activation by $LISTEN_PIDFDID" {

@@ -15,10 +15,13 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // Each command ends with each of the exit statuses that are documented for it, and with no other.
 func TestExitStatuses(t *testing.T) {
+	rights.Proc(t)
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Skip(err)
