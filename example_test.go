@@ -533,3 +533,87 @@ func ExampleFeatures() {
 		}
 	}
 }
+
+// The files of package net have names that cannot be passed on. DupFile names them.
+func ExampleDupFile() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer l.Close()
+	f, err := sysfd.DupFile(l.(*net.TCPListener), "http")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer f.Close()
+	listening, err := sysfd.IsSocketInet(f, 0, syscall.SOCK_STREAM, 1, 0)
+	fmt.Println(f.Name(), listening, err)
+	// Output: http true <nil>
+}
+
+// Without a service manager Notify does nothing, so a program can always call it.
+func ExampleNotify() {
+	sent, err := sysfd.Notify(context.Background(), sysfd.NotifyReady, sysfd.NotifyStatus("serving"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err) // no reason to end
+	}
+	_ = sent
+}
+
+// The path of an open file, even after a rename.
+func ExamplePathOf() {
+	f, err := os.Open("/var/log/messages")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer f.Close()
+	fmt.Println(sysfd.PathOf(int(f.Fd()))) // such as /var/log/messages.1 <nil>
+}
+
+// Kill all processes of a cgroup, including those that are being started. It needs root.
+func ExampleKillCgroup() {
+	root, err := os.Open("/sys/fs/cgroup")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer root.Close()
+	id, _, err := sysfd.CgroupIDAt(int(root.Fd()), "system.slice/web.service", 0)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// The ID can be stored. A new cgroup with the same path has another one.
+	fmt.Println(sysfd.KillCgroup(int(root.Fd()), id, 0))
+}
+
+// The mounts that this process sees.
+func ExampleMounts() {
+	for m, err := range sysfd.Mounts(0) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(m.ID, m.Point, m.Type)
+	}
+}
+
+// A file of another process, such as a socket that it listens on. It needs the right to trace the
+// process (ptrace(2)), and Linux 5.6.
+func ExamplePidFD_GetFD() {
+	p, err := sysfd.OpenPidFD(4711, 0)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close()
+	f, err := p.GetFD(3)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer f.Close()
+}
