@@ -192,16 +192,19 @@ func except(err error, errno syscall.Errno) error {
 // the kernel was asked for the first time.
 type givingUp struct {
 	context.Context
+	after  time.Duration
 	cancel func()
 }
 
-func giveUp() context.Context {
+func giveUp() context.Context { return giveUpAfter(20 * time.Millisecond) }
+
+func giveUpAfter(d time.Duration) context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
-	return givingUp{ctx, cancel}
+	return givingUp{ctx, d, cancel}
 }
 
 func (g givingUp) Done() <-chan struct{} {
-	time.AfterFunc(20*time.Millisecond, g.cancel)
+	time.AfterFunc(g.after, g.cancel)
 	return g.Context.Done()
 }
 
@@ -877,8 +880,9 @@ var operations = []operation{
 
 	{name: "Notifier.Watchdog", takes: true, does: true, refused: []refusal{{calls: "socket"}, {calls: "sendmsg"}}, prepare: func(t *testing.T, s *scene) func() error {
 		newManager(t, "")
-		n := &Notifier{Address: os.Getenv("NOTIFY_SOCKET"), WatchdogInterval: 4 * time.Millisecond}
-		return func() error { return gaveUp(n.Watchdog(giveUp(), nil)) }
+		n := &Notifier{Address: os.Getenv("NOTIFY_SOCKET"), WatchdogInterval: 40 * time.Millisecond}
+		// It tries more than once before it returns an error.
+		return func() error { return gaveUp(n.Watchdog(giveUpAfter(200*time.Millisecond), nil)) }
 	}},
 	{name: "ListenNotify", takes: true, does: true, refused: []refusal{{calls: "socket"}, {calls: "setsockopt"}, {calls: "bind"}, {calls: "fchmod"}, {calls: "statx", eperm: works, enosys: works}}, prepare: func(t *testing.T, s *scene) func() error {
 		path := filepath.Join(t.TempDir(), "notify")
