@@ -465,15 +465,15 @@ func readBootID(name string) (BootID, error) {
 	default:
 		return BootID{}, failed("read", name, errno)
 	}
-	text := string(room[:n])
-	for i, c := range room[:n] {
+	lower := room
+	for i, c := range lower[:n] {
 		if 'A' <= c && c <= 'F' {
-			room[i] |= 0x20
+			lower[i] |= 0x20
 		}
 	}
-	b, err := ParseBootID(strings.TrimSuffix(string(room[:n]), "\n"))
+	b, err := ParseBootID(strings.TrimSuffix(string(lower[:n]), "\n"))
 	if err != nil || b == (BootID{}) {
-		return BootID{}, refused(syscall.EINVAL, "the boot ID is not known: "+name+" holds "+strconv.Quote(text)).as(errors.ErrUnsupported)
+		return BootID{}, refused(syscall.EINVAL, "the boot ID is not known: "+name+" holds "+strconv.Quote(string(room[:n]))).as(errors.ErrUnsupported)
 	}
 	return b, nil
 }
