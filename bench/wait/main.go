@@ -205,11 +205,12 @@ type measurer struct {
 
 // A measure is what a worker prints. Memory is in bytes.
 type measure struct {
-	Threads     int
-	Base        int // resident once the processes run
-	Opened      int // with the PidFDs
-	Waiting     int // while all wait
-	Nanoseconds int // from SIGKILL for all to the last result
+	ThreadsWaiting int // while all wait
+	Threads        int // at the end, and at most
+	Base           int // resident once the processes run
+	Opened         int // with the PidFDs
+	Waiting        int // while all wait
+	Nanoseconds    int // from SIGKILL for all to the last result
 }
 
 const floorWay = "epoll in C"

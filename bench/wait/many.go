@@ -174,6 +174,9 @@ func work(name, program string, n int) error {
 	if m.Waiting, err = resident(); err != nil {
 		return err
 	}
+	if m.ThreadsWaiting, err = threads(); err != nil {
+		return err
+	}
 	begin := time.Now()
 	if err := syscall.Kill(-c.pids[0], syscall.SIGKILL); err != nil {
 		return os.NewSyscallError("kill", err)
@@ -182,11 +185,13 @@ func work(name, program string, n int) error {
 		return err
 	}
 	m.Nanoseconds = int(time.Since(begin))
-	if m.Threads, err = ofFile("/proc/self/status", "Threads:"); err != nil { // the runtime ends none
+	if m.Threads, err = threads(); err != nil { // the runtime ends none
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(m)
 }
+
+func threads() (int, error) { return ofFile("/proc/self/status", "Threads:") }
 
 // resident returns the resident memory of this process without garbage, in bytes.
 func resident() (int, error) {

@@ -18,8 +18,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Threads do not grow with what is waited for. How many there are beyond four or five depends on
-// what else the machine does.
+// No thread waits. While many goroutines begin to, the table of descriptors grows, which takes the
+// kernel some milliseconds (synchronize_rcu in expand_fdtable, fs/file.c): then the runtime starts
+// threads, on a busy machine up to a hundred. With a WaitSet there is one goroutine.
 func TestThreads(t *testing.T) {
 	const n = 300
 	t.Setenv("GOMAXPROCS", "2")
@@ -41,8 +42,8 @@ func TestThreads(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Logf("%+v", r)
-			if r.Threads > n/5 || r.Threads > 8 && w.name == "WaitSet" {
-				t.Errorf("%d threads for %d processes", r.Threads, n)
+			if r.ThreadsWaiting > n/2 || r.Threads > 8 && w.name == "WaitSet" {
+				t.Errorf("%d threads while it waits for %d processes, %d at the end", r.ThreadsWaiting, n, r.Threads)
 			}
 		})
 	}

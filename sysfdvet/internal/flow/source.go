@@ -84,7 +84,7 @@ func isNarrow(t types.Type) bool {
 	return ok && b.Kind() != types.Int64 && b.Kind() != types.Uint64
 }
 
-// What a Stat is of.
+// A StatKind is what a Stat is of.
 type StatKind int
 
 const (
