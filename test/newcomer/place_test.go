@@ -303,7 +303,7 @@ func (v *visit) docker() error {
 	unix.Umask(0)
 	layers := filepath.Join(v.Scratch, "layers") // in memory, for an overlay does not lie on another
 	v.Root = layers + "/root"
-	err := errors.Join(os.Mkdir(layers, 0o755), unix.Mount("tmpfs", layers, "tmpfs", 0, "mode=755"))
+	err := errors.Join(os.MkdirAll(layers, 0o755), unix.Mount("tmpfs", layers, "tmpfs", 0, "mode=755"))
 	for _, name := range []string{"/root", "/lower", "/upper", "/work"} {
 		err = errors.Join(err, os.Mkdir(layers+name, 0o755))
 	}
