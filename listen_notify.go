@@ -3,6 +3,7 @@
 package sysfd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -130,8 +131,8 @@ func sendNotification(ctx context.Context, socket int, address string, state []b
 	return file, err
 }
 
-// interruptible calls wait, which interrupt ends when ctx is done. It returns the error of ctx if
-// wait returns one. It does without context.AfterFunc, with which a program links 120 KB: that a
+// interruptible calls wait, which interrupt ends when ctx is done. If wait returns an error, that of
+// ctx replaces it. It does without context.AfterFunc, with which a program links 120 KB: that a
 // context can print itself, its deadline in local time included.
 func interruptible(ctx context.Context, interrupt func(), wait func() error) error {
 	waited, stopped := make(chan struct{}), make(chan struct{})
@@ -147,7 +148,7 @@ func interruptible(ctx context.Context, interrupt func(), wait func() error) err
 	close(waited)
 	<-stopped
 	if err != nil {
-		return context.Cause(ctx)
+		return cmp.Or(context.Cause(ctx), err)
 	}
 	return nil
 }
