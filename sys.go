@@ -737,8 +737,8 @@ func fsMagic(fd int) (uint32, syscall.Errno) {
 
 // fstatfs returns the type of the file system and its f_fsid.
 func fstatfs(fd int) (magic uint32, fsid uint64, errno syscall.Errno) {
-	if errno := check32(fd); errno != 0 {
-		return 0, 0, errno
+	if errno := check32(fd); errno != 0 || fd < 0 { // gVisor accepts AT_FDCWD
+		return 0, 0, syscall.EBADF
 	}
 	var st syscall.Statfs_t
 	errno = uninterrupted(func() syscall.Errno { return errnoOf(syscall.Fstatfs(fd, &st)) })

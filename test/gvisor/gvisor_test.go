@@ -57,7 +57,6 @@ var of2022 = release{
 	passed:      70,
 	differs: map[string]difference{
 		"TestListenAcrossExec":          {why: "SO_ACCEPTCONN of a listening Unix socket is 0"},
-		"TestFSIDOf":                    {why: "fstatfs(2) takes AT_FDCWD"},
 		"TestMountIDOf":                 {why: "/proc/PID/fdinfo has no mnt_id"},
 		"TestMountIDOfRefused":          {why: "/proc/PID/fdinfo has no mnt_id"},
 		"TestNamespaceHandle":           {why: "/proc/PID/ns has no uts"},
