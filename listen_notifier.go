@@ -272,15 +272,12 @@ func (n *Notifier) NotifyBarrier(ctx context.Context) (sent bool, err error) {
 	if !sent {
 		return false, err
 	}
-	if err := inPoller(r); err != nil {
-		return true, err
-	}
 	conn, err := r.SyscallConn()
 	if err != nil {
 		return true, err
 	}
 	var errPoll error
-	err = interruptible(ctx, func() { r.SetReadDeadline(time.Unix(1, 0)) }, func() error {
+	err = closeWhenDone(ctx, r, func() error {
 		return conn.Read(func(fd uintptr) (done bool) {
 			revents, errno := pollNow(int(fd))
 			if errno != 0 { // a seccomp filter

@@ -97,10 +97,12 @@ func newEpoll() (fd int, file *os.File, err error) {
 // inPoller returns an error if a file is not in the runtime's poller.
 func inPoller(file *os.File) error {
 	if file.SetReadDeadline(time.Time{}) != nil {
-		return refused(syscall.ENOSPC, "the poller of the Go runtime accepts no more files")
+		return errPollerFull
 	}
 	return nil
 }
+
+var errPollerFull = refused(syscall.ENOSPC, "the poller of the Go runtime accepts no more files")
 
 // epollET is the bit of EPOLLET; the constant in package syscall is negative.
 const epollET = 1 << 31
