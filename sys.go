@@ -471,8 +471,8 @@ func fremovexattr(fd int, name string) syscall.Errno {
 	return errnoOf(unix.Fremovexattr(fd, name))
 }
 
-// waitPidFD is waitid(2). options must contain WNOHANG. info.Signo remains 0 if the process has not
-// ended.
+// waitPidFD is waitid(2). Without WNOHANG in options it holds a thread, and can return EINTR; with it,
+// info.Signo remains 0 if the process has not ended.
 func waitPidFD(fd, options int, info *siginfo, rusage *syscall.Rusage) syscall.Errno {
 	if errno := check32(fd, options); errno != 0 {
 		return errno
