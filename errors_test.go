@@ -79,3 +79,18 @@ func TestQuote(t *testing.T) {
 		}
 	}
 }
+
+func TestErrnoIn(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want syscall.Errno
+	}{
+		{nil, 0}, {errors.ErrUnsupported, 0}, {syscall.EIO, syscall.EIO}, {failed("call", "", syscall.EIO), syscall.EIO},
+		{refused(syscall.EINVAL, "text").as(os.ErrInvalid), syscall.EINVAL}, {&os.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, syscall.EACCES},
+		{&untracedError{why: failed("ptrace", "", syscall.EPERM)}, syscall.EPERM},
+	} {
+		if got := errnoIn(test.err); got != test.want {
+			t.Errorf("%v: %v", test.err, got)
+		}
+	}
+}

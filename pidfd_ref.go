@@ -360,23 +360,23 @@ func (r ProcessRef) appendText(b []byte) []byte {
 // error matches EINVAL, as it does for a PID or an ID of 0, and for a start time without a boot ID.
 func ParseProcessRef(text string) (ProcessRef, error) {
 	var r ProcessRef
-	rest, namespace, _ := strings.Cut(text, "+")
-	rest, boot, _ := strings.Cut(rest, "@")
-	pid, id, _ := strings.Cut(rest, ":")
-	n, _ := strconv.ParseUint(pid, 10, 31)
+	rest, namespace, _ := cut(text, '+')
+	rest, boot, _ := cut(rest, '@')
+	pid, id, _ := cut(rest, ':')
+	n, _ := decimal(pid, 31)
 	r.PID = int(n)
 	if start, ok := strings.CutPrefix(id, "t"); ok {
-		r.StartTime, _ = strconv.ParseUint(start, 10, 64)
+		r.StartTime, _ = decimal(start, 64)
 	} else {
-		n, _ = strconv.ParseUint(id, 10, 64)
+		n, _ = decimal(id, 64)
 		r.ID = PidFDID(n)
 	}
 	r.BootID, _ = ParseBootID(boot)
-	n, _ = strconv.ParseUint(namespace, 10, 32)
+	n, _ = decimal(namespace, 32)
 	r.PIDNamespace = uint32(n)
 	// What went wrong does not come out as it went in.
 	if !r.valid() || r.String() != text {
-		return ProcessRef{}, notAProcess(strconv.Quote(text))
+		return ProcessRef{}, notAProcess(quote(text))
 	}
 	return r, nil
 }

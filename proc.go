@@ -271,10 +271,10 @@ func parseStartTime(stat string, shift int64) (uint64, bool) {
 	if i < 0 || len(fields) <= startTime {
 		return 0, false
 	}
-	start, err := strconv.ParseUint(fields[startTime], 10, 64)
+	start, ok := decimal(fields[startTime], 64)
 	// The kernel turns a time below zero into a very large one, which has lost its last digits.
 	const negative = 1 << 63 / nanosecondsPerTick
-	if err != nil || start >= negative {
+	if !ok || start >= negative {
 		return 0, false
 	}
 	since := int64(start) - shift
@@ -425,18 +425,23 @@ func parseFdinfoPIDs(text, key string) []int {
 	fields := procFields(text, key)
 	pids := make([]int, len(fields))
 	for i, field := range fields {
-		n, err := strconv.ParseInt(field, 10, 32)
-		if err != nil || n < -1 || n <= 0 && len(fields) > 1 {
+		n, ok := decimal(field, 31)
+		pids[i] = int(n)
+		if field == "-1" {
+			pids[i], ok = -1, true
+		}
+		if !ok || pids[i] <= 0 && len(fields) > 1 {
 			return nil
 		}
-		pids[i] = int(n)
 	}
 	return pids
 }
 
 // procFields returns the fields after key in a file of lines "key: fields".
 func procFields(text, key string) []string {
-	for line := range strings.SplitSeq(text, "\n") {
+	for more := true; more; {
+		var line string
+		line, text, more = cut(text, '\n')
 		if value, ok := strings.CutPrefix(line, key); ok {
 			return strings.Fields(value)
 		}
@@ -473,7 +478,7 @@ func readBootID(name string) (BootID, error) {
 	}
 	b, err := ParseBootID(strings.TrimSuffix(string(lower[:n]), "\n"))
 	if err != nil || b == (BootID{}) {
-		return BootID{}, refused(syscall.EINVAL, "the boot ID is not known: "+name+" holds "+strconv.Quote(string(room[:n]))).as(errors.ErrUnsupported)
+		return BootID{}, refused(syscall.EINVAL, "the boot ID is not known: "+name+" holds "+quote(string(room[:n]))).as(errors.ErrUnsupported)
 	}
 	return b, nil
 }
@@ -504,7 +509,7 @@ func ParseBootID(text string) (b BootID, err error) {
 	// nothing.
 	is := appendUUID(make([]byte, 0, 36), b[:])
 	if b == (BootID{}) || string(is) != text && (string(digits) != text || string(appendHex(is[:0], b[:]...)) != text) {
-		return BootID{}, refused(syscall.EINVAL, strconv.Quote(text)+" is not a boot ID: want 32 hexadecimal digits, such as e4852dac-db69-430a-8f3f-f227f27ae0a2")
+		return BootID{}, refused(syscall.EINVAL, quote(text)+" is not a boot ID: want 32 hexadecimal digits, such as e4852dac-db69-430a-8f3f-f227f27ae0a2")
 	}
 	return b, nil
 }

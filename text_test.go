@@ -13,6 +13,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -145,6 +146,21 @@ func TestCut(t *testing.T) {
 			wantBefore, wantAfter, want := strings.Cut(s, string(sep))
 			if before != wantBefore || after != wantAfter || found != want {
 				t.Errorf("%q, %q: %q, %q, %v", s, sep, before, after, found)
+			}
+		}
+	}
+}
+
+// decimal reads the numbers that strconv.ParseUint reads.
+func TestDecimal(t *testing.T) {
+	for _, s := range []string{
+		"", "0", "7", "007", "1a", "a", "/", ":", "-1", "+1", " 1", "1 ", "1_0", "0x1", "2147483647", "2147483648", "4294967295", "4294967296",
+		"18446744073709551615", "18446744073709551616", "18446744073709551620", "99999999999999999999999",
+	} {
+		for _, bits := range []int{31, 32, 64} {
+			want, err := strconv.ParseUint(s, 10, bits)
+			if n, ok := decimal(s, bits); ok != (err == nil) || ok && n != want {
+				t.Errorf("%q, %d bits: %d, %v", s, bits, n, ok)
 			}
 		}
 	}
