@@ -15,33 +15,31 @@ func statusLine(text string) string {
 	if sentLength(text) <= mostStatus && !strings.ContainsFunc(text, isNoStatus) {
 		return text
 	}
-	var line strings.Builder
-	text = strings.TrimFunc(text, isNewline)
-	for i, c := range text {
-		switch {
-		case isNewline(c):
-			if !isNewline(rune(text[i-1])) { // one space for all that are in a row
-				line.WriteByte(' ')
-			}
-		case isNoStatus(c):
-			line.WriteRune(utf8.RuneError)
-		default:
-			line.WriteRune(c)
-		}
-	}
-	text = line.String()
-	if sentLength(text) <= mostStatus {
-		return text
-	}
 	const cut = "…"
-	sent := 0
+	var line []byte
+	gap, sent, fits := "", 0, 0 // fits: so much of line, and cut
 	for i, c := range text {
-		if sent += sentLength(string(c)); sent > mostStatus-len(cut) {
-			text = text[:i]
-			break
+		if isNewline(c) {
+			gap = " " // one for all that are in a row
+			continue
+		}
+		char := "\ufffd"
+		if !isNoStatus(c) {
+			char = text[i : i+utf8.RuneLen(c)]
+		}
+		if len(line) > 0 {
+			char = gap + char
+		}
+		gap = ""
+		line = append(line, char...)
+		if sent += sentLength(char); sent > mostStatus {
+			return string(line[:fits]) + cut
+		}
+		if sent <= mostStatus-len(cut) {
+			fits = len(line)
 		}
 	}
-	return text + cut
+	return string(line)
 }
 
 // sentLength returns how many bytes are sent for text: joinAssignments doubles backslashes.
