@@ -204,31 +204,27 @@ const (
 )
 
 func kindOf(f *os.File) (kind, error) {
-	is := func(domain, typ, listening int) func() (bool, error) {
-		return func() (bool, error) { return sysfd.IsSocket(f, domain, typ, listening) }
-	}
-	inet := func(typ int) func() (bool, error) {
-		return func() (bool, error) { return sysfd.IsSocketInet(f, 0, typ, -1, 0) }
-	}
-	not := func(f func() (bool, error)) func() (bool, error) {
-		return func() (bool, error) { is, err := f(); return !is, err }
+	inet := func(f *os.File, domain, typ, listening int) (bool, error) {
+		return sysfd.IsSocketInet(f, domain, typ, listening, 0)
 	}
 	for _, ask := range []struct {
-		is   func() (bool, error)
-		kind kind
+		is                     func(f *os.File, domain, typ, listening int) (bool, error)
+		domain, typ, listening int
+		want                   bool
+		kind                   kind
 	}{ // the first that holds
-		{not(is(0, 0, -1)), noSocket},
-		{is(syscall.AF_UNIX, syscall.SOCK_SEQPACKET, 1), listening},
-		{is(syscall.AF_UNIX, syscall.SOCK_STREAM, 1), listening},
-		{is(syscall.AF_UNIX, syscall.SOCK_DGRAM, -1), datagrams},
-		{is(syscall.AF_UNIX, 0, -1), connected},
-		{not(inet(0)), foreign},
-		{is(0, syscall.SOCK_STREAM, 1), listening},
-		{inet(syscall.SOCK_DGRAM), datagrams},
-		{inet(syscall.SOCK_RAW), datagrams},
-		{inet(syscall.SOCK_STREAM), connected},
+		{sysfd.IsSocket, 0, 0, -1, false, noSocket},
+		{sysfd.IsSocket, syscall.AF_UNIX, syscall.SOCK_SEQPACKET, 1, true, listening},
+		{sysfd.IsSocket, syscall.AF_UNIX, syscall.SOCK_STREAM, 1, true, listening},
+		{sysfd.IsSocket, syscall.AF_UNIX, syscall.SOCK_DGRAM, -1, true, datagrams},
+		{sysfd.IsSocket, syscall.AF_UNIX, 0, -1, true, connected},
+		{inet, 0, 0, -1, false, foreign},
+		{sysfd.IsSocket, 0, syscall.SOCK_STREAM, 1, true, listening},
+		{inet, 0, syscall.SOCK_DGRAM, -1, true, datagrams},
+		{inet, 0, syscall.SOCK_RAW, -1, true, datagrams},
+		{inet, 0, syscall.SOCK_STREAM, -1, true, connected},
 	} {
-		if is, err := ask.is(); is || err != nil {
+		if is, err := ask.is(f, ask.domain, ask.typ, ask.listening); is == ask.want || err != nil {
 			return ask.kind, err
 		}
 	}
