@@ -11,6 +11,7 @@ import (
 
 // A callError is a system call that failed.
 type callError struct {
+	_       [0]func()     // without ==, which is code in every program
 	call    string        // as strace prints it
 	subject string        // what the call was about, "" = nothing worth naming
 	errno   syscall.Errno // what the kernel answered
@@ -60,6 +61,7 @@ func (e *callError) Is(target error) bool { return e.means != nil && target == e
 
 // An inputError says what is wrong with the caller's input.
 type inputError struct {
+	_     [0]func() // as in callError
 	text  string
 	errno syscall.Errno
 	means error // as in callError
