@@ -69,7 +69,7 @@ func ParseFileHandle(text string) (FileHandle, error) {
 	if text == "" {
 		return FileHandle{}, nil
 	}
-	typ, data, _ := strings.Cut(text, ":")
+	typ, data, _ := cut(text, ':')
 	n, _ := strconv.ParseUint(typ, 16, 32)
 	if len(data)%2 != 0 || len(data) > 2*MAX_HANDLE_SZ {
 		return FileHandle{}, notAHandle(text)

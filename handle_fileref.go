@@ -5,7 +5,6 @@ package sysfd
 import (
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -70,7 +69,7 @@ func (r FileRef) valid() bool { return r.FS.IsZero() == r.Handle.IsZero() }
 // ParseFileRef reads what [FileRef.String] returns, and nothing else. For any other text the error
 // matches EINVAL.
 func ParseFileRef(text string) (FileRef, error) {
-	fs, handle, _ := strings.Cut(text, "/")
+	fs, handle, _ := cut(text, '/')
 	var r FileRef
 	r.FS, _ = ParseFileSystemID(fs)
 	r.Handle, _ = ParseFileHandle(handle)

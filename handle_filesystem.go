@@ -105,14 +105,14 @@ func (id FileSystemID) String() string {
 // ParseFileSystemID reads what [FileSystemID.String] returns, and nothing else. For any other text
 // the error matches EINVAL.
 func ParseFileSystemID(text string) (id FileSystemID, err error) {
-	kind, value, _ := strings.Cut(text, ":")
+	kind, value, _ := cut(text, ':')
 	switch kind {
 	case "uuid":
 		value = strings.ReplaceAll(value, "-", "")
 		id.n = uint8(min(len(value)/2, len(id.uuid)))
 		parseHex(id.uuid[:id.n], value)
 	case "fsid":
-		magic, fsid, _ := strings.Cut(value, ":")
+		magic, fsid, _ := cut(value, ':')
 		m, _ := strconv.ParseUint(magic, 16, 32)
 		id.magic = uint32(m)
 		id.fsid, _ = strconv.ParseUint(fsid, 16, 64)

@@ -125,12 +125,12 @@ func (f *mountinfo) line() (string, bool, error) {
 // parseMount returns false for a line that it does not understand.
 func parseMount(line string) (m mount, ok bool) {
 	next := func() (field string) {
-		field, line, ok = strings.Cut(line, " ")
+		field, line, ok = cut(line, ' ')
 		return field
 	}
 	id, errID := strconv.ParseUint(next(), 10, 31)
 	parent, errParent := strconv.ParseUint(next(), 10, 31)
-	major, minor, _ := strings.Cut(next(), ":")
+	major, minor, _ := cut(next(), ':')
 	majorNumber, errMajor := strconv.ParseUint(major, 10, 32)
 	minorNumber, errMinor := strconv.ParseUint(minor, 10, 32)
 	m = mount{id: id, parent: parent, device: makeDevice(uint32(majorNumber), uint32(minorNumber)), root: unescapeMountinfo(next()), point: unescapeMountinfo(next())}
@@ -148,7 +148,7 @@ func parseMount(line string) (m mount, ok bool) {
 
 // isReadOnly is for the options of a mount, and for those of a file system.
 func isReadOnly(options string) bool {
-	first, _, _ := strings.Cut(options, ",")
+	first, _, _ := cut(options, ',')
 	return first == "ro"
 }
 

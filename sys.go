@@ -800,7 +800,7 @@ func (s *mountStat) str(bit uint64, at uint32) string {
 	if s.Mask&bit == 0 || uint64(at) > uint64(len(s.strings)) {
 		return ""
 	}
-	text, _, _ := strings.Cut(s.strings[at:], "\x00")
+	text, _, _ := cut(s.strings[at:], 0)
 	return text
 }
 
