@@ -57,33 +57,33 @@ var features = [...]struct {
 	self        func(*PidFD) error
 	probe       func() error
 }{
-	FeatureFileHandle:        {"handle of a file", "2.6.39", nil, func() error { return probeHandle(0) }},
-	FeatureOpenByHandle:      {"opening a file by its handle", "2.6.39", nil, probeOpenByHandle},
-	FeatureCgroupID:          {"ID of a cgroup", "5.5", nil, probeCgroupID},
-	FeatureHandleFID:         {"handle that only compares", "6.5", nil, func() error { return probeHandle(AT_HANDLE_FID) }},
-	FeatureFileSystemID:      {"UUID of a file system", "6.9", nil, probeFileSystemID},
-	FeatureMountIDUnique:     {"unique ID of a mount", "6.12", nil, func() error { return probeHandle(AT_HANDLE_MNT_ID_UNIQUE) }},
-	FeatureHandleConnectable: {"handle that leads to a path", "6.13", nil, func() error { return probeHandle(AT_HANDLE_CONNECTABLE) }},
-	FeatureNamespaceHandle:   {"handle of a namespace", "6.18", probeNamespaceHandle, nil},
-	FeatureNamespaceByID:     {"opening a namespace by its ID", "6.19", nil, probeNamespaceByID},
-	FeatureNamespaces:        {"list of namespaces", "6.19", nil, func() error { _, err := Namespaces(0); return err }},
-	FeatureSendSignal:        {"signal to a process", "5.1", nil, probeSendSignal},
+	FeatureFileHandle:        {"file handle", "2.6.39", nil, func() error { return probeHandle(0) }},
+	FeatureOpenByHandle:      {"opening a file by handle", "2.6.39", nil, probeOpenByHandle},
+	FeatureCgroupID:          {"cgroup ID", "5.5", nil, probeCgroupID},
+	FeatureHandleFID:         {"file handle for comparison only", "6.5", nil, func() error { return probeHandle(AT_HANDLE_FID) }},
+	FeatureFileSystemID:      {"file system UUID", "6.9", nil, probeFileSystemID},
+	FeatureMountIDUnique:     {"unique mount ID", "6.12", nil, func() error { return probeHandle(AT_HANDLE_MNT_ID_UNIQUE) }},
+	FeatureHandleConnectable: {"connectable file handle", "6.13", nil, func() error { return probeHandle(AT_HANDLE_CONNECTABLE) }},
+	FeatureNamespaceHandle:   {"namespace handle", "6.18", probeNamespaceHandle, nil},
+	FeatureNamespaceByID:     {"opening a namespace by ID", "6.19", nil, probeNamespaceByID},
+	FeatureNamespaces:        {"listing namespaces", "6.19", nil, func() error { _, err := Namespaces(0); return err }},
+	FeatureSendSignal:        {"signaling a process", "5.1", nil, probeSendSignal},
 	FeaturePidFD:             {"pidfd", "5.3", func(*PidFD) error { return nil }, nil},
 	FeatureWait:              {"waiting for a process", "5.4", probeWait, nil},
-	FeatureGetFD:             {"file of another process", "5.6", func(p *PidFD) error { return closed(p.GetFD(p.fd)) }, nil},
-	FeatureSetns:             {"entering namespaces of a process", "5.8", nil, probeSetns},
-	FeatureMadvise:           {"advice about memory of a process", "5.10", probeMadvise, nil},
-	FeatureMrelease:          {"freeing memory of a killed process", "5.15", probeMrelease, nil},
-	FeaturePeerPidFD:         {"pidfd of a socket's peer", "6.5", nil, probePeerPidFD},
-	FeaturePassPidFD:         {"pidfd of a message's sender", "6.5", nil, probePassPidFD},
+	FeatureGetFD:             {"descriptor of another process", "5.6", func(p *PidFD) error { return closed(p.GetFD(p.fd)) }, nil},
+	FeatureSetns:             {"joining a process's namespaces", "5.8", nil, probeSetns},
+	FeatureMadvise:           {"memory advice for a process", "5.10", probeMadvise, nil},
+	FeatureMrelease:          {"freeing a killed process's memory", "5.15", probeMrelease, nil},
+	FeaturePeerPidFD:         {"pidfd of a socket peer", "6.5", nil, probePeerPidFD},
+	FeaturePassPidFD:         {"pidfd of a message sender", "6.5", nil, probePassPidFD},
 	FeatureThread:            {"pidfd of a thread", "6.9", nil, probeThread},
-	FeatureSignalTo:          {"signal to a thread or a group", "6.9", probeSignalTo, nil},
+	FeatureSignalTo:          {"signaling a thread or a group", "6.9", probeSignalTo, nil},
 	FeaturePidFDID:           {"pidfd ID", "6.9", probeID, nil},
-	FeatureNamespace:         {"namespace of a process", "6.11", probeNamespace, nil},
-	FeatureInfo:              {"facts about a process", "6.13", probeInfo, nil},
-	FeatureOpenByID:          {"opening a process by its ID", "6.14", probeOpenByID, nil},
-	FeatureExitStatus:        {"exit status of what is not a child", "6.15", probeExitStatus, nil},
-	FeatureXattr:             {"attributes of a process", "6.17", probeXattr, nil},
+	FeatureNamespace:         {"opening a process's namespaces", "6.11", probeNamespace, nil},
+	FeatureInfo:              {"process information", "6.13", probeInfo, nil},
+	FeatureOpenByID:          {"opening a process by ID", "6.14", probeOpenByID, nil},
+	FeatureExitStatus:        {"exit status of a non-child", "6.15", probeExitStatus, nil},
+	FeatureXattr:             {"extended attributes of a process", "6.17", probeXattr, nil},
 }
 
 // Features returns all features: first those of files, then those of processes, each group in the
@@ -473,7 +473,7 @@ func probePassPidFD() error {
 			return errnoOf(syscall.Sendto(ends[0], message, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, nil))
 		})
 		if errno != 0 {
-			return failed("sendto", "a socket of its own", errno)
+			return failed("sendto", "on a socket pair", errno)
 		}
 		control := make([]byte, PidFDControlSize)
 		n := 0
@@ -483,7 +483,7 @@ func probePassPidFD() error {
 			return errnoOf(err)
 		})
 		if errno != 0 {
-			return failed("recvmsg", "from a socket of its own", errno)
+			return failed("recvmsg", "on a socket pair", errno)
 		}
 		err := closed(TakePeerPidFD(control[:n]))
 		if errors.Is(err, syscall.ENODATA) {

@@ -154,7 +154,7 @@ func DecodeFileHandle(b []byte) (h FileHandle, rest []byte, err error) {
 	n, rest := native32(b), b[head:]
 	switch {
 	case n > MAX_HANDLE_SZ:
-		return FileHandle{}, nil, refused(syscall.EINVAL, "a struct file_handle of "+strconv.FormatUint(uint64(n), 10)+" bytes: "+strconv.Itoa(MAX_HANDLE_SZ)+" is the limit")
+		return FileHandle{}, nil, refused(syscall.EINVAL, "a struct file_handle of "+strconv.FormatUint(uint64(n), 10)+" bytes is too long: "+strconv.Itoa(MAX_HANDLE_SZ)+" is the limit")
 	case int(n) > len(rest):
 		return FileHandle{}, nil, refused(syscall.EINVAL, "a struct file_handle of "+strconv.FormatUint(uint64(n), 10)+" bytes is cut off: only "+strconv.Itoa(len(rest))+" bytes follow")
 	}
@@ -379,7 +379,7 @@ func OpenFileHandle(mountFD int, h FileHandle, flags int, options OpenOption) (*
 		return nil, refused(syscall.EINVAL, "0x"+strconv.FormatUint(uint64(uint(options)), 16)+" is not an OpenOption: want 0 or OpenSpecial")
 	}
 	if flags&(syscall.O_CREAT|syscall.O_EXCL|unix.O_TMPFILE&^syscall.O_DIRECTORY) != 0 {
-		return nil, refused(syscall.EINVAL, "flags 0x"+strconv.FormatUint(uint64(uint(flags)), 16)+": O_CREAT, O_EXCL and O_TMPFILE make files, and are not allowed")
+		return nil, refused(syscall.EINVAL, "flags 0x"+strconv.FormatUint(uint64(uint(flags)), 16)+": O_CREAT, O_EXCL and O_TMPFILE create files and are not allowed")
 	}
 	if flags&O_PATH != 0 {
 		fd, err := openExactly(mountFD, h, flags)

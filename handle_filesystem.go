@@ -87,7 +87,7 @@ func statfsID(fd int, what label) (FileSystemID, error) {
 		return FileSystemID{}, failed("fstatfs", "of "+what.String(), errno)
 	}
 	if magic != unix.EXT4_SUPER_MAGIC || fsid == 0 {
-		return FileSystemID{}, refused(syscall.EOPNOTSUPP, "the file system of "+what.String()+" has no identity that lasts")
+		return FileSystemID{}, refused(syscall.EOPNOTSUPP, "the file system of "+what.String()+" has no persistent identity")
 	}
 	return FileSystemID{magic: magic, fsid: fsid}, nil
 }
@@ -245,7 +245,7 @@ func (id FileSystemID) isNotOf(place int) bool {
 //   - EMFILE and the like.
 func OpenFileSystem(id FileSystemID) (*os.File, error) {
 	if id.IsZero() {
-		return nil, refused(syscall.EINVAL, "the zero FileSystemID names nothing")
+		return nil, refused(syscall.EINVAL, "the zero FileSystemID names no file system")
 	}
 	return openFileSystem(search{
 		name:    func() string { return "the file system " + id.String() },
@@ -310,7 +310,7 @@ func openFileSystem(s search) (*os.File, error) {
 				return nil, err
 			}
 		} else if again, err := l.again(seen); !again {
-			return nil, refused(syscall.ENODEV, s.name()+" is not mounted where it can be opened")
+			return nil, refused(syscall.ENODEV, s.name()+" is not mounted anywhere that this process can open")
 		} else if err != nil {
 			return nil, err
 		}
@@ -648,7 +648,7 @@ func fileSystemIDOfAny(fd int, what label, dirfd int, path string) (FileSystemID
 	}
 	id, err := statfsID(fd, what)
 	if denied && errors.Is(err, errors.ErrUnsupported) { // there may be one
-		err = refused(syscall.EACCES, "no file may be opened to learn the identity of the file system of "+what.String())
+		err = refused(syscall.EACCES, "cannot learn the identity of the file system of "+what.String()+": permission to open its files was denied")
 	}
 	return id, err
 }

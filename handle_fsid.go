@@ -67,7 +67,7 @@ func (f FSID) String() string {
 // ext4 and f is not zero. The f_fsid of other file systems does not last.
 func (f FSID) FileSystemID(typ uint32) (FileSystemID, error) {
 	if typ != unix.EXT4_SUPER_MAGIC || f.IsZero() {
-		return FileSystemID{}, refused(syscall.EOPNOTSUPP, "the f_fsid "+f.String()+" of a file system of type 0x"+strconv.FormatUint(uint64(typ), 16)+" is not an identity that lasts")
+		return FileSystemID{}, refused(syscall.EOPNOTSUPP, "the f_fsid "+f.String()+" of a file system of type 0x"+strconv.FormatUint(uint64(typ), 16)+" is not a persistent identity")
 	}
 	return FileSystemID{magic: typ, fsid: f.uint64()}, nil
 }

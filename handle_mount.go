@@ -109,7 +109,7 @@ func OpenMount(id MountID) (*os.File, error) {
 			f, err = id.openAt(path)
 			if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
 				// The mount exists, but a directory above it was renamed.
-				err = refused(syscall.ESTALE, "mount "+id.String()+" was on "+path+", and nothing is there now")
+				err = refused(syscall.ESTALE, "mount "+id.String()+" was at "+path+", where nothing is mounted now")
 			}
 		}
 		if !isDoubtful(err) {
@@ -173,7 +173,7 @@ func (l *looks) again(seen string) (again bool, err error) {
 func (l *looks) another() error {
 	const most = 100 // four in five looks find nothing if a program moves the mount as fast as it can
 	if l.n++; l.n == most {
-		return refused(syscall.EAGAIN, "the mounts changed in each of "+strconv.Itoa(most)+" looks")
+		return refused(syscall.EAGAIN, "the mounts changed during each of "+strconv.Itoa(most)+" searches")
 	}
 	return nil
 }
@@ -242,7 +242,7 @@ func reopenRegular(fd int, path string) (int, error) {
 	}
 	if is, errno := statFD(again); errno != 0 || is.dev != what.dev || is.ino != what.ino || is.kind() != what.kind() {
 		syscall.Close(again)
-		return -1, refused(syscall.EOPNOTSUPP, "/proc/thread-self/fd has another file than "+strconv.Quote(path)).as(errors.ErrUnsupported)
+		return -1, refused(syscall.EOPNOTSUPP, "/proc/thread-self/fd opens a file other than "+strconv.Quote(path)).as(errors.ErrUnsupported)
 	}
 	return again, nil
 }
@@ -282,7 +282,7 @@ func (id MountID) verify(fd int, path string) error {
 	}
 	is, err := MountIDOf(fd, flags)
 	if err == nil && is != id {
-		err = refused(syscall.ESTALE, "mount "+is.String()+" is at "+path+", not mount "+id.String()).as(os.ErrNotExist)
+		err = refused(syscall.ESTALE, "the mount at "+path+" is "+is.String()+", not "+id.String()).as(os.ErrNotExist)
 	}
 	return err
 }
@@ -335,7 +335,7 @@ type Mount struct {
 //
 // An error comes last:
 //   - one that matches [errors.ErrUnsupported] if the kernel has neither way;
-//   - EREMOTE if there is no such mount namespace, or the caller may not look into it: the kernel
+//   - EREMOTE if there is no such mount namespace, or the caller may not inspect it: the kernel
 //     does not distinguish the two;
 //   - EPERM if a seccomp filter forbids the calls and there is no other way;
 //   - those of open(2) and read(2) for mountinfo.
@@ -353,7 +353,7 @@ func Mounts(namespace NamespaceID) iter.Seq2[Mount, error] {
 				yield(Mount{}, err)
 			}
 		case errno == syscall.ENOENT:
-			yield(Mount{}, refused(syscall.EREMOTE, "mount namespace "+namespace.String()+" does not exist, or the caller may not look into it"))
+			yield(Mount{}, refused(syscall.EREMOTE, "mount namespace "+namespace.String()+" does not exist, or the caller may not inspect it"))
 		default:
 			err := failed("listmount", "of mount namespace "+namespace.String(), errno)
 			if errno == syscall.E2BIG || errno == syscall.ENOSYS { // before Linux 6.11, before 6.8

@@ -375,7 +375,7 @@ func openNamespaceError(h FileHandle, alone bool, errno syscall.Errno) error {
 		case known && seesAllNamespaces():
 			err.means = os.ErrNotExist
 		default:
-			return refused(syscall.ESTALE, "open_by_handle_at "+h.String()+": the namespace does not exist, or it is out of sight")
+			return refused(syscall.ESTALE, "open_by_handle_at "+h.String()+": the namespace does not exist, or is not visible to this process")
 		}
 	case syscall.EBADF, syscall.EPERM:
 		// Before Linux 6.18; see OpenByHandleAt.

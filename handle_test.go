@@ -604,7 +604,7 @@ func TestDecodeFileHandle(t *testing.T) {
 		{structFileHandle(0, 1, "")[:7], "7 bytes are too few"},
 		{structFileHandle(4, 1, "abc"), "of 4 bytes is cut off: only 3 bytes follow"},
 		{structFileHandle(MAX_HANDLE_SZ, 1, long[1:]), "of 128 bytes is cut off: only 127 bytes follow"},
-		{structFileHandle(MAX_HANDLE_SZ+1, 1, long+"x"), "of 129 bytes: 128 is the limit"},
+		{structFileHandle(MAX_HANDLE_SZ+1, 1, long+"x"), "of 129 bytes is too long: 128 is the limit"},
 		{structFileHandle(1<<31, 1, long), "2147483648"},
 		{structFileHandle(1<<32-1, 1, long), "4294967295"},
 	} {

@@ -303,7 +303,7 @@ func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(
 		return nil, "", v.invalid(listenPID, "not a PID", errno)
 	}
 	if forPID != uint64(pid) {
-		return nil, "LISTEN_PID is addressed to process " + strconv.FormatUint(forPID, 10) + ", this is process " + strconv.Itoa(pid), nil
+		return nil, "LISTEN_PID names process " + strconv.FormatUint(forPID, 10) + "; this is process " + strconv.Itoa(pid), nil
 	}
 
 	if v[listenPIDFDID].set {
@@ -317,7 +317,7 @@ func (v *listenVars) decide(pid int, id func() (PidFDID, error), inherited func(
 		case err != nil:
 			return nil, "", err
 		case id != PidFDID(forID):
-			return nil, "LISTEN_PID is that of this process, but LISTEN_PIDFDID is addressed to pidfd ID " + PidFDID(forID).String() + ", this process has " + id.String() +
+			return nil, "LISTEN_PID names this process, but LISTEN_PIDFDID names pidfd ID " + PidFDID(forID).String() + " and this process has " + id.String() +
 				": a wrapper set LISTEN_PID only, or the PID was reused, or it belongs to another pid namespace", nil
 		}
 	}

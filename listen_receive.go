@@ -63,7 +63,7 @@ func ListenNotify(address string, mode os.FileMode) (*NotifyListener, error) {
 		return nil, err
 	}
 	if mode != mode.Perm() {
-		return nil, refused(syscall.EINVAL, "mode "+mode.String()+" has other bits than permissions")
+		return nil, refused(syscall.EINVAL, "mode "+mode.String()+" has bits other than permissions")
 	}
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
 	if err != nil {

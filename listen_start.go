@@ -623,7 +623,7 @@ func (l *launch) fill(t *tracee, blanks []blank, pid int, id PidFDID) error {
 			return err
 		}
 		if string(is) != b.String()+"\x00" {
-			return refused(syscall.EOPNOTSUPP, b.name+" is not in the memory of the program")
+			return refused(syscall.EOPNOTSUPP, b.name+" was not found in the memory of the program")
 		}
 		value := make([]byte, len(b.value)) // with NUL bytes in the end
 		copy(value, b.fill(pid, id))
@@ -675,7 +675,7 @@ func (l *launch) gainsPrivileges(t *tracee, environ uint64) error {
 			return err
 		}
 		if value != 0 {
-			return refused(syscall.EPERM, l.argv0+" gains privileges when executed, which tracing could take away")
+			return refused(syscall.EPERM, l.argv0+" gains privileges when executed, which tracing could remove")
 		}
 	}
 	// AT_SECURE does not show capabilities of the file that are not effective at once.
@@ -684,7 +684,7 @@ func (l *launch) gainsPrivileges(t *tracee, environ uint64) error {
 		gives, _ = fileGivesCapabilities(l.argv0)
 	}
 	if gives {
-		return refused(syscall.EPERM, l.argv0+" gains capabilities when executed, which tracing could take away")
+		return refused(syscall.EPERM, l.argv0+" gains capabilities when executed, which tracing could remove")
 	}
 	return nil
 }

@@ -135,8 +135,8 @@ func TestListenExplain(t *testing.T) {
 		{unset, unset, unset, unset, "LISTEN_PID is not set"},
 		{unset, "119", unset, "a", "LISTEN_PID is not set"},
 		{unset, unset, "1", unset, "LISTEN_PID is not set, though LISTEN_FDS is: no process is addressed"},
-		{"1", unset, "1", unset, "LISTEN_PID is addressed to process 1, this is process 4711"},
-		{"4711", "119", "1", unset, "LISTEN_PID is that of this process, but LISTEN_PIDFDID is addressed to pidfd ID 119, this process has 30064771191: " +
+		{"1", unset, "1", unset, "LISTEN_PID names process 1; this is process 4711"},
+		{"4711", "119", "1", unset, "LISTEN_PID names this process, but LISTEN_PIDFDID names pidfd ID 119 and this process has 30064771191: " +
 			"a wrapper set LISTEN_PID only, or the PID was reused, or it belongs to another pid namespace"},
 		{"4711", unset, unset, unset, "LISTEN_FDS is not set"},
 		{"x", unset, unset, unset, `LISTEN_PID="x": not a PID`},
@@ -177,9 +177,9 @@ func TestParseListenEnv(t *testing.T) {
 		{[]string{"LISTEN_PID=4711", "LISTEN_FDS=3"}, testID, 2, `LISTEN_FDS="3": descriptor 5 is not open`},
 		{[]string{"LISTEN_PID=4711", "LISTEN_FDS=2147483644"}, testID, 2, `LISTEN_FDS="2147483644": descriptor 5 is not open`},
 		{[]string{"LISTEN_PID=4711", "LISTEN_PIDFDID=30064771191", "LISTEN_FDS=1"}, testID, 1, `passed: descriptor 3 as "unknown"`},
-		{[]string{"LISTEN_PID=4711", "LISTEN_PIDFDID=30064771191", "LISTEN_FDS=1"}, testID + 1, 1, "LISTEN_PID is that of this process, but"},
+		{[]string{"LISTEN_PID=4711", "LISTEN_PIDFDID=30064771191", "LISTEN_FDS=1"}, testID + 1, 1, "LISTEN_PID names this process, but"},
 		{[]string{"LISTEN_PID=4711", "LISTEN_PIDFDID=1", "LISTEN_FDS=1"}, 0, 1, `passed: descriptor 3 as "unknown"`},
-		{[]string{"LISTEN_PID=4712", "LISTEN_FDS=1"}, testID, 1, "LISTEN_PID is addressed to process 4712, this is process 4711"},
+		{[]string{"LISTEN_PID=4712", "LISTEN_FDS=1"}, testID, 1, "LISTEN_PID names process 4712; this is process 4711"},
 	} {
 		env := ParseListenEnv(test.environ, testPID, test.id, test.open)
 		if got := env.Explain(); !strings.HasPrefix(got, test.want) || (env.Err == nil) != (env.Reason == "" || !strings.Contains(env.Reason, `"`)) {
@@ -402,8 +402,8 @@ func TestListenFDs(t *testing.T) {
 		{name: "two with names", env: []string{"LISTEN_PID=@PID@", "LISTEN_PIDFDID=@ID@", "LISTEN_FDS=2", "LISTEN_FDNAMES=http:"}, files: 2, want: []string{"http", ""}},
 		{name: "no names", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=1"}, files: 2, want: []string{"unknown"}, left: []int{4}},
 		{name: "nothing", reason: "LISTEN_PID is not set"},
-		{name: "not for this PID", env: []string{"LISTEN_PID=1", "LISTEN_FDS=1"}, files: 1, reason: "LISTEN_PID is addressed to process 1", left: []int{3}},
-		{name: "not for this ID", env: []string{"LISTEN_PID=@PID@", "LISTEN_PIDFDID=@LOWID@", "LISTEN_FDS=1"}, files: 1, reason: "LISTEN_PIDFDID is addressed to", needsID: true, left: []int{3}},
+		{name: "not for this PID", env: []string{"LISTEN_PID=1", "LISTEN_FDS=1"}, files: 1, reason: "LISTEN_PID names process 1", left: []int{3}},
+		{name: "not for this ID", env: []string{"LISTEN_PID=@PID@", "LISTEN_PIDFDID=@LOWID@", "LISTEN_FDS=1"}, files: 1, reason: "LISTEN_PIDFDID names", needsID: true, left: []int{3}},
 		{name: "bad number", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=x"}, files: 1, errno: syscall.EINVAL, reason: `LISTEN_FDS="x"`, left: []int{3}},
 		{name: "a billion", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=1000000000"}, files: 1, errno: syscall.EBADF, reason: "descriptor 4"},
 		{name: "not passed", env: []string{"LISTEN_PID=@PID@", "LISTEN_FDS=1"}, args: []string{"open-first"}, errno: syscall.EBADF, reason: "descriptor 3 is close-on-exec"},

@@ -320,7 +320,7 @@ func (c pidfdConn) Write(f func(fd uintptr) (done bool)) error {
 	done := false
 	err := c.Control(func(fd uintptr) { done = f(fd) })
 	if err == nil && !done {
-		return refused(syscall.EOPNOTSUPP, c.p.String()+" can never be written to").as(errors.ErrUnsupported)
+		return refused(syscall.EOPNOTSUPP, c.p.String()+" cannot be written to").as(errors.ErrUnsupported)
 	}
 	return err
 }

@@ -372,7 +372,7 @@ func (e *FanotifyEvent) PidFD() (*PidFD, error) {
 	case e.pidfd == _FAN_NOPIDFD:
 		return nil, failed("read", "of the pidfd of a fanotify event", syscall.ESRCH).as(os.ErrProcessDone)
 	case e.pidfd == _FAN_EPIDFD:
-		return nil, refused(syscall.EIO, "the kernel could not make a pidfd for the event, and does not say why")
+		return nil, refused(syscall.EIO, "the kernel could not create a pidfd for the event, and gave no reason")
 	case e.PID == 0:
 		return nil, failed("read", "of the pidfd of a fanotify event", errno)
 	default:

@@ -113,7 +113,7 @@ func peersAreRecorded() error {
 		peersRecorded.Store(state)
 	}
 	if peersRecorded.Load() == no {
-		return refused(syscall.EOPNOTSUPP, "SO_PEERCRED is not about the peer of a socket here").as(errors.ErrUnsupported)
+		return refused(syscall.EOPNOTSUPP, "SO_PEERCRED does not describe the peer of a socket here").as(errors.ErrUnsupported)
 	}
 	return nil
 }
@@ -122,7 +122,7 @@ func peersAreRecorded() error {
 const nobodyAtAll = 1<<32 - 1
 
 func noPeer() error {
-	return refused(syscall.ENODATA, "the kernel has recorded no peer of the socket")
+	return refused(syscall.ENODATA, "the kernel recorded no peer for the socket")
 }
 
 // PeerGroups returns the supplementary group IDs of the process at the other end of a connected
@@ -263,15 +263,15 @@ func findPidFD(control []byte) (fd int, err error) {
 			continue
 		}
 		if found || len(m.Data) != 4 {
-			return 0, refused(syscall.EINVAL, "the control messages must have one pidfd, of 4 bytes")
+			return 0, refused(syscall.EINVAL, "the control messages must contain one pidfd, of 4 bytes")
 		}
 		found = true
 		if fd = int(int32(native32(m.Data))); fd < -4095 { // neither a descriptor nor an errno
-			return 0, refused(syscall.EINVAL, "the control messages have no pidfd, but the number "+strconv.Itoa(fd))
+			return 0, refused(syscall.EINVAL, "the control messages contain no pidfd, but the number "+strconv.Itoa(fd))
 		}
 	}
 	if !found {
-		return 0, refused(syscall.ENODATA, "the control messages have no pidfd")
+		return 0, refused(syscall.ENODATA, "the control messages contain no pidfd")
 	}
 	return fd, nil
 }

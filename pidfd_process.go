@@ -41,7 +41,7 @@ func PidFDOf(p *os.Process) (*PidFD, error) {
 	case nil:
 		return q, err
 	case os.ErrProcessDone:
-		return nil, refused(syscall.ESRCH, "process "+strconv.Itoa(pid)+" was waited for").as(os.ErrProcessDone)
+		return nil, refused(syscall.ESRCH, "process "+strconv.Itoa(pid)+" has already been waited for").as(os.ErrProcessDone)
 	}
 	return nil, refused(syscall.EINVAL, errHandle.Error())
 }

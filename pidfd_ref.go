@@ -317,7 +317,7 @@ func (r ProcessRef) isOf(namespace uint32) bool {
 }
 
 func (r ProcessRef) outOfSight() error {
-	return refused(syscall.EREMOTE, "process "+r.Short()+" is not visible from this pid namespace: it may be alive or not")
+	return refused(syscall.EREMOTE, "process "+r.Short()+" is not visible from this pid namespace: it may or may not be alive")
 }
 
 func (r ProcessRef) gone(why string) error {

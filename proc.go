@@ -105,7 +105,7 @@ func (f *mountinfo) line() (string, bool, error) {
 		f.from = 0
 		if f.to == len(f.room) {
 			if f.to >= longest {
-				return "", false, refused(syscall.EOVERFLOW, mountinfoName+" has a line that does not end")
+				return "", false, refused(syscall.EOVERFLOW, mountinfoName+" has an endless line")
 			}
 			f.room = append(f.room, make([]byte, max(8192, len(f.room)))...)
 		}
@@ -256,7 +256,7 @@ func startTimeOfPID(pid int) (uint64, error) {
 	}
 	start, ok := parseStartTime(string(room[:n]), shift)
 	if !ok {
-		return 0, refused(syscall.EOPNOTSUPP, name+" has no start time that could be stored").as(errors.ErrUnsupported)
+		return 0, refused(syscall.EOPNOTSUPP, name+" reports no start time that can be stored").as(errors.ErrUnsupported)
 	}
 	return start, nil
 }
@@ -315,7 +315,7 @@ func timeNamespaceShift() (ticks int64, err error) {
 	}
 	ticks, ok := parseTimeOffset(string(offsets))
 	if !ok || children.ino != own.ino {
-		return 0, refused(syscall.EOPNOTSUPP, "this time namespace shifts start times, and it is not known how far").as(errors.ErrUnsupported)
+		return 0, refused(syscall.EOPNOTSUPP, "this time namespace shifts start times by an unknown amount").as(errors.ErrUnsupported)
 	}
 	return ticks, nil
 }
@@ -402,7 +402,7 @@ func readableProcIsOurs() error {
 		return err
 	case err == nil, errors.Is(err, os.ErrNotExist) && procIsMounted():
 		// The second is for a process that /proc does not show.
-		return refused(syscall.EOPNOTSUPP, "/proc is that of another pid namespace, in which PIDs are those of other processes").as(errors.ErrUnsupported)
+		return refused(syscall.EOPNOTSUPP, "/proc belongs to another pid namespace, where the same PIDs refer to other processes").as(errors.ErrUnsupported)
 	}
 	return errNoProc
 }

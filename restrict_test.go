@@ -771,7 +771,7 @@ var operations = []operation{
 			switch {
 			case err == nil:
 				return errTaken
-			case strings.HasPrefix(err.Error(), "0 files: LISTEN_PID is that of this process, but"):
+			case strings.HasPrefix(err.Error(), "0 files: LISTEN_PID names this process, but"):
 				return nil
 			}
 			return err
@@ -1672,7 +1672,7 @@ func TestRestrictPIDNamespace(t *testing.T) {
 			passed(t, s.self.ID)
 			t.Setenv("LISTEN_PID", pidOutside)
 			t.Cleanup(listenAgain)
-			if e := InspectListenEnv(); !strings.HasPrefix(e.Reason, "LISTEN_PID is addressed to process "+pidOutside+", this is process 1") {
+			if e := InspectListenEnv(); !strings.HasPrefix(e.Reason, "LISTEN_PID names process "+pidOutside+"; this is process 1") {
 				t.Errorf("%+v", e)
 			}
 			if files, err := ListenFDs(); err != nil || len(files) != 0 {

@@ -152,7 +152,7 @@ func (t *tracee) look() error {
 	case _OTHER_REGISTERS_SIZE:
 		t.word, t.sp = other, readWord(regs[_OTHER_REGISTERS_SP:], other)
 	default:
-		return refused(syscall.EOPNOTSUPP, "the program has registers of "+strconv.FormatUint(uint64(iov.Len), 10)+" bytes, which are not known")
+		return refused(syscall.EOPNOTSUPP, "the registers of the program have the unknown size of "+strconv.FormatUint(uint64(iov.Len), 10)+" bytes")
 	}
 	runtime.KeepAlive(&regs)
 	if t.word > longSize {

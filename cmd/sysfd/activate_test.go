@@ -287,7 +287,7 @@ func TestActivateNested(t *testing.T) {
 	// What was passed to another process is not passed on, and that is said.
 	cmd = sysfdCommand("activate", "--now", "-l", "@sysfd-nested-1", "--", "sh", "-c", `"$0" activate -q --now -l @sysfd-nested-2 -- sh -c 'echo $LISTEN_FDS'; :`, self)
 	out, errs, code := status(t, cmd)
-	if code != 0 || out != "1\n" || !strings.Contains(errs, "are not passed on: LISTEN_PID is addressed to process "+strconv.Itoa(cmd.Process.Pid)) {
+	if code != 0 || out != "1\n" || !strings.Contains(errs, "are not passed on: LISTEN_PID names process "+strconv.Itoa(cmd.Process.Pid)) {
 		t.Errorf("%q, %q, status %d", out, errs, code)
 	}
 	// What is wrong with it is an error.

@@ -21,7 +21,7 @@ type handleInfo struct {
 	Handle  sysfd.FileHandle `json:"handle" help:"the handle, as sysfd open reads it"`
 	Type    int32            `json:"type" help:"the type of the handle, which the file system chose"`
 	MountID sysfd.MountID    `json:"mountId" help:"the ID of the mount; without -unique it can be used again after an unmount"`
-	Ref     *sysfd.FileRef   `json:"ref,omitempty" help:"what -ref prints; missing if the file system has no lasting identity, or if the flags ask for a handle of another kind"`
+	Ref     *sysfd.FileRef   `json:"ref,omitempty" help:"what -ref prints; missing if the file system has no persistent identity, or if the flags ask for a handle of another kind"`
 }
 
 func handle(c *call) error {
@@ -92,14 +92,14 @@ func handle(c *call) error {
 // whyNoHandle says what it means that a file system does not name a file in this way.
 func whyNoHandle(path string, asRef bool) string {
 	if _, _, err := sysfd.NameToHandleAt(sysfd.AT_FDCWD, path, 0); err == nil && asRef {
-		return "the file system has handles, but no lasting identity, and therefore no REFs"
+		return "the file system has handles, but no persistent identity, and therefore no REFs"
 	}
 	return "the file system has no handles to open files by; try -fid for a handle to compare"
 }
 
 func open(c *call) error {
 	mountPath := c.String("mount", "", "a `PATH` on the file system of HANDLE; without this flag, the working directory")
-	dir := c.String("search", "", "if the kernel knows no path of the file, look for it in and below `DIR`, on the same file system")
+	dir := c.String("search", "", "if the kernel does not know the path of the file, search in and below `DIR`, on the same file system")
 	c.ignoreSignalFlag()
 	if err := c.parse(); err != nil {
 		return err
@@ -126,7 +126,7 @@ func open(c *call) error {
 		path, err := sysfd.PathOf(int(f.Fd()))
 		if errors.Is(err, syscall.ENODATA) {
 			if *dir == "" {
-				return fmt.Errorf("the file exists, but the kernel knows no path of it: it was not looked up by name since the mount, or it is not visible from here. To search for it: sysfd open -search DIR %s", name)
+				return fmt.Errorf("the file exists, but the kernel does not know its path: the file has not been looked up by name since the mount, or is not visible from here. To search for it: sysfd open -search DIR %s", name)
 			}
 			path, err = search(c, f, *dir)
 		}
@@ -296,5 +296,5 @@ func cgroup2Mount() (string, error) {
 			return path, nil
 		}
 	}
-	return "", errors.New("cgroup2 is not mounted at /sys/fs/cgroup or /sys/fs/cgroup/unified; -mount PATH says where it is")
+	return "", errors.New("cgroup2 is not mounted at /sys/fs/cgroup or /sys/fs/cgroup/unified; if it is mounted elsewhere, use -mount PATH")
 }

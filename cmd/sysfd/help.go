@@ -63,7 +63,7 @@ func help(c *call) error {
 	}
 	cmd := commandNamed(c.Arg(0))
 	if cmd == nil {
-		return usageError(fmt.Sprintf("there is no command %q; sysfd -h lists them", c.Arg(0)))
+		return usageError(fmt.Sprintf("unknown command %q; sysfd -h lists the commands", c.Arg(0)))
 	}
 	cmd.explain(c.out)
 	return nil

@@ -200,7 +200,7 @@ func TestExamples(t *testing.T) {
 				sh.Stdout, sh.Stderr = &out, &errs
 				sh.WaitDelay = 100 * time.Millisecond // what runs in the background has them
 				err := sh.Run()
-				for _, why := range []string{"CAP_DAC_READ_SEARCH", "no lasting identity", "no handles"} {
+				for _, why := range []string{"CAP_DAC_READ_SEARCH", "no persistent identity", "no handles"} {
 					if err != nil && strings.Contains(errs.String(), why) {
 						t.Skip(errs.String())
 					}

@@ -30,7 +30,7 @@ func id(c *call) error {
 			return err
 		}
 		if name.ID == 0 {
-			c.say("process %s: this kernel has no pidfd IDs; the REF has the start time instead, the second best", arg)
+			c.say("process %s: this kernel has no pidfd IDs; the REF contains the start time instead, the second best", arg)
 		}
 		fmt.Fprintln(c.out, name)
 		return nil

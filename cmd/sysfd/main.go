@@ -50,7 +50,7 @@ func (c *call) parse() error {
 	}
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: "); ok {
-		text = fmt.Sprintf("there is no flag %s; sysfd %s -h lists them", name, c.Name())
+		text = fmt.Sprintf("unknown flag %s; sysfd %s -h lists the flags", name, c.Name())
 	}
 	return usageError(text)
 }
@@ -112,7 +112,7 @@ func main() {
 // run returns the exit status.
 func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
-		fmt.Fprintln(stderr, "sysfd: a command is missing; sysfd -h lists them")
+		fmt.Fprintln(stderr, "sysfd: a command is missing; sysfd -h lists the commands")
 		return statusUsage
 	}
 	name, args := args[0], args[1:]
@@ -124,7 +124,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	cmd := commandNamed(name)
 	if cmd == nil {
-		fmt.Fprintf(stderr, "sysfd: there is no command %q; sysfd -h lists them\n", name)
+		fmt.Fprintf(stderr, "sysfd: unknown command %q; sysfd -h lists the commands\n", name)
 		return statusUsage
 	}
 	buffered := bufio.NewWriter(stdout)

@@ -94,7 +94,7 @@ var badUsage = []struct{ args, names string }{
 	{"open -search . 1: -- cat", "-search prints the path"},
 	{"cgroup", "one ID or PATH"},
 	{"cgroup 18446744073709551616", "18446744073709551616"},
-	{"help x", `there is no command "x"`},
+	{"help x", `unknown command "x"`},
 	{"help probe x", `unexpected argument "x"`},
 	{"help -man x", `unexpected argument "x"`},
 	{"help -man -bash", "exclude each other"},
@@ -108,7 +108,7 @@ var badUsage = []struct{ args, names string }{
 	{"info 1:0", `"1:0" is not a process reference`},
 	{"wait", "a PID is missing"},
 	{"wait -timeout -1s 1", "not a time"},
-	{"wait 1 -timeout 5", "flag -timeout comes too late: flags precede"},
+	{"wait 1 -timeout 5", "flag -timeout must precede the processes"},
 	{"wait self", "self is this command"},
 	{"kill 1 self", "self is this command"},
 	{"kill -x 1", "-x"},
@@ -140,9 +140,9 @@ var badUsage = []struct{ args, names string }{
 	{"activate -l @a -l @b -l @c --fdname x:y -- true", "2 names for 3 addresses"},
 	{"activate -l @a --fdname x:y -- true", "2 names for 1 address\n"},
 	{"activate -l @a --fdname x\ny -- true", `"x\ny"`},
-	{"activate -l tcp:@a -- true", "tcp is not a kind of Unix sockets"},
-	{"activate -l seqpacket:80 -- true", "seqpacket is a kind of Unix sockets only"},
-	{"activate -seqpacket -l 80 -- true", "seqpacket is a kind of Unix sockets only"},
+	{"activate -l tcp:@a -- true", "tcp is not a kind of Unix socket"},
+	{"activate -l seqpacket:80 -- true", "seqpacket is for Unix sockets only"},
+	{"activate -seqpacket -l 80 -- true", "seqpacket is for Unix sockets only"},
 	{"activate -l @a -d --seqpacket -- true", "exclude each other"},
 	{"activate -l @a --accept --now -- true", "excludes -now"},
 	{"activate -l udp:0 --accept -- true", "no connections to accept"},
@@ -476,7 +476,7 @@ func TestListenExplains(t *testing.T) {
 	}{
 		{nil, "nothing was passed: LISTEN_PID is not set\n"},
 		{[]string{"LISTEN_FDS=1"}, "nothing was passed: LISTEN_PID is not set, though LISTEN_FDS is"},
-		{[]string{"LISTEN_PID=1", "LISTEN_FDS=1"}, "nothing was passed: LISTEN_PID is addressed to process 1, this is process "},
+		{[]string{"LISTEN_PID=1", "LISTEN_FDS=1"}, "nothing was passed: LISTEN_PID names process 1; this is process "},
 	} {
 		cmd := sysfdCommand("listen")
 		cmd.Env = append(cmd.Env, test.env...)
@@ -487,7 +487,7 @@ func TestListenExplains(t *testing.T) {
 	// A shell stands between: it renews $LISTEN_PID, and not $LISTEN_PIDFDID.
 	cmd := sysfdCommand("activate", "--now", "-l", "127.0.0.1:0", "--", "sh", "-c", `"$0" listen; (sh -c 'LISTEN_PID=$$ exec "$0" listen' "$0"); :`, os.Args[0])
 	out, errs, code := status(t, cmd)
-	for _, want := range []string{"LISTEN_PID is addressed to process " + strconv.Itoa(cmd.Process.Pid), "but LISTEN_PIDFDID is addressed to pidfd ID "} {
+	for _, want := range []string{"LISTEN_PID names process " + strconv.Itoa(cmd.Process.Pid), "but LISTEN_PIDFDID names pidfd ID "} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("%q is not said: status %d, %q, %q", want, code, out, errs)
 		}
@@ -734,7 +734,7 @@ func TestDisagreement(t *testing.T) {
 		{"5.4", []result{yes, no}, "should have: b."},
 		{"5.3.18", []result{yes, no}, ""},
 		{"4.18.0-vendor", []result{yes, no}, ""},
-		{"4.19.0-gvisor", []result{yes, no, old}, "hardly Linux 4.19.0-gvisor"},
+		{"4.19.0-gvisor", []result{yes, no, old}, "probably not Linux 4.19.0-gvisor"},
 		{"4.4.0", []result{no, old}, "Linux 4.4.0 should have: c.\n"},
 	} {
 		if got := disagreement(test.release, test.results); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {

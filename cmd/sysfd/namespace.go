@@ -58,7 +58,7 @@ func ns(c *call) error {
 	wanted := map[string]bool{}
 	c.Func("kind", "list namespaces of this `KIND` only: cgroup, ipc, mnt, net, pid, time, user or uts", func(name string) error {
 		if !slices.ContainsFunc(processKinds, func(k sysfd.NamespaceKind) bool { return k.String() == name }) {
-			return errors.New("not a kind of namespaces")
+			return errors.New("not a kind of namespace")
 		}
 		wanted[name] = true
 		return nil
@@ -95,7 +95,7 @@ func (c *call) namespacesOf(wants func(sysfd.NamespaceKind) bool, asJSON bool) e
 				return errors.New("it has ended")
 			}
 			if errors.Is(err, os.ErrPermission) {
-				return fmt.Errorf("looking at its namespaces requires root or the same user: %w", err)
+				return fmt.Errorf("opening its namespaces requires root or the same user: %w", err)
 			}
 			if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrNotExist) {
 				fmt.Fprintf(w, "%v\tnot in this kernel\t\n", kind)
@@ -206,7 +206,7 @@ func (c *call) allNamespaces(wants func(sysfd.NamespaceKind) bool, asJSON bool) 
 	case errProc != nil:
 		c.say("cannot count processes: %v", errProc)
 	case s.hidden > 0:
-		c.say("no permission to look at %d of %d processes: they are not counted, and namespaces can be missing", s.hidden, s.hidden+s.seen)
+		c.say("no permission to inspect %d of %d processes: they are not counted, and namespaces may be missing", s.hidden, s.hidden+s.seen)
 	}
 	if asJSON {
 		return c.printJSON(list)

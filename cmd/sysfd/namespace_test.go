@@ -335,7 +335,7 @@ func TestNSUnprivileged(t *testing.T) {
 	cmd.Path = dir + "/sysfd"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, errs, code := status(t, cmd)
-	if code != 0 || !strings.Contains(errs, "no permission to look at ") || !strings.Contains(strings.Join(strings.Fields(out), " "), fmt.Sprintf("uts %d ", linkOf(t, os.Getpid(), "uts"))) {
+	if code != 0 || !strings.Contains(errs, "no permission to inspect ") || !strings.Contains(strings.Join(strings.Fields(out), " "), fmt.Sprintf("uts %d ", linkOf(t, os.Getpid(), "uts"))) {
 		t.Errorf("status %d, %q, %q", code, out, errs)
 	}
 

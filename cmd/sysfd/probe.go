@@ -131,7 +131,7 @@ func disagreement(release string, results []result) string {
 	case len(missing) == 0:
 		return ""
 	case younger:
-		return "This is hardly Linux " + release + ": it lacks features of that release, and has younger ones. A sandbox such as gVisor answers in the place of the kernel."
+		return "This is probably not Linux " + release + ": features of that release are missing, and newer ones work. A sandbox such as gVisor seems to answer in place of the kernel."
 	}
 	return "Linux " + release + " should have: " + strings.Join(missing, ", ") + ".\n" +
 		"An emulator (qemu-user), a sandbox (gVisor) or a seccomp filter hides it from this program, or the kernel was built without it."
@@ -265,7 +265,7 @@ func (p *probed) pid() (string, error) {
 	}
 	pid, err := p.self.PID()
 	if err == nil && pid != os.Getpid() {
-		err = fmt.Errorf("PID %d came back for %d", pid, os.Getpid())
+		err = fmt.Errorf("the kernel reports PID %d for process %d", pid, os.Getpid())
 	}
 	return "PID " + strconv.Itoa(pid), err
 }
@@ -330,7 +330,7 @@ func (p *probed) reopenProcess() (string, error) {
 	if err == nil && got != id {
 		err = fmt.Errorf("%d was opened, not %d", got, id)
 	}
-	return "the same process by its ID " + id.String(), err
+	return "the same process", err
 }
 
 func thisProgram() string {
@@ -359,7 +359,7 @@ func (p *probed) exitStatus() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return r.String() + ", of a process that was reaped", r.Unknown
+	return r.String() + " of a reaped process", r.Unknown
 }
 
 // activation has this program pass itself a socket.
@@ -388,11 +388,11 @@ func (p *probed) activation() (string, error) {
 	}
 	switch {
 	case len(g.FDs) != 1 || g.FDs[0].Name != "probe" || g.FDs[0].SocketInfo == nil || g.FDs[0].Address != text(address):
-		return "", fmt.Errorf("what arrived is not what was sent: %s", out)
+		return "", fmt.Errorf("something else arrived than was sent: %s", out)
 	case g.PidFDID == nil:
-		return "", fmt.Errorf("the socket arrived, addressed by PID alone: %w", errors.ErrUnsupported)
+		return "", fmt.Errorf("the socket arrived, but addressed by PID alone: %w", errors.ErrUnsupported)
 	case g.Env["LISTEN_PIDFDID"] != text(g.PidFDID.String()):
 		return "", fmt.Errorf("addressed to %s, taken by %d", g.Env["LISTEN_PIDFDID"], *g.PidFDID)
 	}
-	return "addressed to " + string(g.Env["LISTEN_PIDFDID"]) + ", which is what the receiver has", nil
+	return "addressed to " + string(g.Env["LISTEN_PIDFDID"]) + ", the ID of the receiver", nil
 }

@@ -30,7 +30,7 @@ func parseProcess(arg string) (r sysfd.ProcessRef, err error) {
 		}
 		return r, nil
 	case strings.HasPrefix(arg, "-"):
-		return r, usageError(fmt.Sprintf("flag %s comes too late: flags precede the processes", arg))
+		return r, usageError(fmt.Sprintf("flag %s must precede the processes", arg))
 	}
 	n, err := strconv.ParseInt(arg, 10, 32)
 	if err != nil || n <= 0 {
@@ -204,9 +204,9 @@ func (i *processInfo) print(c *call) {
 			line("PID namespace", i.Process.PIDNamespace)
 		}
 	}
-	state := "runs"
+	state := "running"
 	if i.Zombie {
-		state = "has ended, not yet reaped"
+		state = "ended, not yet reaped"
 	}
 	line("state", state)
 	if i.Parent != nil {
@@ -278,7 +278,7 @@ func wait(c *call) error {
 		case errors.Is(err, os.ErrProcessDone) && strings.Contains(arg, ":"):
 			// A PID without an ID does not say which process it was.
 			ended++
-			fmt.Fprintf(c.out, "%s: %v\n", arg, sysfd.WaitResult{Ended: true, Unknown: errors.New("it ended before")})
+			fmt.Fprintf(c.out, "%s: %v\n", arg, sysfd.WaitResult{Ended: true, Unknown: errors.New("it had already ended")})
 		default:
 			return err
 		}

@@ -118,7 +118,7 @@ func TestSecondBest(t *testing.T) {
 	other.StartTime++
 	for _, command := range []func(args ...string) *exec.Cmd{commandWithoutIDs, sysfdCommand} {
 		out, errs, code := status(t, command("info", text))
-		if code != 0 || !strings.Contains(out, p.pid()+":") || !strings.Contains(out, "runs") {
+		if code != 0 || !strings.Contains(out, p.pid()+":") || !strings.Contains(out, "running") {
 			t.Errorf("info: status %d, %q, %q", code, out, errs)
 		}
 		out, errs, code = status(t, command("kill", "-s", "0", text))
@@ -134,7 +134,7 @@ func TestSecondBest(t *testing.T) {
 			t.Errorf("wait: status %d, %q, %q", code, out, errs)
 		}
 		out, errs, code = status(t, command("wait", other.String()))
-		if code != 0 || !strings.Contains(out, other.String()+": ") || !strings.Contains(out, "it ended before") {
+		if code != 0 || !strings.Contains(out, other.String()+": ") || !strings.Contains(out, "it had already ended") {
 			t.Errorf("wait for another: status %d, %q, %q", code, out, errs)
 		}
 	}

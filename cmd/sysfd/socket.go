@@ -51,7 +51,7 @@ func parseAddress(s, kind string) (socketAddress, error) {
 		a := socketAddress{networks[kind].unix, s}
 		switch {
 		case a.network == "":
-			return a, fmt.Errorf("%s is not a kind of Unix sockets", kind)
+			return a, fmt.Errorf("%s is not a kind of Unix socket", kind)
 		case len(s) >= len(syscall.RawSockaddrUnix{}.Path) && a.path() != "", len(s) > len(syscall.RawSockaddrUnix{}.Path):
 			return a, errors.New("the path or name is too long for a socket")
 		}
@@ -68,7 +68,7 @@ func parseAddress(s, kind string) (socketAddress, error) {
 		return socketAddress{}, errors.New("not an address: a port is a number up to 65535")
 	}
 	if networks[kind].ip == "" {
-		return socketAddress{}, fmt.Errorf("%s is a kind of Unix sockets only", kind)
+		return socketAddress{}, fmt.Errorf("%s is for Unix sockets only", kind)
 	}
 	return socketAddress{networks[kind].ip, net.JoinHostPort(host, port)}, nil
 }

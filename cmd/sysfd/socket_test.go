@@ -82,7 +82,7 @@ func TestParseAddress(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"tcp:/a": "not a kind of Unix sockets", "udp:@a": "not a kind of Unix sockets", "seqpacket:80": "a kind of Unix sockets only", "sctp:80x": "not an address",
+		"tcp:/a": "not a kind of Unix socket", "udp:@a": "not a kind of Unix socket", "seqpacket:80": "for Unix sockets only", "sctp:80x": "not an address",
 		"tcp:": "not an address", "udp::": "not an address", "tcp:a": "not an address", "@": "not an address", "datagram:": "not an address",
 		"/" + strings.Repeat("l", 107): "too long", "@" + strings.Repeat("l", 108): "too long",
 	} {

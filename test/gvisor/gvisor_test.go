@@ -67,8 +67,8 @@ var of2022 = release{
 		"TestThisBootID":                {why: "there is no /proc/sys/kernel/random/boot_id"},
 	},
 	missing: []string{
-		"signal to a process", "pidfd", "waiting for a process", "file of another process", "entering namespaces of a process",
-		"pidfd of a thread", "signal to a thread or a group",
+		"signaling a process", "pidfd", "waiting for a process", "descriptor of another process", "joining a process's namespaces",
+		"pidfd of a thread", "signaling a thread or a group",
 	},
 }
 
@@ -302,10 +302,10 @@ func onlyFailures(out string) string {
 
 // missingInAll is what each release lacks, as the command calls it.
 var missingInAll = []string{
-	"handle of a file", "opening a file by its handle", "handle that only compares", "UUID of a file system", "unique ID of a mount",
-	"handle that leads to a path", "handle of a namespace", "opening a namespace by its ID", "list of namespaces", "advice about memory of a process", "freeing memory of a killed process",
-	"pidfd of a socket's peer", "pidfd of a message's sender", "pidfd ID", "namespace of a process", "facts about a process",
-	"opening a process by its ID", "exit status of what is not a child", "attributes of a process", "activation by $LISTEN_PIDFDID",
+	"file handle", "opening a file by handle", "file handle for comparison only", "file system UUID", "unique mount ID",
+	"connectable file handle", "namespace handle", "opening a namespace by ID", "listing namespaces", "memory advice for a process", "freeing a killed process's memory",
+	"pidfd of a socket peer", "pidfd of a message sender", "pidfd ID", "opening a process's namespaces", "process information",
+	"opening a process by ID", "exit status of a non-child", "extended attributes of a process", "activation by $LISTEN_PIDFDID",
 }
 
 func (r release) testProbe(t *testing.T, s sandbox, command string) {
@@ -324,7 +324,7 @@ func (r release) testProbe(t *testing.T, s sandbox, command string) {
 		switch {
 		case slices.Contains(missingInAll, f.Feature), slices.Contains(r.missing, f.Feature):
 			want = "no"
-		case f.Feature == "ID of a cgroup":
+		case f.Feature == "cgroup ID":
 			want = "not known" // cgroup2 is not mounted
 		}
 		t.Log(strings.TrimSpace(fmt.Sprintf("%-9s  %s  %s", f.Status, f.Feature, f.Value)))

@@ -327,7 +327,7 @@ func testWrappers(t *testing.T, s system) {
 	}{
 		"exec":         {script: `exec "$@"`},
 		"exec of exec": {script: `exec sh -c 'exec "$@"' sh "$@"`},
-		"fork":         {script: `"$@"; true`, reason: "LISTEN_PID is addressed to process "},
+		"fork":         {script: `"$@"; true`, reason: "LISTEN_PID names process "},
 		"renewed PID": {
 			script: `sh -c 'LISTEN_PID=$$ exec "$@"' sh "$@"; true`,
 			reason: "a wrapper set LISTEN_PID only",
@@ -368,7 +368,7 @@ func testPrivatePIDs(t *testing.T, s system) {
 		if got.Env["LISTEN_PIDFDID"] == got.PidFDID.String() { // a systemd that does it right
 			got.has(t, "door: socket unix stream /run/"+name+" listening")
 		} else {
-			got.hasNone(t, "LISTEN_PID is that of this process, but LISTEN_PIDFDID is addressed to")
+			got.hasNone(t, "LISTEN_PID names this process, but LISTEN_PIDFDID names")
 		}
 	})
 }
