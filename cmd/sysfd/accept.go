@@ -70,6 +70,10 @@ func scarce(err error) bool {
 	return false
 }
 
+// tooMany reports whether a program may start once others have ended. EBADF is what package syscall
+// returns if the descriptor that it needs in the new process is beyond the limit.
+func tooMany(err error) bool { return scarce(err) || errors.Is(err, unix.EBADF) }
+
 // acceptFrom accepts the connections of one socket.
 func (c *call) acceptFrom(s *server, l *os.File) error {
 	// First of all, because later there may be no descriptor left for it.
@@ -102,7 +106,7 @@ func (c *call) acceptFrom(s *server, l *os.File) error {
 		conn := os.NewFile(uintptr(fd), l.Name())
 		s.slots <- struct{}{}
 		err = c.startFor(s, conn)
-		for said := false; scarce(err) && len(s.slots) > 1; err = c.startFor(s, conn) {
+		for said := false; tooMany(err) && len(s.slots) > 1; err = c.startFor(s, conn) {
 			if !said {
 				c.say("%v; the connection waits until another program has ended", err)
 				said = true
@@ -157,13 +161,13 @@ func (c *call) startFor(s *server, conn *os.File) error {
 	}
 	s.say("%s has the connection from %s to %s", name, peer, word(string(info.Address)))
 	go func() {
+		defer func() { <-s.slots }() // once the descriptor is closed, which the next connection may need
 		defer p.Close()
 		r, err := p.Wait(context.Background(), 0)
 		for scarce(err) {
 			time.Sleep(100 * time.Millisecond)
 			r, err = p.Wait(context.Background(), 0)
 		}
-		<-s.slots
 		if err != nil {
 			c.say("%s: %v", name, err)
 		} else if !(r.Ended && r.Unknown == nil && r.Status.ExitStatus() == 0) {

@@ -612,13 +612,14 @@ func TestActivateFewDescriptors(t *testing.T) {
 // No connection is lost, and no program is left unreaped, because there are too few descriptors for so many programs at a time.
 func TestActivateAcceptFewDescriptors(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
-	cmd := sysfdCommand("activate", "--accept", "-l", "@sysfd-few-accept", "-l", path, "--inetd", "--", "cat")
+	abstract := fmt.Sprint("@sysfd-few-accept-", os.Getpid())
+	cmd := sysfdCommand("activate", "--accept", "-l", abstract, "-l", path, "--inetd", "--", "cat")
 	cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `ulimit -n 18; exec "$@"`, "sh"}, cmd.Args...)
 	r := start(t, cmd)
 	r.says(t, "listening on "+path)
 	var wait sync.WaitGroup
 	for i := range 40 {
-		c := dial(t, "unix", []string{path, "@sysfd-few-accept"}[i%2])
+		c := dial(t, "unix", []string{path, abstract}[i%2])
 		if _, err := c.Write([]byte{byte(i)}); err != nil {
 			t.Fatal(err)
 		}
