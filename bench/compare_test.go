@@ -16,10 +16,13 @@
 package bench
 
 import (
+	"os"
 	"runtime"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/sysfd/sysfd/internal/overdue"
 )
 
 // A pair is an operation of the package, and the bare calls that it cannot do without, in the form
@@ -44,6 +47,11 @@ type peer struct {
 
 // bareCalls is the name of pair.bare among the peers.
 const bareCalls = "bare"
+
+func TestMain(m *testing.M) {
+	overdue.Report()
+	os.Exit(m.Run())
+}
 
 // all are the bare calls, and the peers.
 func (p *pair) all() []peer { return append([]peer{{bareCalls, p.bare}}, p.peers...) }

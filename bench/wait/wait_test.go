@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/sysfd/sysfd/internal/overdue"
 	"github.com/sysfd/sysfd/internal/smallest"
 )
 
@@ -15,6 +16,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 5 && os.Args[1] == "worker" {
 		main()
 	}
+	overdue.Report()
 	os.Exit(m.Run())
 }
 

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/sysfd/sysfd"
+	"github.com/sysfd/sysfd/internal/overdue"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
@@ -46,6 +47,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	default:
+		overdue.Report()
 		os.Exit(m.Run())
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/sysfd/sysfd"
+	"github.com/sysfd/sysfd/internal/overdue"
 )
 
 // The test binary is also the supervisor, its shims, the programs it runs, and the process that
@@ -43,6 +44,7 @@ func TestMain(m *testing.M) {
 	case len(os.Args) > 1 && os.Args[1] == "program":
 		runProgram(os.Args[2:])
 	default:
+		overdue.Report()
 		os.Exit(m.Run())
 	}
 }

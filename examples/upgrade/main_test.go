@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/sysfd/sysfd"
+	"github.com/sysfd/sysfd/internal/overdue"
 )
 
 // With this variable the test binary is the server.
@@ -30,6 +31,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	overdue.Report()
 	os.Exit(m.Run())
 }
 

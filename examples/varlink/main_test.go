@@ -25,6 +25,7 @@ import (
 
 	"github.com/sysfd/sysfd"
 	"github.com/sysfd/sysfd/internal/collector"
+	"github.com/sysfd/sysfd/internal/overdue"
 	"github.com/varlink/go/varlink"
 	"github.com/varlink/go/varlink/idl"
 	"golang.org/x/sys/unix"
@@ -53,6 +54,7 @@ func TestMain(m *testing.M) {
 	case "ending":
 		end()
 	default:
+		overdue.Report()
 		os.Exit(m.Run())
 	}
 }

@@ -20,12 +20,14 @@ import (
 	"time"
 
 	"github.com/sysfd/sysfd"
+	"github.com/sysfd/sysfd/internal/overdue"
 )
 
 const loadVar = "WATCH_TEST_LOAD"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(loadVar) == "" {
+		overdue.Report()
 		os.Exit(m.Run())
 	}
 	if err := load(os.Args[1], os.Args[2], os.Args[3]); err != nil {

@@ -20,7 +20,7 @@ func Report() {
 	if err != nil || timeout <= 0 {
 		return
 	}
-	time.AfterFunc(timeout-timeout/10, func() {
+	time.AfterFunc(timeout-min(timeout/10, 20*time.Second), func() {
 		fmt.Fprintf(os.Stderr, "The tests have not ended in %v, of which this is left:\n\n%s", timeout, inTests(goroutines()))
 		os.Exit(2)
 	})

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sysfd/sysfd/internal/overdue"
 )
 
 var current = flag.Bool("current", false, "build the gVisor that runsc/go.mod names, and run the tests in that too")
@@ -89,6 +91,11 @@ var of2026 = release{
 		"TestStartListenFDsFails/traced/too_long": {why: "an argument that is too long is ENAMETOOLONG"},
 		"TestStartListenFDsFails/shim/too_long":   {why: "an argument that is too long is ENAMETOOLONG"},
 	},
+}
+
+func TestMain(m *testing.M) {
+	overdue.Report()
+	os.Exit(m.Run())
 }
 
 // Debian's package.

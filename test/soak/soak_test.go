@@ -20,12 +20,19 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/overdue"
 )
 
 var rounds = flag.Int("rounds", 2500, "rounds for each architecture, and for each way to open a process")
 
 // patience is for what a worker takes tens of milliseconds for.
 const patience = time.Minute
+
+func TestMain(m *testing.M) {
+	overdue.Report()
+	os.Exit(m.Run())
+}
 
 func TestSoak(t *testing.T) {
 	needs(t)

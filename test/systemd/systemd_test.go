@@ -6,7 +6,14 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/sysfd/sysfd/internal/overdue"
 )
+
+func TestMain(m *testing.M) {
+	overdue.Report()
+	os.Exit(m.Run())
+}
 
 // lacks skips a test for want of something that CI has.
 func lacks(t testing.TB, what string) {

@@ -23,9 +23,16 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"github.com/sysfd/sysfd/internal/overdue"
 )
 
 var boot = flag.Bool("boot", false, "boot kernels, as is done where $CI is set")
+
+func TestMain(m *testing.M) {
+	overdue.Report()
+	os.Exit(m.Run())
+}
 
 // boots skips a test that takes qemu and minutes, unless that is wanted.
 func boots(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/sysfd/sysfd"
+	"github.com/sysfd/sysfd/internal/overdue"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,6 +32,7 @@ const childVar = "BEYOND_CHILD"
 func TestMain(m *testing.M) {
 	switch os.Getenv(childVar) {
 	case "":
+		overdue.Report()
 		os.Exit(m.Run())
 	case "become":
 		fmt.Println(become())
