@@ -92,6 +92,7 @@ For the tag examples/$version: what has a replace cannot be installed."
 (
 	cd "$scratch" # in no module
 	outside go install "$module/cmd/sysfd@$version"
+	[[ $("$scratch/bin/sysfd" version) =~ ^sysfd\ +"$version"$'\n' ]] || die "sysfd version does not say $version"
 	outside go install "$module/examples/...@$version"
 	outside go install "$module/sysfdvet/cmd/sysfdvet@$version"
 )

@@ -51,8 +51,12 @@ func versionOf(build *debug.BuildInfo) versionInfo {
 	if build == nil {
 		return v
 	}
-	if build.Main.Version != "" {
-		v.Version = build.Main.Version
+	module := &build.Main
+	if module.Replace != nil { // the go.mod of another module has put it in the place of the version that it requires
+		module = module.Replace
+	}
+	if module.Version != "" {
+		v.Version = module.Version
 	}
 	for _, s := range build.Settings {
 		switch s.Key {
