@@ -53,7 +53,7 @@ fi
 # information has the version, as if the repository had the tag.
 build() {
 	local arch
-	git clone -q "$repository" "$1"
+	git clone -q --no-hardlinks "$repository" "$1" # hard links fail if git is used in it meanwhile
 	git -C "$1" checkout -q --detach "$(git rev-parse HEAD)"
 	git -C "$1" tag -f "$version" >/dev/null
 	for arch in $arches; do
