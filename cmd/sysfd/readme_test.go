@@ -154,7 +154,7 @@ func compareTranscript(t *testing.T, shown []exchange) {
 
 	r := bufio.NewReader(out)
 	is := map[string]string{} // what a number of the README is in this run
-	background := false // prints what the README shows with a later command
+	background := false       // prints what the README shows with a later command
 	var want, got []string
 	for _, e := range shown {
 		command := number.ReplaceAllStringFunc(here(e.command), func(n string) string {
