@@ -699,7 +699,10 @@ func reapKilled(p *PidFD) {
 	// A process of another user may be out of reach, if this one has CAP_SETUID alone.
 	if err := p.SendSignal(syscall.SIGKILL); err == nil || errors.Is(err, os.ErrProcessDone) || hasEnded(p) {
 		// This holds a thread, but not for long, and makes a program 60 KB smaller than PidFD.Wait.
-		uninterrupted(func() syscall.Errno { return waitPidFD(p.fd, syscall.WEXITED, &siginfo{}, nil) })
+		var info siginfo
+		for errno := syscall.Errno(0); errno == 0 && !info.isEnd(); { // a tracer is told of stops, too
+			errno = uninterrupted(func() syscall.Errno { return waitPidFD(p.fd, syscall.WEXITED|syscall.WALL, &info, nil) })
+		}
 	}
 }
 
