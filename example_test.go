@@ -267,7 +267,7 @@ func ExampleSelfRef() {
 		return
 	}
 	defer p.Close()
-	fmt.Println(ref) // such as 4711:25@0c3c4b7e-8d3b-4f58-9c0b-6b2c1d6c6f1a
+	fmt.Println(ref) // such as 4711:25@0c3c4b7e-8d3b-4f58-9c0b-6b2c1d6c6f1a+4026531836
 }
 
 func ExampleParseProcessRef() {

@@ -66,8 +66,9 @@ func (r FileRef) String() string {
 // valid reports whether r names a file, or is the zero FileRef.
 func (r FileRef) valid() bool { return r.FS.IsZero() == r.Handle.IsZero() }
 
-// ParseFileRef reads what [FileRef.String] returns, and nothing else. For any other text the error
-// matches EINVAL.
+// ParseFileRef reads what [FileRef.String] returns, and nothing else: the newline at the end of a file
+// must be cut off. The empty text is that of the zero FileRef, which Open refuses. For any other text
+// the error matches EINVAL.
 func ParseFileRef(text string) (FileRef, error) {
 	fs, handle, _ := cut(text, '/')
 	var r FileRef
@@ -150,6 +151,9 @@ func (r *FileRef) UnmarshalBinary(data []byte) error {
 //
 // Errors: those of OpenFileSystem, which say nothing about the file, and those of OpenFrom.
 func (r FileRef) Open(flags int, options OpenOption) (*os.File, error) {
+	if r == (FileRef{}) {
+		return nil, refused(syscall.EINVAL, "the zero FileRef, whose text is empty, names nothing")
+	}
 	fs, err := OpenFileSystem(r.FS)
 	if err != nil {
 		return nil, err

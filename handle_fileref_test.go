@@ -70,6 +70,9 @@ func TestFileRefText(t *testing.T) {
 	}
 	_, err := FileRef{}.Open(0, 0)
 	matches(t, err, syscall.EINVAL)
+	if !strings.Contains(err.Error(), "zero FileRef") {
+		t.Error(err)
+	}
 }
 
 // With the handles that ext4, XFS and btrfs make, they fit in 48 bytes.

@@ -46,7 +46,7 @@ func (p *PidFD) Verify(f func() error) error {
 func (p *PidFD) verify(f func() error) error {
 	err := f()
 	if errno := reaped(p.fd); errno != 0 {
-		return p.error("pidfd_send_signal", "0 to descriptor "+strconv.Itoa(p.fd), errno)
+		return p.error("pidfd_send_signal", "0 to "+p.String(), errno)
 	}
 	if errProc := readableProcIsOurs(); errProc != nil && errProc != errNoProc {
 		return errProc

@@ -31,7 +31,7 @@ import (
 //   - ENODATA if the socket is not connected, or not a Unix socket;
 //   - EINVAL or ESRCH, which matches [os.ErrProcessDone], if the process was reaped. Since Linux
 //     6.16 PeerPidFD returns a pidfd even then;
-//   - those of conn.
+//   - [os.ErrInvalid] if conn is nil, and those of conn.
 func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 	var fd int
 	var errno syscall.Errno
@@ -67,7 +67,7 @@ func PeerPidFD(conn syscall.Conn) (*PidFD, error) {
 //   - an error that matches [errors.ErrUnsupported] in a sandbox that returns the IDs of the
 //     caller, whoever the peer is: gVisor of 2022;
 //   - EMFILE, from the first call, which makes a socket of its own to detect that;
-//   - those of conn.
+//   - [os.ErrInvalid] if conn is nil, and those of conn.
 func PeerCredentials(conn syscall.Conn) (syscall.Ucred, error) {
 	if err := peersAreRecorded(); err != nil {
 		return syscall.Ucred{}, err
@@ -177,6 +177,9 @@ func SetPassPidFD(conn syscall.Conn, on bool) error {
 
 // control calls f with the descriptor of conn.
 func control(conn syscall.Conn, f func(fd uintptr)) error {
+	if conn == nil {
+		return os.ErrInvalid
+	}
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err

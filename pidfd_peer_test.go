@@ -240,6 +240,9 @@ func TestPeerPidFDReaped(t *testing.T) {
 func TestPeerPidFDNone(t *testing.T) {
 	needs(t, FeaturePeerPidFD)
 	keepsDescriptors(t)
+	_, err := PeerPidFD(nil)
+	matches(t, err, os.ErrInvalid)
+	matches(t, SetPassPidFD(nil, true), os.ErrInvalid)
 	for _, typ := range []int{syscall.SOCK_STREAM, syscall.SOCK_DGRAM, syscall.SOCK_SEQPACKET} {
 		fd, err := syscall.Socket(syscall.AF_UNIX, typ|syscall.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -489,6 +492,7 @@ func TestPeerCredentialsNone(t *testing.T) {
 			t.Errorf("with an error: %+v, %d", c, groups)
 		}
 	}
+	none(nil, os.ErrInvalid)
 	for _, typ := range []int{syscall.SOCK_STREAM, syscall.SOCK_DGRAM, syscall.SOCK_SEQPACKET} {
 		none(newSocket(t, typ), syscall.ENODATA)
 	}

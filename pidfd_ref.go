@@ -191,6 +191,9 @@ func (p *PidFD) startTime(pid int) (start uint64, err error) {
 //   - an error that matches [errors.ErrUnsupported] if the kernel has no IDs to compare (see
 //     [PidFDIDOf]), or if the boot ID is needed and not known.
 func (r ProcessRef) Open() (*PidFD, error) {
+	if r == (ProcessRef{}) {
+		return nil, refused(syscall.EINVAL, "the zero ProcessRef, whose text is empty, names nothing")
+	}
 	if r.ID == 0 {
 		text := "process " + strconv.Itoa(r.PID) + " cannot be opened: its pidfd ID is not known"
 		if r.StartTime != 0 {
@@ -356,8 +359,10 @@ func (r ProcessRef) appendText(b []byte) []byte {
 	return b
 }
 
-// ParseProcessRef reads what [ProcessRef.String] returns, and nothing else. For any other text the
-// error matches EINVAL, as it does for a PID or an ID of 0, and for a start time without a boot ID.
+// ParseProcessRef reads what [ProcessRef.String] returns, and nothing else: the newline at the end of
+// a file must be cut off. The empty text is that of the zero ProcessRef, which Open refuses. For any
+// other text the error matches EINVAL, as it does for a PID or an ID of 0, and for a start time without
+// a boot ID.
 func ParseProcessRef(text string) (ProcessRef, error) {
 	var r ProcessRef
 	rest, namespace, _ := cut(text, '+')

@@ -214,7 +214,7 @@ func TestProcessRefOpen(t *testing.T) {
 			t.Errorf("%+v: %v does not tell %q", r, err, text)
 		}
 	}
-	fails(ProcessRef.Open, ProcessRef{}, "ID is not known", syscall.EINVAL)
+	fails(ProcessRef.Open, ProcessRef{}, "zero ProcessRef", syscall.EINVAL)
 	fails(ProcessRef.Open, ProcessRef{PID: r.PID, BootID: r.BootID}, strconv.Itoa(r.PID), syscall.EINVAL)
 	fails(ProcessRef.Open, ProcessRef{PID: -1, ID: r.ID}, "-1:", syscall.EINVAL)
 	fails(ProcessRef.Open, ProcessRef{PID: r.PID, ID: r.ID, StartTime: 1}, "", syscall.EINVAL)
@@ -681,7 +681,7 @@ func TestSecondBest(t *testing.T) {
 	fails(func(r *ProcessRef) { r.ID = 1 }, "is not a process reference", syscall.EINVAL)
 	fails(func(r *ProcessRef) { r.PID = 0 }, "is not a process reference", syscall.EINVAL)
 	fails(func(r *ProcessRef) { r.StartTime = 0 }, "ID is not known", syscall.EINVAL)
-	fails(func(r *ProcessRef) { *r = ProcessRef{} }, "ID is not known", syscall.EINVAL)
+	fails(func(r *ProcessRef) { *r = ProcessRef{} }, "zero ProcessRef", syscall.EINVAL)
 	// It must be asked for.
 	failsToOpen(t, ProcessRef.Open, r, "its start time is no proof", syscall.EINVAL)
 

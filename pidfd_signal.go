@@ -65,7 +65,7 @@ func (p *PidFD) sendSignal(sig syscall.Signal, info *sigqueueInfo, flag int) err
 	if errno == 0 {
 		return nil
 	}
-	err := failed("pidfd_send_signal", strconv.Itoa(int(sig))+" to descriptor "+strconv.Itoa(p.fd), errno)
+	err := failed("pidfd_send_signal", strconv.Itoa(int(sig))+" to "+p.String(), errno)
 	switch errno {
 	case syscall.ESRCH:
 		if !elsewhere(p.fd, flag) && reaped(p.fd) == syscall.ESRCH {

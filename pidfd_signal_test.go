@@ -97,8 +97,8 @@ func TestSendSignal(t *testing.T) {
 		err := p.SendSignal(sig)
 		matches(t, err, syscall.EINVAL)
 		matches(t, p.QueueSignal(sig, 1), syscall.EINVAL)
-		if err != nil && !strings.Contains(err.Error(), fmt.Sprint(int(sig))) {
-			t.Errorf("%v does not name %d", err, int(sig))
+		if err != nil && !strings.Contains(err.Error(), fmt.Sprint(int(sig), " to ", p)) {
+			t.Errorf("%v does not name %d and %v", err, int(sig), p)
 		}
 	}
 	if err := p.SendSignal(syscall.SIGKILL); err != nil {
