@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -43,6 +44,13 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		return
+	}
+	// nohup ignores SIGHUP, and a script SIGINT for what it runs with &. The programs of the tests do
+	// not inherit that: what this process handles has its default action there.
+	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
 	}
 	overdue.Report()
 	os.Exit(m.Run())
