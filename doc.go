@@ -26,7 +26,11 @@
 //
 // [PidFD.Wait] waits for a process until a context is done. It parks a goroutine and holds no
 // thread, and reports how the process ended, even one that is not a child (Linux 6.15). A [WaitSet]
-// waits for thousands in one goroutine. [ReapOrphans] is for an init or a subreaper.
+// waits for thousands in one goroutine.
+//
+// A process that has ended is a zombie, which keeps its PID, until its parent waits for it and so
+// reaps it. Wait and [PidFD.Stop] reap a child. A process whose parent has ended is adopted by
+// process 1 or a subreaper, which has to reap it: that is what [ReapOrphans] does.
 //
 // # Knowing who is at the other end of a socket
 //
@@ -68,6 +72,10 @@
 //   - Notify… sends to the service manager.
 //   - …OrSecondBest returns what is exact where the kernel has that, and otherwise the second best,
 //     which is no proof.
+//
+// Constants in capitals are those of the kernel. Their types, such as PidFDInfoMask, are aliases of
+// plain integers, so that the constants of golang.org/x/sys/unix and package syscall serve as well.
+// Options of this package, such as [WaitOption], have types of their own.
 //
 // A function that gets a descriptor as an int borrows it. It is a thin system call with Go types,
 // and does not allocate if it succeeds. Descriptors that the package makes are close-on-exec and

@@ -26,7 +26,7 @@ type FileHandle struct {
 
 // NewFileHandle returns a FileHandle of this type and these bytes. It copies data. If data has more
 // than [MAX_HANDLE_SZ] bytes, the error matches EINVAL.
-func NewFileHandle(typ int32, data []byte) (FileHandle, error) {
+func NewFileHandle(typ HandleType, data []byte) (FileHandle, error) {
 	var h FileHandle
 	if len(data) > len(h.h.FHandle) {
 		return FileHandle{}, refused(
@@ -41,7 +41,7 @@ func NewFileHandle(typ int32, data []byte) (FileHandle, error) {
 
 // Type returns the type, one of FILEID_* or another number that the file system knows. A handle
 // made with [AT_HANDLE_CONNECTABLE] has FILEID_IS_CONNECTABLE set in its type.
-func (h FileHandle) Type() int32 { return h.h.HandleType }
+func (h FileHandle) Type() HandleType { return h.h.HandleType }
 
 // Len returns the number of bytes, at most [MAX_HANDLE_SZ].
 func (h FileHandle) Len() int { return int(h.h.HandleBytes) }

@@ -179,12 +179,12 @@ func (n *Notifier) feed(ctx context.Context, until time.Time, check func(ctx con
 }
 
 // Notify is the function [Notify] with the Address of n.
-func (n *Notifier) Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
+func (n *Notifier) Notify(ctx context.Context, assignments ...Assignment) (sent bool, err error) {
 	return n.notify(ctx, nil, assignments...)
 }
 
 // NotifyFiles is the function [NotifyFiles] with the Address of n.
-func (n *Notifier) NotifyFiles(ctx context.Context, files []*os.File, assignments ...string) (sent bool, err error) {
+func (n *Notifier) NotifyFiles(ctx context.Context, files []*os.File, assignments ...Assignment) (sent bool, err error) {
 	var conns []syscall.Conn
 	for _, f := range files {
 		conns = append(conns, f)
@@ -196,7 +196,7 @@ func (n *Notifier) NotifyFiles(ctx context.Context, files []*os.File, assignment
 const mostSent = 253
 
 // notify is NotifyFiles for whatever owns a descriptor.
-func (n *Notifier) notify(ctx context.Context, files []syscall.Conn, assignments ...string) (sent bool, err error) {
+func (n *Notifier) notify(ctx context.Context, files []syscall.Conn, assignments ...Assignment) (sent bool, err error) {
 	if err := checkAssignments(assignments); err != nil {
 		return false, err
 	}
@@ -210,7 +210,7 @@ func (n *Notifier) notify(ctx context.Context, files []syscall.Conn, assignments
 }
 
 // NotifyReloading is the function [NotifyReloading] with the Address of n.
-func (n *Notifier) NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err error) {
+func (n *Notifier) NotifyReloading(ctx context.Context, assignments ...Assignment) (sent bool, err error) {
 	usec, errno := monotonicUsec()
 	if errno != 0 {
 		return false, failed("clock_gettime", "CLOCK_MONOTONIC", errno)
@@ -219,7 +219,7 @@ func (n *Notifier) NotifyReloading(ctx context.Context, assignments ...string) (
 }
 
 // NotifyMainProcess is the function [NotifyMainProcess] with the Address of n.
-func (n *Notifier) NotifyMainProcess(ctx context.Context, r ProcessRef, assignments ...string) (sent bool, err error) {
+func (n *Notifier) NotifyMainProcess(ctx context.Context, r ProcessRef, assignments ...Assignment) (sent bool, err error) {
 	if r.PID < 1 || !fits32(r.PID) {
 		return false, notAProcess(r.String())
 	}
@@ -231,7 +231,7 @@ func (n *Notifier) NotifyMainProcess(ctx context.Context, r ProcessRef, assignme
 }
 
 // NotifyMainPidFD is the function [NotifyMainPidFD] with the Address of n.
-func (n *Notifier) NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...string) (sent bool, err error) {
+func (n *Notifier) NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...Assignment) (sent bool, err error) {
 	if err := p.acquire(); err != nil { // also where there is no manager
 		return false, err
 	}
@@ -240,7 +240,7 @@ func (n *Notifier) NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ..
 }
 
 // NotifyStoreFDs is the function [NotifyStoreFDs] with the Address of n.
-func (n *Notifier) NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
+func (n *Notifier) NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...Assignment) (sent bool, err error) {
 	first, err := storeAssignments(name, files)
 	if err != nil {
 		return false, err

@@ -27,22 +27,22 @@ func (n *Notifier) Watchdog(ctx context.Context, check func(ctx context.Context)
 }
 
 // Notify sends nothing.
-func (n *Notifier) Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
+func (n *Notifier) Notify(ctx context.Context, assignments ...Assignment) (sent bool, err error) {
 	return Notify(ctx, assignments...)
 }
 
 // NotifyFiles sends nothing.
-func (n *Notifier) NotifyFiles(ctx context.Context, files []*os.File, assignments ...string) (sent bool, err error) {
+func (n *Notifier) NotifyFiles(ctx context.Context, files []*os.File, assignments ...Assignment) (sent bool, err error) {
 	return NotifyFiles(ctx, files, assignments...)
 }
 
 // NotifyReloading sends nothing.
-func (n *Notifier) NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err error) {
+func (n *Notifier) NotifyReloading(ctx context.Context, assignments ...Assignment) (sent bool, err error) {
 	return NotifyReloading(ctx, assignments...)
 }
 
 // NotifyStoreFDs sends nothing.
-func (n *Notifier) NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
+func (n *Notifier) NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...Assignment) (sent bool, err error) {
 	return NotifyStoreFDs(ctx, name, files, assignments...)
 }
 

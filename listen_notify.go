@@ -41,7 +41,7 @@ import (
 //   - ENOENT or ECONNREFUSED if no process receives there, and EACCES;
 //   - EMSGSIZE if the message is too long for the kernel;
 //   - that of ctx if the queue was full until ctx was done.
-func Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
+func Notify(ctx context.Context, assignments ...Assignment) (sent bool, err error) {
 	return envNotifier().Notify(ctx, assignments...)
 }
 
@@ -53,7 +53,7 @@ func Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
 //   - E2BIG if there are too many files;
 //   - [os.ErrClosed] if one is closed;
 //   - ETOOMANYREFS if more descriptors are in flight than RLIMIT_NOFILE allows.
-func NotifyFiles(ctx context.Context, files []*os.File, assignments ...string) (sent bool, err error) {
+func NotifyFiles(ctx context.Context, files []*os.File, assignments ...Assignment) (sent bool, err error) {
 	return envNotifier().NotifyFiles(ctx, files, assignments...)
 }
 
@@ -172,7 +172,7 @@ func sendmsg(socket int, address string, state []byte, fds []int) error {
 // [NotifyReady] when it has finished.
 //
 // Errors: those of Notify, and ENOSYS on a 32-bit kernel before Linux 5.1.
-func NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err error) {
+func NotifyReloading(ctx context.Context, assignments ...Assignment) (sent bool, err error) {
 	return envNotifier().NotifyReloading(ctx, assignments...)
 }
 
@@ -182,7 +182,7 @@ func NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err
 // refuses a pidfd ID that does not belong to the process with the PID.
 //
 // Errors: those of Notify, and EINVAL if r has no PID.
-func NotifyMainProcess(ctx context.Context, r ProcessRef, assignments ...string) (sent bool, err error) {
+func NotifyMainProcess(ctx context.Context, r ProcessRef, assignments ...Assignment) (sent bool, err error) {
 	return envNotifier().NotifyMainProcess(ctx, r, assignments...)
 }
 
@@ -191,7 +191,7 @@ func NotifyMainProcess(ctx context.Context, r ProcessRef, assignments ...string)
 // there are no pidfd IDs. systemd supports it since version 257.
 //
 // Errors: those of NotifyFiles, and [os.ErrClosed] if p is closed.
-func NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...string) (sent bool, err error) {
+func NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...Assignment) (sent bool, err error) {
 	return envNotifier().NotifyMainPidFD(ctx, p, assignments...)
 }
 
@@ -204,7 +204,7 @@ func NotifyMainPidFD(ctx context.Context, p *PidFD, assignments ...string) (sent
 // several that refer to the same open file it keeps one. One call sends at most 253.
 //
 // Errors: those of NotifyFiles, and EINVAL if there are no files or name is not a [ValidFDName].
-func NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
+func NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...Assignment) (sent bool, err error) {
 	return envNotifier().NotifyStoreFDs(ctx, name, files, assignments...)
 }
 

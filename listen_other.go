@@ -42,23 +42,23 @@ func unsupported() error {
 
 // Notify sends nothing: this system has no $NOTIFY_SOCKET. It only returns an error if an argument
 // is not an assignment.
-func Notify(ctx context.Context, assignments ...string) (sent bool, err error) {
+func Notify(ctx context.Context, assignments ...Assignment) (sent bool, err error) {
 	return false, checkAssignments(assignments)
 }
 
 // NotifyFiles is [Notify]; it sends nothing.
-func NotifyFiles(ctx context.Context, files []*os.File, assignments ...string) (sent bool, err error) {
+func NotifyFiles(ctx context.Context, files []*os.File, assignments ...Assignment) (sent bool, err error) {
 	return Notify(ctx, assignments...)
 }
 
 // NotifyReloading sends nothing.
-func NotifyReloading(ctx context.Context, assignments ...string) (sent bool, err error) {
+func NotifyReloading(ctx context.Context, assignments ...Assignment) (sent bool, err error) {
 	return Notify(ctx, prepend(assignments, "RELOADING=1")...)
 }
 
 // NotifyStoreFDs sends nothing. It returns an error if there are no files, or if name is not a
 // [ValidFDName].
-func NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...string) (sent bool, err error) {
+func NotifyStoreFDs(ctx context.Context, name string, files []*os.File, assignments ...Assignment) (sent bool, err error) {
 	first, err := storeAssignments(name, files)
 	if err != nil {
 		return false, err

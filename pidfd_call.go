@@ -111,7 +111,7 @@ type MemoryRange struct{ Start, Size uintptr }
 //     ranges;
 //   - ENOMEM for ranges that are not mapped;
 //   - an error that matches [errors.ErrUnsupported] if the kernel lacks the call.
-func (p *PidFD) Madvise(advice int, ranges ...MemoryRange) (int, error) {
+func (p *PidFD) Madvise(advice MemoryAdvice, ranges ...MemoryRange) (int, error) {
 	if err := p.acquire(); err != nil {
 		return 0, err
 	}

@@ -17,7 +17,7 @@ type FanotifyEvent struct {
 	// that wait to be read if they come from one process, are about the same file, directory
 	// and name, and agree on FAN_ONDIR. Mask then has the bits of all of them, and does not
 	// show in which order they came and how often. FAN_RENAME merges with nothing else.
-	Mask uint64
+	Mask FanotifyMask
 
 	// PID is the PID of the process that caused the event, or with FAN_REPORT_TID of its
 	// thread, in the pid namespace of the reader. It is 0 if the process has no PID there, and

@@ -37,7 +37,7 @@ type PidFDInfo struct {
 //   - ESRCH, which does not match os.ErrProcessDone, before Linux 6.18 if the process has a PID
 //     there but its parent has none (fs/pidfs.c, pidfd_info);
 //   - an error that matches [errors.ErrUnsupported] if the kernel lacks the ioctl.
-func (p *PidFD) Info(mask uint64) (PidFDInfo, error) {
+func (p *PidFD) Info(mask PidFDInfoMask) (PidFDInfo, error) {
 	if err := p.acquire(); err != nil {
 		return PidFDInfo{}, err
 	}
@@ -51,7 +51,7 @@ func (p *PidFD) Info(mask uint64) (PidFDInfo, error) {
 
 // Mask returns the bits of what the kernel reported: PIDFD_INFO_*. It may include bits that this
 // package does not know.
-func (i PidFDInfo) Mask() uint64 { return i.k.Mask }
+func (i PidFDInfo) Mask() PidFDInfoMask { return i.k.Mask }
 
 func (i PidFDInfo) has(bit uint64) bool { return i.k.Mask&bit != 0 }
 
@@ -109,7 +109,7 @@ func (i PidFDInfo) ExitStatus() (status syscall.WaitStatus, ok bool) {
 // that is passed a pidfd (%F), even if the socket then cannot be connected to or the program not be
 // started. With a file or any other program it is not set, even if the core was written
 // (fs/coredump.c, coredump_sock_connect and umh_coredump_setup).
-func (i PidFDInfo) Coredump() (mask uint32, ok bool) {
+func (i PidFDInfo) Coredump() (mask CoredumpMask, ok bool) {
 	return i.k.CoredumpMask, i.has(PIDFD_INFO_COREDUMP)
 }
 
@@ -130,7 +130,7 @@ func (i PidFDInfo) CoredumpCode() (code int32, ok bool) {
 
 // SupportedMask returns the bits that the kernel knows, PIDFD_INFO_*. [PIDFD_INFO_SUPPORTED_MASK],
 // Linux 6.19.
-func (i PidFDInfo) SupportedMask() (mask uint64, ok bool) {
+func (i PidFDInfo) SupportedMask() (mask PidFDInfoMask, ok bool) {
 	switch {
 	case !i.has(PIDFD_INFO_SUPPORTED_MASK):
 		return 0, false
@@ -195,7 +195,7 @@ func (p *PidFD) mayHaveXattr(name string) bool {
 //   - EPERM without the capability CAP_SYS_ADMIN;
 //   - E2BIG if the value has more than 65536 bytes;
 //   - EOPNOTSUPP, ERANGE and EINVAL as with GetXattr, and EINVAL for other flags.
-func (p *PidFD) SetXattr(name string, value []byte, flags int) error {
+func (p *PidFD) SetXattr(name string, value []byte, flags XattrFlag) error {
 	return p.xattr("fsetxattr", name, func() syscall.Errno { return fsetxattr(p.fd, name, value, flags) })
 }
 

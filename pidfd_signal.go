@@ -37,7 +37,9 @@ func (p *PidFD) SendSignal(sig syscall.Signal) error { return p.sendSignal(sig, 
 //     because the process can still run;
 //   - EINVAL for another flag or more than one, and from kernels that do not know the flag. From
 //     these it matches [errors.ErrUnsupported].
-func (p *PidFD) SendSignalTo(sig syscall.Signal, flag int) error { return p.sendSignal(sig, nil, flag) }
+func (p *PidFD) SendSignalTo(sig syscall.Signal, flag SignalFlag) error {
+	return p.sendSignal(sig, nil, flag)
+}
 
 // QueueSignal sends a signal with a value, as sigqueue(3) does. The receiver finds SI_QUEUE in
 // si_code, the value in si_value.sival_int, and the PID and the real user ID of the caller (PID 0
