@@ -1,5 +1,5 @@
 // Package sysfd kills, waits for, authenticates and hands sockets to processes without PID races,
-// and remembers files beyond a rename and a reboot.
+// and remembers files across renames and reboots.
 //
 // A path, a PID and $LISTEN_PID are names that are used again: the path for another file after a
 // rename, the PID for another process once the process has ended. A program that stored the name
@@ -74,8 +74,8 @@
 //     which is no proof.
 //
 // Constants in capitals are those of the kernel. Their types, such as PidFDInfoMask, are aliases of
-// plain integers, so that the constants of golang.org/x/sys/unix and package syscall serve as well.
-// Options of this package, such as [WaitOption], have types of their own.
+// plain integers, so that a number from elsewhere, such as golang.org/x/sys/unix, needs no
+// conversion. Options of this package, such as [WaitOption], have types of their own.
 //
 // A function that gets a descriptor as an int borrows it. It is a thin system call with Go types,
 // and does not allocate if it succeeds. Descriptors that the package makes are close-on-exec and
