@@ -219,7 +219,7 @@ func NameToHandleAt(dirfd int, path string, flags int) (FileHandle, MountID, err
 		return h, MountID(mount), nil
 	}
 	err := failed("name_to_handle_at", "of "+strconv.Quote(path), errno)
-	if path == "" {
+	if path == "" && flags&AT_EMPTY_PATH != 0 {
 		err.subject = fdSubject(dirfd)
 	}
 	if errno == syscall.EINVAL && newHandleFlag(flags) && strings.IndexByte(path, 0) < 0 {

@@ -118,7 +118,7 @@ func TestNameToHandleAtErrors(t *testing.T) {
 		{AT_FDCWD, name + "x", 0, []error{syscall.ENOENT, os.ErrNotExist}, name + "x"},
 		{AT_FDCWD, name + "\x00", 0, []error{syscall.EINVAL}, `file\x00`},
 		{AT_FDCWD, name + "\x00", AT_HANDLE_FID, []error{syscall.EINVAL}, `file\x00`},
-		{AT_FDCWD, "", 0, []error{syscall.ENOENT, os.ErrNotExist}, "-100"},
+		{AT_FDCWD, "", 0, []error{syscall.ENOENT, os.ErrNotExist}, `of ""`},
 		{AT_FDCWD, "\x00", AT_EMPTY_PATH, []error{syscall.EINVAL}, `"\x00"`},
 		{AT_FDCWD, strings.Repeat("x", 5000), 0, []error{syscall.ENAMETOOLONG}, "xxx"},
 		{AT_FDCWD, name, 1 << 30, []error{syscall.EINVAL}, name},

@@ -60,7 +60,7 @@ func TakeNotifier() (*Notifier, error) {
 	}
 	if n.fromEnv {
 		n.fromEnv = false
-		if errAddress := checkNotifySocket(n.Address); errAddress != nil {
+		if errAddress := checkNotifySocket("NOTIFY_SOCKET=", n.Address); errAddress != nil {
 			n.Address, err = "", errAddress
 		}
 	}

@@ -59,7 +59,7 @@ func NotifyFiles(ctx context.Context, files []*os.File, assignments ...Assignmen
 
 // sendNotify sends to address.
 func sendNotify(ctx context.Context, address string, state []byte, files []syscall.Conn) (sent bool, err error) {
-	if err := checkNotifySocket(address); err != nil {
+	if err := checkNotifySocket("NOTIFY_SOCKET=", address); err != nil {
 		return false, err
 	}
 	socket, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
@@ -76,10 +76,10 @@ func sendNotify(ctx context.Context, address string, state []byte, files []sysca
 }
 
 // checkNotifySocket refuses what [syscall.Connect] would accept as something else, or refuse
-// without a reason.
-func checkNotifySocket(address string) error {
+// without a reason. name says in the error what the address is.
+func checkNotifySocket(name, address string) error {
 	const most = 107 // with the NUL behind a path, or ahead of an abstract name: the 108 of sun_path
-	err := refused(syscall.EINVAL, "NOTIFY_SOCKET="+quote(address)+": ")
+	err := refused(syscall.EINVAL, name+quote(address)+": ")
 	switch {
 	case strings.HasPrefix(address, "vsock"):
 		err.text += "AF_VSOCK is not supported"

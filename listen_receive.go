@@ -59,7 +59,7 @@ const mostReceived = 4096
 //   - ENOENT, EACCES and others of bind(2);
 //   - EMFILE and ENFILE.
 func ListenNotify(address string, mode os.FileMode) (*NotifyListener, error) {
-	if err := checkNotifySocket(address); err != nil {
+	if err := checkNotifySocket("address ", address); err != nil {
 		return nil, err
 	}
 	if mode != mode.Perm() {

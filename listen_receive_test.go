@@ -256,6 +256,9 @@ func TestListenNotifyErrors(t *testing.T) {
 			t.Fatalf("%s: no error", test.address)
 		}
 		matches(t, err, test.want...)
+		if strings.Contains(err.Error(), "NOTIFY_SOCKET") {
+			t.Errorf("%v names a variable that was not asked", err)
+		}
 		if test.mode == 0o600 && !strings.Contains(err.Error(), strings.Trim(strconv.Quote(test.address), `"`)) {
 			t.Errorf("%v does not name %q", err, test.address)
 		}
