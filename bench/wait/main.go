@@ -1,7 +1,7 @@
 //go:build linux
 
 // Command wait measures what it costs to wait for many processes, and how late the end of one is
-// learnt:
+// learnt, and prints two tables in Markdown:
 //
 //	go -C bench run ./wait -n 1000,8000,15000
 //
@@ -9,8 +9,21 @@
 // for them runs in a process of its own, and the ways take turns. The floor is an epoll loop in C,
 // which takes many events at once. Without a C compiler there is no floor.
 //
-// More processes than the limits of the machine allow, such as 100,000, require root, which raises
-// them and says so. At the end they are as before.
+// More processes than the limits of the machine allow require root, which raises them and says so.
+// At the end they are as before. Where they cannot be raised, a virtual machine serves, which needs
+// no hardware support. In it times are good for ratios only:
+//
+//	cd bench
+//	mkdir testdata
+//	cc -O2 -static -pthread -o testdata/floor wait/floor/floor.c
+//	CGO_ENABLED=0 go build -o testdata/wait ./wait
+//	go -C ../test build -o ../bench/testdata/vm ./vm
+//	testdata/vm -kernel amd64-newest -memory 8192 -timeout 1h testdata/wait \
+//		-floor testdata/floor -clones -n 100000 -turns 1 -wakeups 0 -way '^WaitSet|PidFD'
+//
+// With -clones the processes share the memory of one, which the floor makes. Those with memory of
+// their own need 75 KiB each, and thrice as long to start; package os/exec cannot wait for 100,000 at
+// all, as it needs a thread for each.
 package main
 
 import (
@@ -31,6 +44,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/sysfd/sysfd/internal/smallest"
 )
@@ -39,19 +53,28 @@ import (
 var floor string
 
 func main() {
-	if len(os.Args) == 5 && os.Args[1] == "worker" {
-		n, err := strconv.Atoi(os.Args[4])
+	if len(os.Args) == 6 && os.Args[1] == "worker" {
+		n, err := strconv.Atoi(os.Args[3])
 		if err == nil {
-			err = work(os.Args[2], os.Args[3], n)
+			err = work(os.Args[2], n, os.Args[4], os.Args[5])
 		}
 		exit(err)
 	}
+	var o options
 	numbers := flag.String("n", "1000,8000,15000", "`numbers` of processes, with commas between them; none if empty")
-	turns := flag.Int("turns", 3, "how often each way is measured; the table has the least time, and otherwise medians")
-	wakeUps := flag.Int("wakeups", 500, "how often the wake-up of one is measured; 0 = not")
+	flag.IntVar(&o.turns, "turns", 3, "how often each way is measured; the table has the least time, and otherwise medians")
+	flag.IntVar(&o.wakeUps, "wakeups", 500, "how often the wake-up of one is measured; 0 = not")
+	flag.StringVar(&o.floor, "floor", "", "the compiled `program` floor/floor.c; it is compiled if empty")
+	flag.BoolVar(&o.clones, "clones", false, "wait for processes that share the memory of one")
 	only := flag.String("way", "", "leave out the ways whose name does not match this regular `expression`; the floor is always there")
 	flag.Parse()
-	exit(run(*numbers, *turns, *wakeUps, *only))
+	exit(o.run(*numbers, *only))
+}
+
+type options struct {
+	turns, wakeUps int
+	floor          string
+	clones         bool
 }
 
 func exit(err error) {
@@ -62,7 +85,7 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-func run(numbers string, turns, wakeUps int, only string) (err error) {
+func (o options) run(numbers, only string) (err error) {
 	var ns []int
 	for _, s := range strings.FieldsFunc(numbers, func(r rune) bool { return r == ',' }) {
 		n, err := strconv.Atoi(s)
@@ -80,7 +103,7 @@ func run(numbers string, turns, wakeUps int, only string) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	m := measurer{turns: turns, only: matching, program: filepath.Join(dir, "smallest")}
+	m := measurer{options: o, only: matching, program: filepath.Join(dir, "smallest")}
 	program, err := smallest.Program()
 	if err != nil {
 		return err
@@ -88,10 +111,16 @@ func run(numbers string, turns, wakeUps int, only string) (err error) {
 	if err := os.WriteFile(m.program, program, 0o755); err != nil {
 		return err
 	}
-	if m.floor, err = buildFloor(dir); err != nil {
-		fmt.Println("no floor:", err)
+	if m.floor, err = o.floorIn(dir); err != nil && (o.clones || o.floor != "") {
+		return err
+	} else if err != nil {
+		fmt.Fprintln(os.Stderr, "no floor:", err)
 	}
-	fmt.Printf("%s, %s, %d processors, processes of %d bytes\n\n", kernel(), runtime.Version(), runtime.NumCPU(), len(program))
+	what := fmt.Sprintf("processes of %d bytes", len(program))
+	if o.clones {
+		what = "clones of one process"
+	}
+	fmt.Printf("%s, %s, %s, %d processors; %s, %d turns, %d wake-ups\n", kernel(), runtime.Version(), time.Now().Format(time.DateOnly), runtime.NumCPU(), what, o.turns, o.wakeUps)
 	if len(ns) > 0 {
 		lower, err := raise(slices.Max(ns))
 		if err != nil {
@@ -110,8 +139,8 @@ func run(numbers string, turns, wakeUps int, only string) (err error) {
 			return err
 		}
 	}
-	if wakeUps > 0 {
-		return m.one(wakeUps)
+	if o.wakeUps > 0 {
+		return m.one(o.wakeUps)
 	}
 	return nil
 }
@@ -121,7 +150,7 @@ func kernel() string {
 	syscall.Uname(&u)
 	var release []byte
 	for _, c := range u.Release {
-		if c == 0 {
+		if c == 0 || c == '-' { // behind it is what the builder calls it
 			break
 		}
 		release = append(release, byte(c))
@@ -129,8 +158,15 @@ func kernel() string {
 	return "Linux " + string(release)
 }
 
-func buildFloor(dir string) (string, error) {
+func (o options) floorIn(dir string) (string, error) {
 	source, program := filepath.Join(dir, "floor.c"), filepath.Join(dir, "floor")
+	if o.floor != "" { // which is not executable in a virtual machine
+		compiled, err := os.ReadFile(o.floor)
+		if err != nil {
+			return "", err
+		}
+		return program, os.WriteFile(program, compiled, 0o755)
+	}
 	if err := os.WriteFile(source, []byte(floor), 0o644); err != nil {
 		return "", err
 	}
@@ -159,14 +195,14 @@ func raise(n int) (lower func() error, err error) {
 			if err := syscall.Getrlimit(limit.number, &l); err != nil {
 				return nil, os.NewSyscallError("getrlimit", err)
 			}
-			fmt.Printf("%s cannot be raised above %d\n", limit.name, l.Max)
+			fmt.Fprintf(os.Stderr, "%s cannot be raised above %d\n", limit.name, l.Max)
 			l.Cur = l.Max
 			if err := syscall.Setrlimit(limit.number, &l); err != nil {
 				return nil, os.NewSyscallError("setrlimit", err)
 			}
 		}
 		if l.Cur != old {
-			fmt.Printf("raised in this process: %s from %d to %d\n", limit.name, old, l.Cur)
+			fmt.Fprintf(os.Stderr, "raised in this process: %s from %d to %d\n", limit.name, old, l.Cur)
 		}
 	}
 	var undo []func() error
@@ -191,15 +227,14 @@ func raise(n int) (lower func() error, err error) {
 			return nil, errors.Join(err, lower())
 		}
 		undo = append(undo, func() error { return os.WriteFile(file, text, 0) })
-		fmt.Printf("raised until the end: %s from %d to %d\n", file, was, 2*n+10000)
+		fmt.Fprintf(os.Stderr, "raised until the end: %s from %d to %d\n", file, was, 2*n+10000)
 	}
 	return lower, nil
 }
 
 type measurer struct {
+	options
 	program string // of the processes
-	floor   string // "" = none
-	turns   int
 	only    *regexp.Regexp
 }
 
@@ -222,9 +257,7 @@ func (m *measurer) many(ns []int) error {
 			names = append(names, w.name)
 		}
 	}
-	fmt.Println()
-	t := table{11, 28, 9, 10, 12, 15, 13}
-	t.row("PROCESSES", "WAY", "THREADS", "RESIDENT", "BYTES EACH", "WITHOUT PIDFD", "LAST RESULT", "OF C")
+	head("--:|---|--:|--:|--:|--:|--:|--:", "processes", "way", "threads", "resident, MB", "bytes each", "without the PidFD", "last result, ms", "ratio to C")
 	for _, n := range ns {
 		results, died := map[string][]measure{}, map[string]error{}
 		for turn := range m.turns {
@@ -244,7 +277,7 @@ func (m *measurer) many(ns []int) error {
 		var least float64
 		for _, name := range names {
 			if err := died[name]; err != nil {
-				t.row(n, name, "-", "-", "-", "-", "-", err)
+				row(n, name, err, "", "", "", "", "")
 				continue
 			}
 			if len(results[name]) == 0 {
@@ -252,20 +285,20 @@ func (m *measurer) many(ns []int) error {
 			}
 			of := func(f func(measure) int) float64 { return median(results[name], f) }
 			took := float64(slices.MinFunc(results[name], func(a, b measure) int { return cmp.Compare(a.Nanoseconds, b.Nanoseconds) }).Nanoseconds) / 1e6
-			ratio := "-"
+			ratio := ""
 			if name == floorWay {
 				least = took
 			} else if least > 0 {
 				ratio = fmt.Sprintf("%.2f", took/least)
 			}
 			each := func(f func(measure) int) string { return fmt.Sprintf("%.0f", of(f)/float64(n)) }
-			without := "-"
-			if w := wayNamed(name); w != nil && w.open != nil {
+			without := ""
+			if wayNamed(name) != nil {
 				without = each(func(r measure) int { return r.Waiting - r.Opened })
 			}
-			t.row(n, name, int(of(func(r measure) int { return r.Threads })),
-				fmt.Sprintf("%.1f MB", of(func(r measure) int { return r.Waiting })/1e6),
-				each(func(r measure) int { return r.Waiting - r.Base }), without, fmt.Sprintf("%.0f ms", took), ratio)
+			row(n, name, int(of(func(r measure) int { return r.Threads })),
+				fmt.Sprintf("%.1f", of(func(r measure) int { return r.Waiting })/1e6),
+				each(func(r measure) int { return r.Waiting - r.Base }), without, fmt.Sprintf("%.0f", took), ratio)
 		}
 	}
 	return nil
@@ -277,9 +310,16 @@ func (m *measurer) work(way string, n int) (r measure, err error) {
 	if err != nil {
 		return r, err
 	}
-	cmd := exec.Command(self, "worker", way, m.program, strconv.Itoa(n))
+	program := m.program
+	if m.clones {
+		program = ""
+	}
+	cmd := exec.Command(self, "worker", way, strconv.Itoa(n), program, m.floor)
 	if way == floorWay {
-		cmd = exec.Command(m.floor, "many", m.program, strconv.Itoa(n))
+		cmd = exec.Command(m.floor, "many", strconv.Itoa(n))
+		if !m.clones {
+			cmd.Args = append(cmd.Args, program)
+		}
 	}
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
@@ -301,19 +341,16 @@ func median[T any](s []T, f func(T) int) float64 {
 	return float64(values[len(values)/2])
 }
 
-// A table prints rows with cells as wide as these, but for the last.
-type table []int
+// head begins a table.
+func head(alignment string, cells ...any) {
+	fmt.Println()
+	row(cells...)
+	fmt.Println("|" + alignment + "|")
+}
 
-func (t table) row(cells ...any) {
-	for i, c := range cells {
-		width := 0
-		if i < len(t) {
-			width = t[i]
-		}
-		text := fmt.Sprintf("%-*v", width, c)
-		if i == len(cells)-1 {
-			text = strings.TrimRight(text, " ") + "\n"
-		}
-		fmt.Print(text)
+func row(cells ...any) {
+	for _, c := range cells {
+		fmt.Print("| ", c, " ")
 	}
+	fmt.Println("|")
 }

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -18,6 +20,7 @@ import (
 
 // A crowd is the processes that are waited for.
 type crowd struct {
+	group     int // their process group
 	pids      []int
 	pidfds    []*sysfd.PidFD
 	processes []*os.Process
@@ -35,7 +38,7 @@ var ways = []way{
 	{"WaitSet", opening(0), waitSet},
 	{"PidFD.Wait", opening(0), waitEach},
 	{"PidFD.Wait, PIDFD_NONBLOCK", opening(sysfd.PIDFD_NONBLOCK), waitEach},
-	{"os.Process.Wait", nil, waitProcesses},
+	{"os.Process.Wait", findProcesses, waitProcesses},
 }
 
 func wayNamed(name string) *way {
@@ -58,6 +61,17 @@ func opening(flags int) func(*crowd) error {
 		}
 		return nil
 	}
+}
+
+func findProcesses(c *crowd) error {
+	for _, pid := range c.pids {
+		p, err := os.FindProcess(pid)
+		if err != nil {
+			return err
+		}
+		c.processes = append(c.processes, p)
+	}
+	return nil
 }
 
 func waitSet(c *crowd) (func() error, error) {
@@ -121,50 +135,78 @@ func collect(errs chan error, n int) error {
 	return nil
 }
 
-// work is what a worker does.
-func work(name, program string, n int) error {
+// start starts n processes. Nothing comes out of the pipe that they read; its end ends them.
+func (c *crowd) start(program string, n int) (input *os.File, err error) {
+	r, input, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	sys := &syscall.SysProcAttr{Setpgid: true}
+	for range n {
+		pid, err := syscall.ForkExec(program, []string{program}, &syscall.ProcAttr{Files: []uintptr{r.Fd()}, Sys: sys})
+		if err != nil {
+			return nil, os.NewSyscallError("fork", err)
+		}
+		c.pids = append(c.pids, pid)
+		c.group = c.pids[0]
+		sys.Pgid = c.group
+	}
+	return input, nil
+}
+
+// startClones does the same with processes that share the memory of one.
+func (c *crowd) startClones(floor string, n int) (input *os.File, err error) {
+	r, input, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	pids, out, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	c.group, err = syscall.ForkExec(floor, []string{floor, "clones", strconv.Itoa(n)},
+		&syscall.ProcAttr{Files: []uintptr{r.Fd(), out.Fd(), 2}, Sys: &syscall.SysProcAttr{Setpgid: true}})
+	if err != nil {
+		return nil, os.NewSyscallError("fork", err)
+	}
+	out.Close()
+	defer pids.Close()
+	in := bufio.NewReader(pids)
+	for range n {
+		var pid int32
+		if err := binary.Read(in, binary.NativeEndian, &pid); err != nil {
+			return nil, fmt.Errorf("clone %d: %w", len(c.pids), err)
+		}
+		c.pids = append(c.pids, int(pid))
+	}
+	return input, nil
+}
+
+// work is what a worker does. Without a program it waits for clones, which floor makes.
+func work(name string, n int, program, floor string) error {
 	w := wayNamed(name)
 	if w == nil {
 		return fmt.Errorf("there is no way %q", name)
 	}
-	// Nothing comes out of the pipe; its end ends the processes, however this one ends.
-	r, input, err := os.Pipe()
+	c := &crowd{pids: make([]int, 0, n), pidfds: make([]*sysfd.PidFD, 0, n), processes: make([]*os.Process, 0, n)}
+	start := func() (*os.File, error) { return c.start(program, n) }
+	if program == "" {
+		start = func() (*os.File, error) { return c.startClones(floor, n) }
+	}
+	input, err := start()
 	if err != nil {
 		return err
 	}
 	defer input.Close()
-	c := &crowd{pids: make([]int, 0, n), pidfds: make([]*sysfd.PidFD, 0, n), processes: make([]*os.Process, 0, n)}
 	var m measure
 	if m.Base, err = resident(); err != nil {
 		return err
 	}
-	sys := &syscall.SysProcAttr{Setpgid: true}
-	for range n {
-		if w.open == nil {
-			p, err := os.StartProcess(program, []string{program}, &os.ProcAttr{Files: []*os.File{r}, Sys: sys})
-			if err != nil {
-				return err
-			}
-			c.pids, c.processes = append(c.pids, p.Pid), append(c.processes, p)
-		} else {
-			pid, err := syscall.ForkExec(program, []string{program}, &syscall.ProcAttr{Files: []uintptr{r.Fd()}, Sys: sys})
-			if err != nil {
-				return os.NewSyscallError("fork", err)
-			}
-			c.pids = append(c.pids, pid)
-		}
-		sys.Pgid = c.pids[0]
+	if err := w.open(c); err != nil {
+		return err
 	}
-	if w.open != nil {
-		if m.Base, err = resident(); err != nil {
-			return err
-		}
-		if err := w.open(c); err != nil {
-			return err
-		}
-		if m.Opened, err = resident(); err != nil {
-			return err
-		}
+	if m.Opened, err = resident(); err != nil {
+		return err
 	}
 	results, err := w.wait(c)
 	if err != nil {
@@ -178,7 +220,7 @@ func work(name, program string, n int) error {
 		return err
 	}
 	begin := time.Now()
-	if err := syscall.Kill(-c.pids[0], syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(-c.group, syscall.SIGKILL); err != nil {
 		return os.NewSyscallError("kill", err)
 	}
 	if err := results(); err != nil {

@@ -52,9 +52,7 @@ func (m *measurer) one(n int) error {
 		defer c.stop()
 		wakers = slices.Insert(wakers, 0, waker{floorWay, c.wake})
 	}
-	fmt.Println()
-	t := table{22, 28, 12, 12}
-	t.row("COMPUTING GOROUTINES", "WAKE-UP BY", "MEDIAN", "P99", "MOST")
+	head("--:|---|--:|--:|--:", "computing goroutines", "woken", "median, µs", "p99", "most")
 	for _, computing := range []int{0, 2 * runtime.GOMAXPROCS(0)} {
 		stop := compute(computing)
 		took := make([][]time.Duration, len(wakers))
@@ -70,8 +68,8 @@ func (m *measurer) one(n int) error {
 		stop()
 		for i, w := range wakers {
 			slices.Sort(took[i])
-			at := func(k int) time.Duration { return took[i][min(n-1, k)].Round(time.Microsecond) }
-			t.row(computing, w.name, at(n/2), at(n*99/100), at(n-1))
+			at := func(k int) int64 { return took[i][min(n-1, k)].Microseconds() }
+			row(computing, w.name, at(n/2), at(n*99/100), at(n-1))
 		}
 	}
 	return nil

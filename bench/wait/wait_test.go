@@ -13,7 +13,7 @@ import (
 
 // TestMain lets the test binary be the workers, too.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 5 && os.Args[1] == "worker" {
+	if len(os.Args) == 6 && os.Args[1] == "worker" {
 		main()
 	}
 	overdue.Report()
@@ -35,8 +35,8 @@ func TestThreads(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, w := range ways {
-		if w.open == nil {
-			continue // the other way, to compare with
+		if w.name == "os.Process.Wait" {
+			continue // to compare with
 		}
 		t.Run(w.name, func(t *testing.T) {
 			r, err := m.work(w.name, n)

@@ -60,6 +60,7 @@ type options struct {
 	verbose bool
 	jobs    int
 	uid     int
+	memory  int
 	timeout time.Duration
 }
 
@@ -75,6 +76,7 @@ func command(ctx context.Context, args []string, stdout io.Writer) (status int, 
 	flags.BoolVar(&o.verbose, "v", false, "print what the tests print")
 	flags.IntVar(&o.jobs, "j", 1, "how many kernels run at a time")
 	flags.IntVar(&o.uid, "uid", 0, "the `user` who runs the tests")
+	flags.IntVar(&o.memory, "memory", 0, "how many `MiB` the machine has, if not what its tests need")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Minute, "how long one kernel may take")
 	flags.Parse(args)
 	o.args = flags.Args()
@@ -125,6 +127,7 @@ func runProgram(ctx context.Context, b *builder, k kernel, o options, stdout io.
 	}
 	v.program, v.args, v.uid, v.raise = o.args[0], o.args[1:], o.uid, o.raise
 	v.folder = "testdata"
+	v.machine.memory = cmp.Or(o.memory, v.machine.memory)
 	v.output = func(line string) { io.WriteString(stdout, line) }
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()

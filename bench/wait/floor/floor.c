@@ -1,12 +1,16 @@
 /*
  * What package wait compares with: an epoll loop that takes many events at once.
  *
- *   floor many PROGRAM N   as the workers of package wait
+ *   floor many N PROGRAM   as the workers of package wait
+ *   floor many N           the same, with processes that floor clones makes
  *   floor one PROGRAM      for each line that it reads, the nanoseconds from SIGKILL to the status
+ *   floor clones N         makes N processes that share its memory, as children of its own parent,
+ *                          and writes their PIDs. They end when its input does.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +51,57 @@ static pid_t start(pid_t group)
 	if (pid < 0)
 		die("vfork");
 	return pid;
+}
+
+static int idle(void *unused)
+{
+	char c;
+
+	return read(0, &c, 1);
+}
+
+/* Page tables of their own would need 40 KiB for each, and execve(2) most of the time. */
+static void make_clones(int n, int out)
+{
+	enum { STACK = 1024 };
+	char *stacks = aligned_alloc(STACK, (size_t)n * STACK);
+	int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_PARENT | SIGCHLD;
+
+	for (int i = 0; i < n; i++) {
+		pid_t pid = clone(idle, stacks + (size_t)(i + 1) * STACK, flags, NULL);
+
+		if (pid < 0)
+			die("clone");
+		if (write(out, &pid, sizeof pid) != sizeof pid)
+			die("write");
+	}
+	idle(NULL);
+	_exit(0);
+}
+
+/* Starts the mother of clones, whose PID is that of their group. */
+static pid_t start_clones(int n, pid_t *pids)
+{
+	int out[2];
+	pid_t mother;
+
+	if (pipe2(out, O_CLOEXEC))
+		die("pipe2");
+	mother = fork();
+	if (mother == 0) {
+		setpgid(0, 0);
+		dup2(input[0], 0);
+		close(input[1]);
+		make_clones(n, out[1]);
+	}
+	if (mother < 0)
+		die("fork");
+	close(out[1]);
+	for (int i = 0; i < n; i++)
+		if (read(out[0], &pids[i], sizeof pids[i]) != sizeof pids[i])
+			die("a clone");
+	close(out[0]);
+	return mother;
 }
 
 static int open_pidfd(pid_t pid)
@@ -108,11 +163,14 @@ static int many(int n)
 	int epoll = epoll_create1(EPOLL_CLOEXEC);
 	long long base, with, begin, end, threads;
 
-	for (int i = 0; i < n; i++) {
-		pids[i] = start(group);
-		if (i == 0)
-			group = pids[0];
-	}
+	if (!program)
+		group = start_clones(n, pids);
+	else
+		for (int i = 0; i < n; i++) {
+			pids[i] = start(group);
+			if (i == 0)
+				group = pids[0];
+		}
 	base = resident();
 	for (int i = 0; i < n; i++)
 		watch(epoll, open_pidfd(pids[i]));
@@ -163,8 +221,19 @@ static int one(void)
 
 int main(int argc, char **argv)
 {
-	if (argc < 3 || pipe2(input, O_CLOEXEC))
-		die("floor");
-	program = argv[2];
-	return argc > 3 ? many(atoi(argv[3])) : one();
+	const char *what = argc > 2 ? argv[1] : "";
+
+	if (pipe2(input, O_CLOEXEC))
+		die("pipe2");
+	if (!strcmp(what, "clones"))
+		make_clones(atoi(argv[2]), 1);
+	if (!strcmp(what, "many")) {
+		program = argv[3];
+		return many(atoi(argv[2]));
+	}
+	if (!strcmp(what, "one")) {
+		program = argv[2];
+		return one();
+	}
+	return 2;
 }
