@@ -281,7 +281,11 @@ func pidfdPairs(t testing.TB) []*pair {
 // startChild starts a process that lives until the test ends.
 func startChild(t testing.TB) (p *sysfd.PidFD, pid int) {
 	t.Helper()
-	cmd := exec.Command("cat")
+	name, err := exec.LookPath("cat")
+	if err != nil {
+		name = writeSmallest(t)
+	}
+	cmd := exec.Command(name)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

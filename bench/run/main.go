@@ -5,7 +5,8 @@
 //
 // It runs the benchmarks of package bench. Every figure is the median of several runs. After a ratio
 // stands how far the ends of its 95% confidence interval are from it, found as benchstat finds it. A
-// target is missed if the whole interval is above it.
+// target is missed if the whole interval is above it. With -growth it prints another table, of
+// BenchmarkGrowth, which has no targets.
 //
 // The exit status is 1 if a target was missed, and 2 if the benchmarks could not be run.
 package main
@@ -16,10 +17,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,8 +40,14 @@ func main() {
 	count := flag.Int("count", 10, "how often each operation is measured; with fewer than 6 no target is missed")
 	benchtime := flag.String("benchtime", "200ms", "how long each time")
 	only := flag.String("bench", ".", "which operations, a regular expression")
+	growth := flag.Int("growth", 0, "measure growth instead, in so many `rounds`")
+	from := flag.String("from", "", "do not measure, but print what this `file` has, which a benchmark has printed")
 	flag.Parse()
-	missed, err := run(os.Stdout, *count, *benchtime, *only)
+	do := func() ([]string, error) { return run(os.Stdout, *count, *benchtime, *only) }
+	if *growth > 0 {
+		do = func() ([]string, error) { return nil, runGrowth(os.Stdout, *growth, *from) }
+	}
+	missed, err := do()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "run:", err)
 		os.Exit(2)
@@ -52,6 +61,45 @@ func main() {
 }
 
 func run(out io.Writer, count int, benchtime, only string) (missed []string, err error) {
+	results, err := measure("-test.bench", "^Benchmark"+prefix+only, "-test.count", fmt.Sprint(count), "-test.benchtime", benchtime)
+	if err != nil {
+		return nil, err
+	}
+	rows, cpu, err := read(bytes.NewReader(results))
+	if err != nil {
+		return nil, err
+	}
+	if err := printHead(out, cpu, fmt.Sprintf("%d runs of %s", count, benchtime)); err != nil {
+		return nil, err
+	}
+	return table(out, rows)
+}
+
+func runGrowth(out io.Writer, rounds int, from string) error {
+	var results []byte
+	var err error
+	if from != "" {
+		results, err = os.ReadFile(from)
+	} else {
+		results, err = measure("-test.bench", "^BenchmarkGrowth", "-test.benchtime", "1000x", "-growth", fmt.Sprint(rounds))
+	}
+	if err != nil {
+		return err
+	}
+	rows, cpu, err := read(bytes.NewReader(results))
+	if err != nil {
+		return err
+	}
+	if from == "" {
+		if err := printHead(out, cpu, fmt.Sprintf("the least of %d rounds", rounds)); err != nil {
+			return err
+		}
+	}
+	return growthTable(out, rows)
+}
+
+// measure runs benchmarks, and returns what they print.
+func measure(args ...string) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "sysfd-bench")
 	if err != nil {
 		return nil, err
@@ -63,21 +111,18 @@ func run(out io.Writer, count int, benchtime, only string) (missed []string, err
 	if err := build.Run(); err != nil {
 		return nil, fmt.Errorf("go test -c: %w", err)
 	}
-	var results bytes.Buffer
-	measure := exec.Command(program, "-test.run", "^$", "-test.bench", "^Benchmark"+prefix+only,
-		"-test.count", fmt.Sprint(count), "-test.benchtime", benchtime, "-test.timeout", "1h")
-	measure.Stdout, measure.Stderr = &results, os.Stderr
-	if err := measure.Run(); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, results.Bytes())
-	}
-	rows, cpu, err := read(&results)
+	cmd := exec.Command(program, append(args, "-test.run", "^$", "-test.timeout", "1h")...)
+	cmd.Stderr = os.Stderr
+	results, err := cmd.Output()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w\n%s", err, results)
 	}
-	if _, err := fmt.Fprintf(out, "%s, %s, %s, %s; %d runs of %s\n\n", cpu, kernel(), runtime.Version(), time.Now().Format(time.DateOnly), count, benchtime); err != nil {
-		return nil, err
-	}
-	return table(out, rows)
+	return results, nil
+}
+
+func printHead(out io.Writer, cpu, how string) error {
+	_, err := fmt.Fprintf(out, "%s, %s, %s, %s; %s\n\n", cpu, kernel(), runtime.Version(), time.Now().Format(time.DateOnly), how)
+	return err
 }
 
 func kernel() string {
@@ -195,4 +240,25 @@ func table(out io.Writer, rows []*row) (missed []string, err error) {
 	}
 	_, err = io.WriteString(out, b.String())
 	return missed, err
+}
+
+// growthTable prints rows of BenchmarkGrowth.
+func growthTable(out io.Writer, rows []*row) error {
+	var b strings.Builder
+	b.WriteString("| of what there is more | operation | how many | ns | last to first |\n|---|---|--:|--:|--:|\n")
+	for _, r := range rows {
+		what, name, ok := strings.Cut(strings.TrimPrefix(r.name, "Growth/"), "/")
+		if !ok {
+			return fmt.Errorf("%s is not of BenchmarkGrowth", r.name)
+		}
+		var sizes, costs []string
+		for _, unit := range slices.Sorted(maps.Keys(r.values)) {
+			if size, ok := strings.CutPrefix(unit, "ns@"); ok {
+				sizes, costs = append(sizes, strings.TrimLeft(size, "0")), append(costs, r.text(unit, 0))
+			}
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", what, name, strings.Join(sizes, ", "), strings.Join(costs, ", "), r.text("growth", 2))
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
 }

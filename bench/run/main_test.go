@@ -47,3 +47,21 @@ func TestTable(t *testing.T) {
 		t.Error("nothing was measured, and no error")
 	}
 }
+
+func TestGrowthTable(t *testing.T) {
+	rows, _, err := read(strings.NewReader(`cpu: Some CPU
+BenchmarkGrowth/Mounts/PathOf-2	1000	1.502 growth	20.4 ns@000010	24.6 ns@000100	30.6 ns@005000
+BenchmarkGrowth/Mounts/Mounts,_for_each-2	1000	1.000 growth	7 ns@000010
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	want := "| Mounts | PathOf | 10, 100, 5000 | 20, 25, 31 | 1.50 |\n| Mounts | Mounts, for each | 10 | 7 | 1.00 |\n"
+	if err := growthTable(&b, rows); err != nil || !strings.HasSuffix(b.String(), "|\n"+want) {
+		t.Errorf("%v, no\n%s in\n%s", err, want, b.String())
+	}
+	if rows, _, err = read(strings.NewReader(results)); err != nil || growthTable(&b, rows) == nil {
+		t.Error("what is not of growth was taken:", err)
+	}
+}
