@@ -11,14 +11,15 @@
 //
 // More processes than the limits of the machine allow require root, which raises them and says so.
 // At the end they are as before. Where they cannot be raised, a virtual machine serves, which needs
-// no hardware support. In it times are good for ratios only:
+// no hardware support. With -icount its clock counts instructions, one for a nanosecond, so times
+// are good for ratios only, and do not depend on what else the machine does:
 //
 //	cd bench
-//	mkdir testdata
+//	mkdir -p testdata
 //	cc -O2 -static -pthread -o testdata/floor wait/floor/floor.c
 //	CGO_ENABLED=0 go build -o testdata/wait ./wait
 //	go -C ../test build -o ../bench/testdata/vm ./vm
-//	testdata/vm -kernel amd64-newest -memory 8192 -timeout 1h testdata/wait \
+//	testdata/vm -kernel amd64-newest -qemu '-m 8192 -icount shift=0,sleep=off' -timeout 1h testdata/wait \
 //		-floor testdata/floor -clones -n 100000 -turns 1 -wakeups 0 -way '^WaitSet|PidFD'
 //
 // With -clones the processes share the memory of one, which the floor makes. Those with memory of
@@ -120,7 +121,7 @@ func (o options) run(numbers, only string) (err error) {
 	if o.clones {
 		what = "clones of one process"
 	}
-	fmt.Printf("%s, %s, %s, %d processors; %s, %d turns, %d wake-ups\n", kernel(), runtime.Version(), time.Now().Format(time.DateOnly), runtime.NumCPU(), what, o.turns, o.wakeUps)
+	fmt.Printf("%s, %s, %s, %d processors; %s; turns: %d, wake-ups: %d\n", kernel(), runtime.Version(), time.Now().Format(time.DateOnly), runtime.NumCPU(), what, o.turns, o.wakeUps)
 	if len(ns) > 0 {
 		lower, err := raise(slices.Max(ns))
 		if err != nil {

@@ -34,6 +34,7 @@ type vm struct {
 	init    string // the program in ./guest
 	program string
 	args    []string
+	more    []string // arguments of qemu
 	uid     int
 	folder  string             // is put beside the program, if there is one
 	raise   bool               // the program may ask for what a raiser does
@@ -100,6 +101,7 @@ func (v vm) run(ctx context.Context) (r result) {
 	if v.raise {
 		words = append(words, raiseOptions(dir, memory)...)
 	}
+	words = append(words, v.more...)
 	qemu := exec.CommandContext(ctx, words[0], words[1:]...)
 	var stderr bytes.Buffer
 	qemu.Stderr = &stderr

@@ -60,7 +60,7 @@ type options struct {
 	verbose bool
 	jobs    int
 	uid     int
-	memory  int
+	qemu    string
 	timeout time.Duration
 }
 
@@ -76,7 +76,7 @@ func command(ctx context.Context, args []string, stdout io.Writer) (status int, 
 	flags.BoolVar(&o.verbose, "v", false, "print what the tests print")
 	flags.IntVar(&o.jobs, "j", 1, "how many kernels run at a time")
 	flags.IntVar(&o.uid, "uid", 0, "the `user` who runs the tests")
-	flags.IntVar(&o.memory, "memory", 0, "how many `MiB` the machine has, if not what its tests need")
+	flags.StringVar(&o.qemu, "qemu", "", "more `arguments` of qemu for a program, such as -m 8192")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Minute, "how long one kernel may take")
 	flags.Parse(args)
 	o.args = flags.Args()
@@ -127,7 +127,7 @@ func runProgram(ctx context.Context, b *builder, k kernel, o options, stdout io.
 	}
 	v.program, v.args, v.uid, v.raise = o.args[0], o.args[1:], o.uid, o.raise
 	v.folder = "testdata"
-	v.machine.memory = cmp.Or(o.memory, v.machine.memory)
+	v.more = strings.Fields(o.qemu)
 	v.output = func(line string) { io.WriteString(stdout, line) }
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
