@@ -91,7 +91,9 @@ func TestInstructions(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "%-32s %6d %6d  %s\n", name, now.op, now.bare, now.why)
 	}
-	if *instructionsWhy == "" && !t.Failed() && b.String() != string(text) {
+	if t.Failed() {
+		t.Log("if that is right: go -C bench test -run Instructions -instructions 'the reason' .")
+	} else if *instructionsWhy == "" && b.String() != string(text) {
 		t.Errorf("%s is not what is written", instructionsFile)
 	} else if *instructionsWhy != "" {
 		if err := os.WriteFile(instructionsFile, []byte(b.String()), 0o644); err != nil {
