@@ -96,7 +96,7 @@
 //
 // # Coming from other packages
 //
-// MIGRATING.md in the repository lists the calls of golang.org/x/sys/unix, go-systemd, package os,
+// [MIGRATING.md] in the repository lists the calls of golang.org/x/sys/unix, go-systemd, package os,
 // mdlayher/pidfd and three Rust crates, with what replaces them.
 //
 // # Other systems
@@ -114,4 +114,6 @@
 //   - [DupFile] works on Unix systems.
 //
 // Plan 9, which has no errno, has only [ListenFDs] and [TakeListenFDs].
+//
+// [MIGRATING.md]: https://github.com/sysfd/sysfd/blob/main/MIGRATING.md
 package sysfd

@@ -235,8 +235,9 @@ func NotifyBarrier(ctx context.Context) (sent bool, err error) {
 // [NotifyWatchdog], from $WATCHDOG_USEC. Send at half that interval, or let [Notifier.Watchdog] do
 // it. The result is 0 if nothing is expected: the variable is not set, or $WATCHDOG_PID is the PID
 // of another process. WatchdogInterval answers as sd_watchdog_enabled(3) of systemd 262 does. The
-// variables stay set. A time that a [time.Duration] cannot hold, 292 years, is returned as the
-// longest one.
+// variables stay set. After [TakeNotifier], which unsets them, the result is 0, and the time is in
+// the field WatchdogInterval of the [Notifier]. A time that a [time.Duration] cannot hold, 292
+// years, is returned as the longest one.
 //
 // # Passing a watchdog on
 //
