@@ -198,14 +198,16 @@ func measure(t *testing.T, peers bool) map[string]row {
 }
 
 // targets are how many bytes a program may have more than another one. One that uses a context links
-// the printing of times, whoever made the context.
+// the printing of times, whoever made the context: without that, all of activation and notify is
+// within what it may have.
 var targets = []struct {
 	program, beside string
 	most            [3]int
 }{
-	{"listenfds", "os", [3]int{64 << 10, 64 << 10, 68 << 10}}, // for mips the aim is 64, too
-	{"daemon", "os", [3]int{192 << 10, 192 << 10, 200 << 10}}, // and here 192
-	{"activation-notify", "os-context", [3]int{192 << 10, 192 << 10, 192 << 10}},
+	{"listenfds", "os", [3]int{64 << 10, 64 << 10, 64 << 10}},
+	{"daemon", "os", [3]int{192 << 10, 192 << 10, 192 << 10}},
+	{"activation-notify", "os-context", [3]int{144 << 10, 144 << 10, 152 << 10}},
+	{"start", "os", [3]int{288 << 10, 288 << 10, 320 << 10}},
 }
 
 func TestSizes(t *testing.T) {
