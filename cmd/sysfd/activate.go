@@ -57,11 +57,11 @@ func parseActivation(c *call) (*activation, error) {
 		_, err := parseAddress(s, "stream") // a flag that follows may say another kind
 		return err
 	})
-	datagram := c.Bool("d", false, "make datagram sockets for each ADDRESS without a KIND, not stream sockets")
-	seqpacket := c.Bool("seqpacket", false, "make seqpacket sockets for each ADDRESS without a KIND, not stream sockets")
+	datagram := c.Bool("d", false, "make datagram sockets instead of stream sockets for each ADDRESS without a KIND")
+	seqpacket := c.Bool("seqpacket", false, "make seqpacket sockets instead of stream sockets for each ADDRESS without a KIND")
 	fdnames := c.String("fdname", "", "the `NAMES` of the sockets, separated by colons, or one name for all")
 	c.BoolVar(&a.now, "now", false, "do not wait for traffic")
-	c.BoolVar(&a.accept, "accept", false, "start PROGRAM for each connection, and pass it the connection, with the name \"connection\" unless -fdname says another. REMOTE_ADDR and REMOTE_PORT are set to the address of the client, if that is an IP or vsock address")
+	c.BoolVar(&a.accept, "accept", false, "start PROGRAM for each connection, and pass it the connection, named \"connection\" unless -fdname gives another name. REMOTE_ADDR and REMOTE_PORT are set to the address of the client, if that is an IP or vsock address")
 	c.UintVar(&a.most, "max-connections", 64, "with -accept, run at most `NUMBER` programs at a time; further connections wait")
 	c.BoolVar(&a.inetd, "inetd", false, "pass the only socket, or with -accept the connection, as standard input and standard output")
 	c.BoolVar(&a.quiet, "q", false, "print nothing unless something fails")

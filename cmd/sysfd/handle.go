@@ -30,7 +30,7 @@ func handle(c *call) error {
 		c.BoolFunc(name, help, func(string) error { flags |= bit; return nil })
 	}
 	flag("follow", sysfd.AT_SYMLINK_FOLLOW, "follow a symbolic link at the end of PATH")
-	flag("fid", sysfd.AT_HANDLE_FID, "print a handle to compare, not to open, which nearly every file system has")
+	flag("fid", sysfd.AT_HANDLE_FID, "print a handle for comparison only, which nearly every file system has")
 	flag("connectable", sysfd.AT_HANDLE_CONNECTABLE, "print a handle that includes the directory: with it, the kernel knows the path of the opened file, and opens the file only while it is in that directory")
 	flag("unique", sysfd.AT_HANDLE_MNT_ID_UNIQUE, "print a mount ID that is not used again before the next boot")
 	asRef := c.Bool("ref", false, "print a REF, the identity of the file system and the handle, which stays valid after a reboot")

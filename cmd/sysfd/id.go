@@ -9,7 +9,7 @@ import (
 )
 
 func id(c *call) error {
-	ref := c.Bool("ref", false, "print a REF, by which the other commands find the process, and none other")
+	ref := c.Bool("ref", false, "print a REF, by which the other commands find this process and no other")
 	if err := c.parse(); err != nil {
 		return err
 	}

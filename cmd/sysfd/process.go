@@ -315,7 +315,7 @@ func wait(c *call) error {
 }
 
 func kill(c *call) error {
-	name := c.String("s", "TERM", "the `SIGNAL`, by name or number; 0 sends none, but fails if one could not be sent")
+	name := c.String("s", "TERM", "the `SIGNAL`, by name or number; 0 sends none, and only checks whether one could be sent")
 	// As in kill(1): -9, -KILL.
 	if len(c.args) > 0 && strings.HasPrefix(c.args[0], "-") {
 		if _, ok := signalNumber(c.args[0][1:]); ok {

@@ -94,9 +94,9 @@ With -ref, print a REF and the path. A REF names the file system too, and stays 
 			forms:   []string{"[-mount PATH] [-search DIR] HANDLE|REF", "[-mount PATH] [-ignore-signal SIGNALS] HANDLE|REF [--] PROGRAM [ARGUMENT]..."},
 			help: `Print the path that the file has now. HANDLE is what sysfd handle prints, REF what sysfd handle -ref prints. With a PROGRAM, become that program instead, with the file as its descriptor 3; {} in an ARGUMENT is replaced by /dev/fd/3. This requires root (CAP_DAC_READ_SEARCH).
 
-The kernel learns the path of a file when the file is looked up by name. After a mount it knows the paths of directories alone; -search finds the others.
+The kernel learns the path of a file when the file is looked up by name. After a mount it knows only the paths of directories; -search finds the others.
 
-On tmpfs, handles are valid until the unmount. On overlayfs, which often is the root of a container, files have handles only with the mount option nfs_export=on, and no REFs.`,
+On tmpfs, handles are valid until the unmount. On overlayfs, which is often the root of a container, files have handles only with the mount option nfs_export=on, and no REFs.`,
 			statuses: []int{0, statusFailure, statusUsage, statusUnsupported, statusCannotExecute, statusNotFound},
 			examples: []example{
 				{"Find a file again after it was moved:", "ref=$(sysfd handle -ref report.txt | cut -f 1)\nmv report.txt old-report.txt\nsysfd open \"$ref\""},
@@ -108,9 +108,9 @@ On tmpfs, handles are valid until the unmount. On overlayfs, which often is the 
 			name:    "cgroup",
 			summary: "print the ID of a cgroup, or the path of the cgroup with an ID",
 			forms:   []string{"[-mount PATH] ID|PATH"},
-			help: `Print the ID of the cgroup with this path, or the path of the cgroup with this ID. To find a cgroup by its ID requires root (CAP_DAC_READ_SEARCH). An argument of digits is an ID; write a path of digits as ./123.
+			help: `Print the ID of the cgroup with this path, or the path of the cgroup with this ID. Finding a cgroup by its ID requires root (CAP_DAC_READ_SEARCH). An argument of digits is an ID; write a path that consists of digits as ./123.
 
-IDs are those of cgroup2. On cgroup v1 each hierarchy has IDs of its own: for a PATH there, the hierarchy is printed as well, and to find that cgroup by its ID requires -mount.`,
+IDs are those of cgroup2. On cgroup v1 each hierarchy has IDs of its own: for a PATH there, the hierarchy is printed as well, and finding that cgroup by its ID requires -mount.`,
 			statuses: []int{0, statusFailure, statusUsage, statusUnsupported},
 			examples: []example{
 				{"The ID of a cgroup:", "sysfd cgroup /sys/fs/cgroup"},
@@ -124,12 +124,12 @@ IDs are those of cgroup2. On cgroup v1 each hierarchy has IDs of its own: for a 
 			forms:   []string{"[-ref] PID|REF|self..."},
 			help: `Print the pidfd ID of each process. Unlike a PID, this number is not used again before the next boot. "self" is this command.
 
-With -ref, print a REF, which the other commands accept in the place of a PID. It is PID:ID@BOOTID+PIDNAMESPACE, and never names another process.
+With -ref, print a REF, which the other commands accept in place of a PID. It is PID:ID@BOOTID+PIDNAMESPACE, and never names another process.
 
-Where the kernel has no pidfd IDs, a REF is the second best: PID:tSTARTTIME@BOOTID+PIDNAMESPACE. That can come to name another process if the same PID is given to one that starts within the same 10 ms.`,
+Where the kernel has no pidfd IDs, a REF is the second best: PID:tSTARTTIME@BOOTID+PIDNAMESPACE. It can later name another process, if one that starts within the same 10 ms gets the same PID.`,
 			statuses: []int{0, statusFailure, statusUsage, statusUnsupported},
 			examples: []example{
-				{"A PID file that cannot come to mean another process:", "sleep 60 &\nsysfd id -ref $! >sleep.ref"},
+				{"A PID file that never names another process:", "sleep 60 &\nsysfd id -ref $! >sleep.ref"},
 			},
 			run: id,
 		},
@@ -137,7 +137,7 @@ Where the kernel has no pidfd IDs, a REF is the second best: PID:tSTARTTIME@BOOT
 			name:    "info",
 			summary: "print what the kernel knows about processes",
 			forms:   []string{"[-json] PID|REF|self..."},
-			help: `Print what the kernel knows about processes at the moment. The users, the groups and the cgroup of a process can change.
+			help: `Print what the kernel currently knows about processes. The users, the groups and the cgroup of a process can change.
 
 REF is what sysfd id -ref prints, or its first part, PID:ID, which is enough until the next boot. It never names another process with the same PID, unless it is the second best (see sysfd help id).`,
 			json:     []processInfo{},
@@ -169,7 +169,7 @@ The kernel reports the exit status of a process once the parent has reaped it. I
 With -cgroup, kill all processes in a cgroup and below it with SIGKILL, even those that are started meanwhile.`,
 			statuses: []int{0, statusFailure, statusUsage, statusUnsupported},
 			examples: []example{
-				{"End a process, and never another one that got its PID:", "sleep 60 &\nref=$(sysfd id -ref $!)\nsysfd kill \"$ref\""},
+				{"End a process, and never another one that was given its PID:", "sleep 60 &\nref=$(sysfd id -ref $!)\nsysfd kill \"$ref\""},
 			},
 			run: kill,
 		},
@@ -183,7 +183,7 @@ INODE is the number in /proc/PID/ns and in the output of lsns(8); it can be give
 
 PROCESSES counts the processes that have at least one thread in the namespace. PID and COMMAND are those of the process with the lowest PID. A namespace without processes is kept by a mount, whose path is printed then, by an open file, or by a namespace that was made from it.
 
-A namespace that only an open file keeps, or a mount in another mount namespace, is found with Linux 6.19 and root alone. The processes of other users are seen by root alone.`,
+A namespace that only an open file keeps, or a mount in another mount namespace, is found only by root, and only on Linux 6.19 and later. Only root sees the processes of other users.`,
 			json:     []namespaceInfo{},
 			statuses: []int{0, statusFailure, statusUsage, statusUnsupported},
 			examples: []example{
@@ -196,7 +196,7 @@ A namespace that only an open file keeps, or a mount in another mount namespace,
 			name:     "listen",
 			summary:  "print what socket activation passed to this process",
 			forms:    []string{"[-json]"},
-			help:     `Print the variables and the descriptors that socket activation passed to this process, or why nothing was passed. It is a failure if the variables are wrong, but not if nothing was passed.`,
+			help:     `Print the variables and the descriptors that socket activation passed to this process, or why nothing was passed. The command fails if the variables are wrong, but not if nothing was passed.`,
 			json:     given{},
 			statuses: []int{0, statusFailure, statusUsage},
 			examples: []example{
@@ -210,7 +210,7 @@ A namespace that only an open file keeps, or a mount in another mount namespace,
 			forms:   []string{"[-l [KIND:]ADDRESS]... [-d|-seqpacket] [-fdname NAMES] [-now|-accept] [-max-connections NUMBER] [-inetd] [-q] [-ignore-signal SIGNALS] [-E NAME=VALUE]... [--] PROGRAM [ARGUMENT]..."},
 			help: `Listen, wait for traffic, and become PROGRAM with the sockets as its descriptors from 3 up. Sockets that were passed to this command come first, and keep their names.
 
-With -accept, this command stays and starts PROGRAM for each connection. When a signal ends this command, programs that are running go on.
+With -accept, this command stays and starts PROGRAM for each connection. When a signal ends this command, programs that are already running continue.
 
 An ADDRESS is host:port or a port, the path of a Unix socket, with a slash in it, or @name for an abstract Unix socket. KIND is stream or datagram, for a port also tcp or udp, and for a Unix socket also seqpacket.
 
