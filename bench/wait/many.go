@@ -20,7 +20,6 @@ import (
 
 // A crowd is the processes that are waited for.
 type crowd struct {
-	group     int // their process group
 	pids      []int
 	pidfds    []*sysfd.PidFD
 	processes []*os.Process
@@ -141,15 +140,12 @@ func (c *crowd) start(program string, n int) (input *os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	sys := &syscall.SysProcAttr{Setpgid: true}
 	for range n {
-		pid, err := syscall.ForkExec(program, []string{program}, &syscall.ProcAttr{Files: []uintptr{r.Fd()}, Sys: sys})
+		pid, err := syscall.ForkExec(program, []string{program}, &syscall.ProcAttr{Files: []uintptr{r.Fd()}})
 		if err != nil {
 			return nil, os.NewSyscallError("fork", err)
 		}
 		c.pids = append(c.pids, pid)
-		c.group = c.pids[0]
-		sys.Pgid = c.group
 	}
 	return input, nil
 }
@@ -164,8 +160,8 @@ func (c *crowd) startClones(floor string, n int) (input *os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c.group, err = syscall.ForkExec(floor, []string{floor, "clones", strconv.Itoa(n)},
-		&syscall.ProcAttr{Files: []uintptr{r.Fd(), out.Fd(), 2}, Sys: &syscall.SysProcAttr{Setpgid: true}})
+	_, err = syscall.ForkExec(floor, []string{floor, "clones", strconv.Itoa(n)},
+		&syscall.ProcAttr{Files: []uintptr{r.Fd(), out.Fd(), 2}})
 	if err != nil {
 		return nil, os.NewSyscallError("fork", err)
 	}
@@ -220,8 +216,10 @@ func work(name string, n int, program, floor string) error {
 		return err
 	}
 	begin := time.Now()
-	if err := syscall.Kill(-c.group, syscall.SIGKILL); err != nil {
-		return os.NewSyscallError("kill", err)
+	for _, pid := range c.pids { // not as a group: floor.c says why
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			return os.NewSyscallError("kill", err)
+		}
 	}
 	if err := results(); err != nil {
 		return err

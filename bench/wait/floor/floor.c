@@ -37,13 +37,12 @@ static long long now(void)
 	return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-static pid_t start(pid_t group)
+static pid_t start(void)
 {
 	char *argv[] = { (char *)program, NULL };
 	pid_t pid = vfork();
 
 	if (pid == 0) {
-		setpgid(0, group);
 		dup2(input[0], 0);
 		execv(program, argv);
 		_exit(127);
@@ -79,8 +78,8 @@ static void make_clones(int n, int out)
 	_exit(0);
 }
 
-/* Starts the mother of clones, whose PID is that of their group. */
-static pid_t start_clones(int n, pid_t *pids)
+/* Starts the mother of clones. */
+static void start_clones(int n, pid_t *pids)
 {
 	int out[2];
 	pid_t mother;
@@ -89,7 +88,6 @@ static pid_t start_clones(int n, pid_t *pids)
 		die("pipe2");
 	mother = fork();
 	if (mother == 0) {
-		setpgid(0, 0);
 		dup2(input[0], 0);
 		close(input[1]);
 		make_clones(n, out[1]);
@@ -101,7 +99,6 @@ static pid_t start_clones(int n, pid_t *pids)
 		if (read(out[0], &pids[i], sizeof pids[i]) != sizeof pids[i])
 			die("a clone");
 	close(out[0]);
-	return mother;
 }
 
 static int open_pidfd(pid_t pid)
@@ -157,20 +154,31 @@ static long long of_file(const char *file, const char *name)
 
 static long long resident(void) { return of_file("/proc/self/smaps_rollup", "Rss:") * 1024; }
 
+static int crowd;
+static pid_t *pids;
+
+/* If they were a process group, each that ends would look at all zombies in it (kernel/exit.c,
+ * will_become_orphaned_pgrp). */
+static void *killer(void *unused)
+{
+	for (int i = 0; i < crowd; i++)
+		kill(pids[i], SIGKILL);
+	return NULL;
+}
+
 static int many(int n)
 {
-	pid_t group = 0, *pids = malloc(n * sizeof *pids);
 	int epoll = epoll_create1(EPOLL_CLOEXEC);
 	long long base, with, begin, end, threads;
+	pthread_t thread;
 
+	crowd = n;
+	pids = malloc(n * sizeof *pids);
 	if (!program)
-		group = start_clones(n, pids);
+		start_clones(n, pids);
 	else
-		for (int i = 0; i < n; i++) {
-			pids[i] = start(group);
-			if (i == 0)
-				group = pids[0];
-		}
+		for (int i = 0; i < n; i++)
+			pids[i] = start();
 	base = resident();
 	for (int i = 0; i < n; i++)
 		watch(epoll, open_pidfd(pids[i]));
@@ -178,7 +186,8 @@ static int many(int n)
 	threads = of_file("/proc/self/status", "Threads:");
 	sleep(1);
 	begin = now();
-	kill(-group, SIGKILL);
+	if (pthread_create(&thread, NULL, killer, NULL))
+		die("pthread_create");
 	reap(epoll, n);
 	end = now();
 	printf("{\"Threads\":%lld,\"Base\":%lld,\"Opened\":%lld,\"Waiting\":%lld,\"Nanoseconds\":%lld}\n",
@@ -201,7 +210,7 @@ static int one(void)
 
 	while (fgets(line, sizeof line, stdin)) {
 		int epoll = epoll_create1(EPOLL_CLOEXEC);
-		pid_t pid = start(0);
+		pid_t pid = start();
 		pthread_t thread;
 		long long begin;
 
