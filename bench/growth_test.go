@@ -109,7 +109,7 @@ func (c cost) report(b *testing.B) {
 // only:
 //
 //	CGO_ENABLED=0 go test -c -o testdata/bench.test .
-//	testdata/vm -kernel amd64-newest -memory 8192 -timeout 1h testdata/bench.test -test.run '^$' \
+//	testdata/vm -kernel amd64-newest -qemu '-m 4096 -icount shift=0,sleep=off' -timeout 1h testdata/bench.test -test.run '^$' \
 //		-test.bench 'Growth/(PidFDs|Descriptors)' -test.benchtime 1000x -growth 1 | go run ./run -growth 1 -from /dev/stdin
 func BenchmarkGrowth(b *testing.B) {
 	b.Run("PidFDs", growthOfPidFDs)
