@@ -769,7 +769,7 @@ func TestOpenNamespaceOutOfSight(t *testing.T) {
 					continue
 				}
 				matches(t, err, syscall.ESTALE)
-				if !strings.Contains(fmt.Sprint(err), "out of sight") {
+				if !strings.Contains(fmt.Sprint(err), "not visible to this process") {
 					t.Error(err)
 				}
 				if listed[id] {
