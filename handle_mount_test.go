@@ -691,7 +691,7 @@ func TestMountsOfNamespace(t *testing.T) {
 	cmd := child("mounts", other.String())
 	cmd.Path, cmd.Args[0] = "/proc/self/exe", "mounts"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	if out := output(t, cmd); !strings.Contains(out, "the caller may not look into it") {
+	if out := output(t, cmd); !strings.Contains(out, "the caller may not inspect it") {
 		t.Errorf("%q", out)
 	}
 }
