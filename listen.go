@@ -154,7 +154,7 @@ func TakeListenFDsFunc(choose func(left []*os.File) ([]*os.File, error)) ([]*os.
 	return taken, nil
 }
 
-// takeListenFDs must be called with the lock held. takeListenFDs is called with the lock held.
+// takeListenFDs is called with the lock held.
 func takeListenFDs() {
 	if listen.taken {
 		return

@@ -790,10 +790,10 @@ func (s *startedShim) release(request []byte, argv0 string) error {
 	case number == shimExecutes && text == "":
 		return nil
 	case number == shimExecutes:
-		errno, _ := parseUnsigned(text, 31)
+		errno, _ := decimal(text, 31)
 		return execError(argv0, syscall.Errno(errno))
 	case number != "":
-		errno, _ := parseUnsigned(number, 31)
+		errno, _ := decimal(number, 31)
 		return refused(syscall.Errno(errno), "ListenShim in the process for "+argv0+": "+text)
 	}
 	return errEnded
