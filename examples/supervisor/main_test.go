@@ -873,7 +873,7 @@ func TestRefused(t *testing.T) {
 		{config: good, flags: []string{"-backoff", "1s"}, status: 2, want: "invalid value"},
 		{config: good, flags: []string{"a"}, status: 2, want: "usage"},
 		{config: good, state: "", status: 1, want: "state file"},
-		{config: good, state: `{"a": null}`, status: 1, want: "a: process 0 cannot be opened"},
+		{config: good, state: `{"a": null}`, status: 1, want: "a: the zero ProcessRef, whose text is empty, names nothing"},
 		{config: `[]`, status: 1, want: "no programs"},
 		{config: `[null]`, status: 1, want: "needs a name"},
 		{config: `[{"name": "a b", "command": ["true"]}]`, status: 1, want: "needs a name"},
