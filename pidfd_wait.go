@@ -489,7 +489,7 @@ func newEpollOf(fd int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := epollAdd(epoll, fd, 0); err != nil {
+	if err := epollAdd(epoll, fd); err != nil {
 		file.Close()
 		return nil, err
 	}

@@ -11,7 +11,7 @@ import (
 
 // A WaitSet waits for many processes at once. K is the type of the keys by which the caller knows
 // them. The set has one descriptor of its own, an epoll instance, and no goroutine. A member and its
-// PidFD need about 300 bytes of memory (on amd64, with a key of 8 bytes or less), besides what the
+// PidFD need about 250 bytes of memory (on amd64, with a key of 8 bytes or less), besides what the
 // kernel needs. The methods can be called from several goroutines at once.
 type WaitSet[K any] struct {
 	options WaitOption
@@ -19,9 +19,8 @@ type WaitSet[K any] struct {
 	parking *parking
 
 	mu      sync.Mutex
-	token   uint64               // of the last Add; unlike a descriptor it is not used again
-	members map[uint64]member[K] // nil once closed
-	tokens  map[*PidFD]uint64
+	members map[int]member[K] // by their descriptors; nil once closed
+	events  epollEvents       // left over from a Next; empty while another is parked
 }
 
 type member[K any] struct {
@@ -49,8 +48,7 @@ func NewWaitSet[K any](options WaitOption) (*WaitSet[K], error) {
 		return nil, err
 	}
 	return &WaitSet[K]{
-		options: options, epoll: epoll, parking: w,
-		members: map[uint64]member[K]{}, tokens: map[*PidFD]uint64{},
+		options: options, epoll: epoll, parking: w, members: map[int]member[K]{},
 	}, nil
 }
 
@@ -91,33 +89,30 @@ func (s *WaitSet[K]) add(p *PidFD, key K) error {
 		return err
 	}
 	defer s.mu.Unlock()
-	if err := epollAdd(s.epoll, p.fd, s.token+1); err != nil {
+	if err := epollAdd(s.epoll, p.fd); err != nil {
 		return err
 	}
-	s.token++
-	s.members[s.token] = member[K]{p, key}
-	s.tokens[p] = s.token
+	s.members[p.fd] = member[K]{p, key}
 	return nil
 }
 
 // Remove takes p out of the set, and reports whether p was in it. If so, Next has not returned p
 // and will not.
 func (s *WaitSet[K]) Remove(p *PidFD) bool {
-	if s.lock() != nil {
+	if p == nil || s.lock() != nil {
 		return false
 	}
 	defer s.mu.Unlock()
-	_, ok := s.tokens[p]
-	if ok {
-		s.remove(p)
+	if s.members[p.fd].p != p {
+		return false
 	}
-	return ok
+	s.remove(p)
+	return true
 }
 
 func (s *WaitSet[K]) remove(p *PidFD) {
 	epollCtl(s.epoll, syscall.EPOLL_CTL_DEL, p.fd, nil)
-	delete(s.members, s.tokens[p])
-	delete(s.tokens, p)
+	delete(s.members, p.fd)
 	p.release()
 }
 
@@ -131,34 +126,46 @@ func (s *WaitSet[K]) remove(p *PidFD) {
 //   - the error of waiting for a member, for example if a seccomp filter forbids waitid(2). It
 //     comes with the key of the member, which then has left the set too.
 func (s *WaitSet[K]) Next(ctx context.Context) (key K, r WaitResult, err error) {
-	take := func() (done bool) {
-		key, r, done, err = s.take()
-		return done
-	}
-	if take() {
+	key, r, done, err := s.take(false)
+	if done {
 		return key, r, err
 	}
 	if ctx.Err() != nil {
 		return key, r, context.Cause(ctx)
 	}
-	if errPark := s.parking.wait(ctx, nil, take); errPark != nil {
+	return s.park(ctx)
+}
+
+func (s *WaitSet[K]) park(ctx context.Context) (key K, r WaitResult, err error) {
+	errPark := s.parking.wait(ctx, nil, func() (done bool) {
+		key, r, done, err = s.take(true)
+		return done
+	})
+	if errPark != nil {
 		return key, r, errPark
 	}
 	return key, r, err
 }
 
-// take returns a member that has ended, or an error. If there is neither, done is false.
-func (s *WaitSet[K]) take() (key K, r WaitResult, done bool, err error) {
+// take returns a member that has ended, or an error. If there is neither, done is false. A caller
+// that does not have the turn to park, because another is parked, must not fetch more events than
+// it returns: nothing would wake the other for the rest.
+func (s *WaitSet[K]) take(turn bool) (key K, r WaitResult, done bool, err error) {
 	if err := s.lock(); err != nil {
 		return key, r, true, err
 	}
 	defer s.mu.Unlock()
+	if !turn && s.parking.tryTurn() {
+		turn = true
+		defer s.parking.endTurn()
+	}
 	for {
-		token, ok, err := epollNext(s.epoll)
+		fd, ok, err := s.events.next(s.epoll, turn)
 		if !ok {
 			return key, r, err != nil, err
 		}
-		m, ok := s.members[token]
+		// It may be another member by now, or none. A look at it too many does no harm.
+		m, ok := s.members[fd]
 		if !ok {
 			continue
 		}
@@ -176,13 +183,13 @@ func (s *WaitSet[K]) Close() error {
 	if err := s.lock(); err != nil {
 		return err
 	}
-	tokens := s.tokens
-	s.members, s.tokens = nil, nil
+	members := s.members
+	s.members = nil
 	s.mu.Unlock()
 	// It waits for whoever is parked, and they may wait for the lock.
 	err := s.parking.file.Close()
-	for p := range tokens {
-		p.release()
+	for _, m := range members {
+		m.p.release()
 	}
 	return err
 }

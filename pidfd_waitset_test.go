@@ -269,7 +269,7 @@ func TestWaitSetStaleEvents(t *testing.T) {
 	add(q, 5)
 	hasNoneEnded(t, s)
 	// An event whose token is no one's.
-	if err := epollAdd(s.epoll, k.guard.fd, s.token+100); err != nil {
+	if err := epollAdd(s.epoll, k.guard.fd); err != nil {
 		t.Fatal(err)
 	}
 	hasNoneEnded(t, s)
@@ -279,6 +279,71 @@ func TestWaitSetStaleEvents(t *testing.T) {
 	if key != 5 {
 		t.Errorf("key %d", key)
 	}
+}
+
+// Next fetches several events at once, except while another is parked: that would not wake for what is
+// left over.
+func TestWaitSetLeftOver(t *testing.T) {
+	keepsDescriptors(t)
+	s := newWaitSet[int](t, 0)
+	var members []*PidFD
+	for i := range 4 {
+		k := exiter(t, i)
+		p := k.open(0)
+		if err := s.Add(p, i); err != nil {
+			t.Fatal(err)
+		}
+		k.exit()
+		p.Wait(context.Background(), WaitNoReap)
+		members = append(members, p)
+	}
+	returned := map[int]bool{}
+	takes := func(leftOver int) {
+		t.Helper()
+		i, r, err := next(s)
+		isEnd(t, r, err, exitCode(i), true)
+		if returned[i] {
+			t.Errorf("%d was returned twice", i)
+		}
+		returned[i] = true
+		if n := len(s.events.rest); n != leftOver {
+			t.Errorf("%d events are left over, not %d", n, leftOver)
+		}
+	}
+	if !s.parking.tryTurn() {
+		t.Fatal("somebody is parked")
+	}
+	takes(0)
+	s.parking.endTurn()
+	takes(2)
+	if !s.parking.tryTurn() {
+		t.Fatal("Next has kept the turn")
+	}
+	takes(1)
+	s.parking.endTurn()
+	// The event of a former member is that of no other one.
+	for i, p := range members {
+		if returned[i] {
+			continue
+		}
+		s.Remove(p)
+		fd := p.fd
+		p.Close()
+		q := openPidFD(t, os.Getpid())
+		for q.fd < fd {
+			q = openPidFD(t, os.Getpid())
+		}
+		if q.fd != fd {
+			t.Errorf("descriptor %d, not %d", q.fd, fd)
+		}
+		if err := s.Add(q, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(returned) != 3 {
+		t.Errorf("%v were returned", returned)
+	}
+	hasNoneEnded(t, s)
 }
 
 func TestWaitSetContext(t *testing.T) {

@@ -34,7 +34,7 @@ func (w *parking) wait(ctx context.Context, also <-chan struct{}, ready func() b
 	if done, err := w.takeTurn(ctx, also, ready); done {
 		return err
 	}
-	defer func() { <-w.turn }()
+	defer w.endTurn()
 	var interrupting sync.WaitGroup
 	interrupting.Add(1)
 	stop := context.AfterFunc(ctx, func() {
@@ -72,6 +72,18 @@ func (w *parking) takeTurn(ctx context.Context, also <-chan struct{}, ready func
 	}
 }
 
+// tryTurn takes the turn if no other goroutine has it.
+func (w *parking) tryTurn() bool {
+	select {
+	case w.turn <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (w *parking) endTurn() { <-w.turn }
+
 // interrupt ends the wait of whoever is parked.
 func (w *parking) interrupt() { w.file.SetReadDeadline(time.Unix(1, 0)) }
 
@@ -107,9 +119,9 @@ var errPollerFull = refused(syscall.ENOSPC, "the poller of the Go runtime accept
 // epollET is the bit of EPOLLET; the constant in package syscall is negative.
 const epollET = 1 << 31
 
-// epollAdd adds a pidfd. Each change of its state is one event, which comes with the token.
-func epollAdd(epoll, fd int, token uint64) error {
-	event := syscall.EpollEvent{Events: syscall.EPOLLIN | epollET, Fd: int32(token), Pad: int32(token >> 32)}
+// epollAdd adds a pidfd. Each change of its state is one event.
+func epollAdd(epoll, fd int) error {
+	event := syscall.EpollEvent{Events: syscall.EPOLLIN | epollET, Fd: int32(fd)}
 	if errno := epollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &event); errno != 0 {
 		return failed("epoll_ctl", fdSubject(fd), errno)
 	}
@@ -122,12 +134,29 @@ func epollCtl(epoll, op, fd int, event *syscall.EpollEvent) syscall.Errno {
 	return errno
 }
 
-// epollNext returns the token of the next event, if there is one.
-func epollNext(epoll int) (token uint64, ok bool, err error) {
-	var events [1]syscall.EpollEvent
-	n, err := syscall.EpollWait(epoll, events[:], 0)
-	if err != nil {
-		return 0, false, os.NewSyscallError("epoll_wait", err)
+// epollEvents are those of an epoll instance that were fetched and not returned yet.
+type epollEvents struct {
+	buf  [64]syscall.EpollEvent
+	rest []syscall.EpollEvent
+}
+
+// next returns the descriptor of an event, if there is one. It fetches more than that one only if
+// many is true.
+func (e *epollEvents) next(epoll int, many bool) (fd int, ok bool, err error) {
+	if len(e.rest) == 0 {
+		buf := e.buf[:1]
+		if many {
+			buf = e.buf[:]
+		}
+		n, err := syscall.EpollWait(epoll, buf, 0)
+		if err != nil {
+			return -1, false, os.NewSyscallError("epoll_wait", err)
+		}
+		e.rest = buf[:n]
 	}
-	return uint64(uint32(events[0].Fd)) | uint64(uint32(events[0].Pad))<<32, n == 1, nil
+	if len(e.rest) == 0 {
+		return -1, false, nil
+	}
+	fd, e.rest = int(e.rest[0].Fd), e.rest[1:]
+	return fd, true, nil
 }

@@ -30,7 +30,7 @@ func TestBroken(t *testing.T) {
 		configuration string
 		want          string
 	}{
-		{"parks before it has looked", "do\n\t:: attempt();", "do\n\t:: if :: m == 0 -> m = 1 :: else -> attempt() fi;",
+		{"parks before it has looked", "do\n\t:: attempt(true);", "do\n\t:: if :: m == 0 -> m = 1 :: else -> attempt(true) fi;",
 			"other", assertion},
 		{"a call is never released", "atomic { uses[f] = uses[f] - 1; last = uses[f] == CLOSING }", "skip",
 			"child", assertion},
@@ -84,8 +84,12 @@ func TestBroken(t *testing.T) {
 			"set changes", assertion},
 		{"a member stays in the set", "if :: done -> remove(m);", "if :: done -> taken[m]++;",
 			"set", assertion},
-		{"Next asks for one event", "unlock(setMu); break } :: else fi", "unlock(setMu); break } :: else -> unlock(setMu); break fi",
+		{"Next asks for one event", "leaveSet(parked); break } :: else fi", "leaveSet(parked); break } :: else -> leaveSet(parked); break fi",
 			"set of others", assertion},
+		{"Next fetches what another must be woken for", "-> many = parked", "-> many = true",
+			"set", assertion},
+		{"Next goes with the turn", "if :: many && !parked -> unlock(turn[SET]) :: else fi;", "",
+			"set", assertion},
 		{"a set closes its file under its lock", "\t\tunlock(setMu);\n\t\tcloseFile(SET);", "\t\tcloseFile(SET);\n\t\tunlock(setMu);",
 			"set closes", assertion},
 		{"a set that is closed keeps its members", "member[m] = false; release(m)", "member[m] = false",

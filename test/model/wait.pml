@@ -50,6 +50,7 @@ short uses[PIDFDS];
 bool mu[PIDFDS], parking[PIDFDS], zombie[PIDFDS], turn[FILES];
 bool ended[PIDFDS], final[PIDFDS];	/* PidFD.ended, and Reaped in it */
 bool setMu, setOpen, member[PIDFDS];
+bool rest[PIDFDS];		/* events that were fetched and not looked at */
 
 /* Calls that wait, and their contexts */
 #define SCHEDULED 1
@@ -210,26 +211,49 @@ inline look(i, sure) {
 	fi
 }
 
-/* Go: WaitSet.remove: epollCtl delete delete release */
+/* Go: WaitSet.remove: epollCtl delete release */
 inline remove(i) {
 	d_step { assert(pidfd[i] && member[i]); watched[i] = false; event[i] = false; member[i] = false; taken[i]++ }
 	release(i)
 }
 
-/* Go: WaitSet.take: lock Unlock epollNext look remove */
-inline take() {
+/* Go: epollEvents.next: EpollWait */
+inline fetchRest() {
+	if
+	:: rest[0] || rest[PIDFDS - 1]
+	:: else -> if
+		:: many -> rest[0] = event[0]; rest[PIDFDS - 1] = event[PIDFDS - 1]; event[0] = false; event[PIDFDS - 1] = false
+		:: !many && event[0] -> rest[0] = true; event[0] = false
+		:: !many && event[PIDFDS - 1] -> rest[PIDFDS - 1] = true; event[PIDFDS - 1] = false
+		:: else
+		fi
+	fi
+}
+
+inline leaveSet(parked) {
+	if :: many && !parked -> unlock(turn[SET]) :: else fi;
+	many = false;
+	unlock(setMu)
+}
+
+/* Go: WaitSet.take: lock Unlock tryTurn endTurn next look remove */
+inline take(parked) {
 	atomic {
 		lock(setMu);
-		if :: !setOpen -> refused = true; unlock(setMu) :: else fi
+		if
+		:: !setOpen -> refused = true; unlock(setMu)
+		:: else -> if :: parked || turn[SET] -> many = parked :: else -> turn[SET] = true; many = true fi
+		fi
 	}
 	do
 	:: atomic { !refused ->
 			assert(epoll[SET]);
-			if :: event[0] -> m = 0 :: event[PIDFDS - 1] -> m = PIDFDS - 1 :: else -> unlock(setMu); break fi;
-			event[m] = false
+			fetchRest();
+			if :: rest[0] -> m = 0 :: rest[PIDFDS - 1] -> m = PIDFDS - 1 :: else -> leaveSet(parked); break fi;
+			rest[m] = false
 		}
-		look(m, true);
-		if :: done -> remove(m); atomic { m = 0; unlock(setMu); break } :: else fi
+		if :: member[m] -> look(m, true) :: else fi;
+		if :: done -> remove(m); atomic { m = 0; leaveSet(parked); break } :: else fi
 	:: refused -> break
 	od
 }
@@ -240,9 +264,9 @@ inline take() {
  * Go: awaiting.wait: closeFD zombieOf wait
  * Go: awaiting.ready: acquire Add look look
  */
-inline attempt() {
+inline attempt(parked) {
 	if
-	:: f == SET -> take()
+	:: f == SET -> take(parked)
 	:: atomic { f != SET -> acquire(f); refused = !ok }
 		if
 		:: look(f, ok); atomic { uses[f] = uses[f] - 1; last = uses[f] == CLOSING }
@@ -278,15 +302,16 @@ inline park() {
 /*
  * A PidFD.Wait, or, if f is SET, a WaitSet.Next.
  * Go: PidFD.Wait: tryWait Err park wait
- * Go: WaitSet.Next: take take Err wait
+ * Go: WaitSet.Next: take Err park
+ * Go: WaitSet.park: wait take
  * Go: parking.wait: takeTurn Add AfterFunc interrupt Done Read ready stop Wait SetReadDeadline Err
  * Go: parking.takeTurn: ready Done
  */
 proctype Call(byte w, f) {
-	bool ok, last, done, known, reaped, refused, failed, also = has(EXITED, w) && f != SET;
+	bool ok, last, done, known, reaped, refused, failed, many, also = has(EXITED, w) && f != SET;
 	byte m, next;
 
-	attempt();
+	attempt(false);
 	if
 	:: atomic { enough || cancelled[w] -> goto out }
 	:: atomic { !enough && f == SET }
@@ -298,7 +323,7 @@ proctype Call(byte w, f) {
 	:: atomic { refused -> goto out }
 	:: atomic { !refused && !turn[f] -> turn[f] = true; after[w] = SCHEDULED; break }
 	:: atomic { !refused && also && zombie[f] -> also = false }
-		attempt();
+		attempt(false);
 		if :: enough -> goto out :: else fi
 	:: !refused && cancelled[w] -> goto out
 	od;
@@ -309,7 +334,7 @@ proctype Call(byte w, f) {
 		assert(!reading[f]); reading[f] = true
 	}
 	do
-	:: attempt();
+	:: attempt(true);
 		if
 		:: enough -> break
 		:: atomic { !enough && pdReady[f] -> pdReady[f] = false }
