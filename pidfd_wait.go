@@ -31,9 +31,13 @@ const (
 // check returns an error for bits that are not options.
 func (o WaitOption) check() error {
 	if o&^(WaitNoReap|WaitExited) != 0 {
-		return refused(syscall.EINVAL, "0x"+strconv.FormatUint(uint64(uint(o)), 16)+" is not a WaitOption: want WaitNoReap, WaitExited, both or 0")
+		return o.unknown() // apart, so that check is inlined
 	}
 	return nil
+}
+
+func (o WaitOption) unknown() error {
+	return refused(syscall.EINVAL, "0x"+strconv.FormatUint(uint64(uint(o)), 16)+" is not a WaitOption: want WaitNoReap, WaitExited, both or 0")
 }
 
 // A WaitResult says how a process ended.
@@ -147,7 +151,9 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 //   - EINVAL if p is in 500 sets (see [WaitSet.Add]).
 func (p *PidFD) Wait(ctx context.Context, options WaitOption) (WaitResult, error) {
 	a := &awaiting{p: p, options: options}
-	err := p.tryWait(options, &a.r)
+	g := glances.Get().(*glance)
+	err := p.tryWait(options, g, &a.r)
+	glances.Put(g)
 	if err != nil || a.r.Ended {
 		return a.r, err
 	}
@@ -209,7 +215,7 @@ func (a *awaiting) ready() (leave bool) {
 		a.done = a.look()
 		return
 	}
-	a.err = a.p.look(a.options, &a.r)
+	a.err = a.p.lookPooled(a.options, &a.r)
 	a.done = a.err != nil || a.r.Ended
 	return
 }
@@ -222,11 +228,12 @@ func (a *awaiting) ready() (leave bool) {
 // Errors: those of Wait that are not about waiting.
 func (p *PidFD) TryWait(options WaitOption) (WaitResult, error) {
 	var r WaitResult
-	err := p.tryWait(options, &r)
+	var g glance
+	err := p.tryWait(options, &g, &r)
 	return r, err
 }
 
-func (p *PidFD) tryWait(options WaitOption, r *WaitResult) error {
+func (p *PidFD) tryWait(options WaitOption, g *glance, r *WaitResult) error {
 	if err := options.check(); err != nil {
 		return err
 	}
@@ -234,7 +241,7 @@ func (p *PidFD) tryWait(options WaitOption, r *WaitResult) error {
 		return err
 	}
 	defer p.release()
-	return p.look(options, r)
+	return p.look(options, g, r)
 }
 
 // A glance is what waitid(2) writes. The stack of a goroutine that waits has no room for it: it
@@ -248,8 +255,14 @@ var glances = sync.Pool{New: func() any { return new(glance) }}
 
 const waitNow = syscall.WEXITED | syscall.WNOHANG | syscall.WALL
 
+func (p *PidFD) lookPooled(options WaitOption, r *WaitResult) error {
+	g := glances.Get().(*glance)
+	defer glances.Put(g)
+	return p.look(options, g, r)
+}
+
 // look stores in r what has become of the process. The caller has acquired p.
-func (p *PidFD) look(options WaitOption, r *WaitResult) error {
+func (p *PidFD) look(options WaitOption, g *glance, r *WaitResult) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	*r = WaitResult{}
@@ -263,8 +276,6 @@ func (p *PidFD) look(options WaitOption, r *WaitResult) error {
 	}
 	// First a look that takes nothing away: it may be a stop of a process that is traced, which
 	// the kernel reports whatever the options (kernel/exit.c, wait_task_stopped).
-	g := glances.Get().(*glance)
-	defer glances.Put(g)
 	g.info = siginfo{}
 	switch errno := waitPidFD(p.fd, waitNow|syscall.WNOWAIT, &g.info, &g.rusage); {
 	case errno == syscall.ECHILD && p.ended != nil:

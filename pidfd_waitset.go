@@ -169,7 +169,7 @@ func (s *WaitSet[K]) take(turn bool) (key K, r WaitResult, done bool, err error)
 		if !ok {
 			continue
 		}
-		err = m.p.look(s.options, &r)
+		err = m.p.lookPooled(s.options, &r)
 		if err != nil || r.Ended {
 			s.remove(m.p)
 			return m.key, r, true, err
