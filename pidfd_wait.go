@@ -215,7 +215,9 @@ func (a *awaiting) ready() (leave bool) {
 		a.done = a.look()
 		return
 	}
-	a.err = a.p.lookPooled(a.options, &a.r)
+	g := glances.Get().(*glance)
+	a.err = a.p.look(a.options, g, &a.r)
+	glances.Put(g)
 	a.done = a.err != nil || a.r.Ended
 	return
 }
@@ -244,8 +246,8 @@ func (p *PidFD) tryWait(options WaitOption, g *glance, r *WaitResult) error {
 	return p.look(options, g, r)
 }
 
-// A glance is what waitid(2) writes. The stack of a goroutine that waits has no room for it: it
-// would double from 2 KiB to 4.
+// A glance is what waitid(2) writes. The stack of a goroutine that waits has no room for it, nor for
+// one more frame above look: it would double from 2 KiB to 4.
 type glance struct {
 	info   siginfo
 	rusage syscall.Rusage
@@ -254,12 +256,6 @@ type glance struct {
 var glances = sync.Pool{New: func() any { return new(glance) }}
 
 const waitNow = syscall.WEXITED | syscall.WNOHANG | syscall.WALL
-
-func (p *PidFD) lookPooled(options WaitOption, r *WaitResult) error {
-	g := glances.Get().(*glance)
-	defer glances.Put(g)
-	return p.look(options, g, r)
-}
 
 // look stores in r what has become of the process. The caller has acquired p.
 func (p *PidFD) look(options WaitOption, g *glance, r *WaitResult) error {

@@ -159,6 +159,8 @@ func (s *WaitSet[K]) take(turn bool) (key K, r WaitResult, done bool, err error)
 		turn = true
 		defer s.parking.endTurn()
 	}
+	g := glances.Get().(*glance)
+	defer glances.Put(g)
 	for {
 		fd, ok, err := s.events.next(s.epoll, turn)
 		if !ok {
@@ -169,7 +171,7 @@ func (s *WaitSet[K]) take(turn bool) (key K, r WaitResult, done bool, err error)
 		if !ok {
 			continue
 		}
-		err = m.p.lookPooled(s.options, &r)
+		err = m.p.look(s.options, g, &r)
 		if err != nil || r.Ended {
 			s.remove(m.p)
 			return m.key, r, true, err

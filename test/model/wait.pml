@@ -236,7 +236,7 @@ inline leaveSet(parked) {
 	unlock(setMu)
 }
 
-/* Go: WaitSet.take: lock Unlock tryTurn endTurn next lookPooled remove */
+/* Go: WaitSet.take: lock Unlock tryTurn endTurn next look remove */
 inline take(parked) {
 	atomic {
 		lock(setMu);
@@ -262,7 +262,7 @@ inline take(parked) {
  * What a parking calls for a Next or for a Wait; TryWait does the same.
  * Go: PidFD.tryWait: acquire release look
  * Go: awaiting.wait: closeFD zombieOf wait
- * Go: awaiting.ready: acquire Add look lookPooled
+ * Go: awaiting.ready: acquire Add look look
  */
 inline attempt(parked) {
 	if
