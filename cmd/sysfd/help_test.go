@@ -186,6 +186,9 @@ func TestExamples(t *testing.T) {
 				defer cancel()
 				sh := exec.CommandContext(ctx, bash, "-e", "-o", "pipefail", "-c", script)
 				sh.Dir = t.TempDir()
+				if strings.Contains(script, "report.txt") {
+					rights.Handles(t, sh.Dir)
+				}
 				sh.Env = append(os.Environ(), commandVar+"=1", "PATH="+bin+":"+os.Getenv("PATH"), "MANPAGER=cat")
 				sh.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 				defer func() { syscall.Kill(-sh.Process.Pid, syscall.SIGKILL) }()

@@ -74,7 +74,7 @@ func TestPlaces(t *testing.T) {
 			var all summary
 			for _, dir := range dirs {
 				v := visit{Place: p.name, Module: module, Scratch: scratch, Temp: "/mnt", Dir: dir,
-					Args: []string{program(dir), "-test.short", "-test.v=test2json", "-test.timeout=2m", "-test.run=" + *tests}}
+					Args: []string{program(dir), "-test.short", "-test.v=test2json", "-test.timeout=5m", "-test.run=" + *tests}}
 				s, err := v.test(t)
 				s.report(t, dir, err)
 				all.add(s)
