@@ -136,9 +136,9 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 // flags of the pidfd, which others may share, do not change.
 //
 // A goroutine that is woken must still be scheduled. If more goroutines compute than there are
-// processors ([runtime.GOMAXPROCS]), that takes tens of milliseconds, and about twice as long as
-// with [os.Process.Wait], which holds a thread. The runtime then looks for events of files only
-// every 10 ms.
+// processors ([runtime.GOMAXPROCS]), that takes tens of milliseconds, and longer than with
+// [os.Process.Wait], which holds a thread. The runtime then looks for events of files only every
+// 10 ms.
 //
 // Errors:
 //   - EINVAL for unknown options;
