@@ -200,7 +200,7 @@ func (id MountID) Unique() bool { return id >= 1<<31 }
 //   - [AT_EMPTY_PATH]: an empty path means the file dirfd itself;
 //   - [AT_SYMLINK_FOLLOW]: follow a symbolic link at the end of path;
 //   - [AT_HANDLE_FID] (Linux 6.5): return a handle to compare but not to open, which nearly every
-//     file system has;
+//     file system has; on Linux 6.16 and the first releases of 6.17 only those that have others;
 //   - [AT_HANDLE_MNT_ID_UNIQUE] (Linux 6.12): return a [MountID] of the unique kind;
 //   - [AT_HANDLE_CONNECTABLE] (Linux 6.13): return a handle that leads to a path. It cannot be
 //     combined with AT_EMPTY_PATH or AT_HANDLE_FID.

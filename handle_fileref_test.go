@@ -363,11 +363,7 @@ func TestFileRefStale(t *testing.T) {
 		stale(t, err, "connectable")
 	})
 	t.Run("to compare alone", func(t *testing.T) {
-		needs(t, FeatureHandleFID)
-		h, _, err := NameToHandleAt(AT_FDCWD, "/proc/version", AT_HANDLE_FID)
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := handleToCompare(t, "/proc/version")
 		proc, err := os.Open("/proc")
 		if err != nil {
 			t.Fatal(err)
