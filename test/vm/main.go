@@ -77,7 +77,7 @@ func command(ctx context.Context, args []string, stdout io.Writer) (status int, 
 	flags.IntVar(&o.jobs, "j", 1, "how many kernels run at a time")
 	flags.IntVar(&o.uid, "uid", 0, "the `user` who runs the tests")
 	flags.StringVar(&o.qemu, "qemu", "", "more `arguments` of qemu for a program, such as -m 8192")
-	flags.DurationVar(&o.timeout, "timeout", 10*time.Minute, "how long one kernel may take")
+	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "how long one kernel may take")
 	flags.Parse(args)
 	o.args = flags.Args()
 
