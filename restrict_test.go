@@ -691,7 +691,8 @@ var operations = []operation{
 		set := newWaitSet[int](t, 0)
 		return func() error { return set.Add(s.child, 0) }
 	}},
-	{name: "WaitSet.Next", does: true, refused: []refusal{{calls: "epoll_wait"}}, prepare: func(t *testing.T, s *scene) func() error {
+	// The runtime needs epoll_pwait, and no filter can forbid that.
+	{name: "WaitSet.Next", does: true, refused: []refusal{{calls: "epoll_wait", eperm: works, enosys: works}}, prepare: func(t *testing.T, s *scene) func() error {
 		set := newWaitSet[int](t, 0)
 		return func() error { _, _, err := set.Next(giveUp()); return gaveUp(err) }
 	}},
@@ -995,7 +996,7 @@ var callNumbersHere = map[string]map[string]int{
 	"amd64": {"bind": 49, "fchmod": 91, "recvmsg": 47, "connect": 42, "readlink": 89, "epoll_wait": 232, "fstat": 5, "fstatfs": 138, "getsockname": 51, "getsockopt": 55, "sendmsg": 46, "setsockopt": 54, "socket": 41, "socketpair": 53},
 	"386":   {"bind": 102, "fchmod": 94, "recvmsg": 102, "connect": 102, "readlink": 85, "epoll_wait": 256, "fstat": 197, "fstatfs": 269, "getsockname": 102, "getsockopt": 102, "sendmsg": 102, "setsockopt": 102, "socket": 102, "socketpair": 102},
 	"arm":   {"bind": 282, "fchmod": 94, "recvmsg": 297, "connect": 283, "readlink": 85, "epoll_wait": 252, "fstat": 197, "fstatfs": 267, "getsockname": 286, "getsockopt": 295, "sendmsg": 296, "setsockopt": 294, "socket": 281, "socketpair": 288},
-	"arm64": {"bind": 200, "fchmod": 52, "recvmsg": 212, "connect": 203, "epoll_wait": 22, "fstat": 80, "fstatfs": 44, "getsockname": 204, "getsockopt": 209, "sendmsg": 211, "setsockopt": 208, "socket": 198, "socketpair": 199},
+	"arm64": {"bind": 200, "fchmod": 52, "recvmsg": 212, "connect": 203, "fstat": 80, "fstatfs": 44, "getsockname": 204, "getsockopt": 209, "sendmsg": 211, "setsockopt": 208, "socket": 198, "socketpair": 199},
 }[runtime.GOARCH]
 
 // allCalls is what Linux 5.0 lacks, and the file handles, which containers refuse.

@@ -134,6 +134,13 @@ func epollCtl(epoll, op, fd int, event *syscall.EpollEvent) syscall.Errno {
 	return errno
 }
 
+// epollNow fetches events without waiting for them. It is not syscall.EpollWait, which on some
+// architectures is a call that the runtime does without, and that filters for Go programs leave out.
+func epollNow(epoll int, events []syscall.EpollEvent) (n int, errno syscall.Errno) {
+	r, _, errno := syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
+	return int(r), errno
+}
+
 // epollEvents are those of an epoll instance that were fetched and not returned yet.
 type epollEvents struct {
 	buf  [64]syscall.EpollEvent
@@ -148,9 +155,9 @@ func (e *epollEvents) next(epoll int, many bool) (fd int, ok bool, err error) {
 		if many {
 			buf = e.buf[:]
 		}
-		n, err := syscall.EpollWait(epoll, buf, 0)
-		if err != nil {
-			return -1, false, os.NewSyscallError("epoll_wait", err)
+		n, errno := epollNow(epoll, buf)
+		if errno != 0 {
+			return -1, false, os.NewSyscallError("epoll_pwait", errno)
 		}
 		e.rest = buf[:n]
 	}

@@ -217,7 +217,7 @@ inline remove(i) {
 	release(i)
 }
 
-/* Go: epollEvents.next: EpollWait */
+/* Go: epollEvents.next: epollNow */
 inline fetchRest() {
 	if
 	:: rest[0] || rest[PIDFDS - 1]
