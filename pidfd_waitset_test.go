@@ -267,14 +267,17 @@ func TestWaitSetStaleEvents(t *testing.T) {
 		t.Errorf("descriptor %d, not %d", q.fd, fd)
 	}
 	add(q, 5)
+	if s.Remove(p) || s.Remove(nil) {
+		t.Error("Remove takes out what is not in the set")
+	}
 	hasNoneEnded(t, s)
-	// An event whose token is no one's.
+	// An event that is no member's, before one that is.
 	if err := epollAdd(s.epoll, k.guard.fd); err != nil {
 		t.Fatal(err)
 	}
-	hasNoneEnded(t, s)
 	other.exit()
-	key, r, err = s.Next(context.Background())
+	q.Wait(context.Background(), WaitNoReap)
+	key, r, err = next(s)
 	isEnd(t, r, err, exitCode(2), true)
 	if key != 5 {
 		t.Errorf("key %d", key)
@@ -287,7 +290,8 @@ func TestWaitSetLeftOver(t *testing.T) {
 	keepsDescriptors(t)
 	s := newWaitSet[int](t, 0)
 	var members []*PidFD
-	for i := range 4 {
+	end := func(i int) {
+		t.Helper()
 		k := exiter(t, i)
 		p := k.open(0)
 		if err := s.Add(p, i); err != nil {
@@ -297,10 +301,13 @@ func TestWaitSetLeftOver(t *testing.T) {
 		p.Wait(context.Background(), WaitNoReap)
 		members = append(members, p)
 	}
+	for i := range 4 {
+		end(i)
+	}
 	returned := map[int]bool{}
-	takes := func(leftOver int) {
+	takesBy := func(next func() (int, WaitResult, error), leftOver int) {
 		t.Helper()
-		i, r, err := next(s)
+		i, r, err := next()
 		isEnd(t, r, err, exitCode(i), true)
 		if returned[i] {
 			t.Errorf("%d was returned twice", i)
@@ -309,6 +316,10 @@ func TestWaitSetLeftOver(t *testing.T) {
 		if n := len(s.events.rest); n != leftOver {
 			t.Errorf("%d events are left over, not %d", n, leftOver)
 		}
+	}
+	takes := func(leftOver int) {
+		t.Helper()
+		takesBy(func() (int, WaitResult, error) { return next(s) }, leftOver)
 	}
 	if !s.parking.tryTurn() {
 		t.Fatal("somebody is parked")
@@ -343,18 +354,64 @@ func TestWaitSetLeftOver(t *testing.T) {
 	if len(returned) != 3 {
 		t.Errorf("%v were returned", returned)
 	}
+	end(4)
+	takes(0)
 	hasNoneEnded(t, s)
+	// Whoever is parked has the turn.
+	for i := range 3 {
+		end(5 + i)
+	}
+	takesBy(func() (int, WaitResult, error) { return s.park(t.Context()) }, 2)
+}
+
+// A member that cannot be waited for leaves the set with the error, and does not hide the next one.
+func TestWaitSetError(t *testing.T) {
+	keepsDescriptors(t)
+	s := newWaitSet[int](t, 0)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close() // which is an event
+	defer r.Close()
+	withFD(r, func(fd int) {
+		pipe := &PidFD{fd: fd}
+		pipe.uses.Store(1)
+		k := exiter(t, 1)
+		for i, p := range []*PidFD{pipe, k.guard} {
+			if err := s.Add(p, i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		k.exit()
+		k.guard.Wait(context.Background(), WaitNoReap)
+		key, r, err := next(s)
+		if key != 0 || r != (WaitResult{}) || err == nil || errors.Is(err, context.Canceled) {
+			t.Errorf("%d, %+v, %v", key, r, err)
+		}
+		if n := pipe.uses.Load(); n != 1 || s.Remove(pipe) {
+			t.Errorf("it is still a member: %d uses", n)
+		}
+		key, r, err = next(s)
+		isEnd(t, r, err, exitCode(1), true)
+		if key != 1 {
+			t.Errorf("key %d", key)
+		}
+	})
 }
 
 func TestWaitSetContext(t *testing.T) {
 	keepsDescriptors(t)
 	k := exiter(t, 1)
 	s := newWaitSet[string](t, 0)
-	ctx, cancel := context.WithCancel(context.Background())
+	cause := errors.New("a reason")
+	ctx, cancelCause := context.WithCancelCause(context.Background())
 	first, second := startNext(s, ctx), startNext(s, context.Background())
-	cancel()
+	cancelCause(cause)
 	_, _, err := first()
-	matches(t, err, context.Canceled)
+	matches(t, err, cause)
+	_, _, err = s.Next(ctx)
+	matches(t, err, cause)
 	short, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
 	_, _, err = s.Next(short)
