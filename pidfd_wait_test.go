@@ -1294,3 +1294,17 @@ func TestTryWaitAsksNoMore(t *testing.T) {
 		}
 	})
 }
+
+// What waitid(2) has written about another process is not read as what it says of this one.
+func TestLookForgets(t *testing.T) {
+	keepsDescriptors(t)
+	p := exiter(t, 0).guard
+	g := glance{info: siginfo{Signo: int32(syscall.SIGCHLD), Code: _CLD_EXITED}}
+	r := WaitResult{Ended: true}
+	calls, _ := answersTo("waitid", retErrno) // the call does nothing
+	var err error
+	underFilter(t, func() error { return filter(calls) }, func() { err = p.look(0, &g, &r) })
+	if err != nil || r != (WaitResult{}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
