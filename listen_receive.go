@@ -246,10 +246,9 @@ func (l *NotifyListener) Next(ctx context.Context) (m *Notification, err error) 
 		}
 	}
 	if late {
-		select {
-		case l.parking.turn <- struct{}{}:
-			defer func() { <-l.parking.turn }()
-		default: // another goroutine waits, or is about to take one of the messages
+		if l.parking.tryTurn() {
+			defer l.parking.endTurn()
+		} else { // another goroutine waits, or is about to take one of the messages
 			buffers = newNotifyBuffers()
 		}
 		l.parking.conn.Control(func(uintptr) { next() })

@@ -10,10 +10,10 @@ import (
 )
 
 // A WaitSet waits for many processes at once. K is the type of the keys by which the caller knows
-// them. The set has one descriptor of its own, an epoll instance, and no goroutine. A member and its
-// PidFD need about 250 bytes of memory (on amd64, with a key of 8 bytes or less), besides what the
-// kernel needs. A set keeps the memory of former members for new ones, until Close. The methods can be
-// called from several goroutines at once.
+// them. The set has one descriptor of its own, an epoll instance, and no goroutine. A member and
+// its PidFD need about 250 bytes of memory (on amd64, with a key of 8 bytes or less), besides what
+// the kernel needs. A set keeps the memory of former members for new ones, until Close. The methods
+// can be called from several goroutines at once.
 type WaitSet[K any] struct {
 	options WaitOption
 	epoll   int // the descriptor of parking.file
