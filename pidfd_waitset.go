@@ -22,6 +22,7 @@ type WaitSet[K any] struct {
 	mu      sync.Mutex
 	members map[int]member[K] // by their descriptors; nil once closed
 	events  epollEvents       // left over from a Next; empty while another is parked
+	glance  glance
 }
 
 type member[K any] struct {
@@ -160,8 +161,6 @@ func (s *WaitSet[K]) take(turn bool) (key K, r WaitResult, done bool, err error)
 		turn = true
 		defer s.parking.endTurn()
 	}
-	g := glances.Get().(*glance)
-	defer glances.Put(g)
 	for {
 		fd, ok, err := s.events.next(s.epoll, turn)
 		if !ok {
@@ -172,7 +171,7 @@ func (s *WaitSet[K]) take(turn bool) (key K, r WaitResult, done bool, err error)
 		if !ok {
 			continue
 		}
-		err = m.p.look(s.options, g, &r)
+		err = m.p.look(s.options, &s.glance, &r)
 		if err != nil || r.Ended {
 			s.remove(m.p)
 			return m.key, r, true, err
