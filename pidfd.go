@@ -178,6 +178,7 @@ type PidFD struct {
 	by       string // what it was opened by, together with number
 	number   uint64
 	observes bool         // someone else in this program reaps the process
+	aThread  bool         // it may be a pidfd of a thread (PIDFD_THREAD)
 	uses     atomic.Int32 // 1 for the owner and 1 for each call in progress; plus closing after Close
 
 	parking atomic.Pointer[parking] // where Wait parks, once it has had to
@@ -345,7 +346,9 @@ func NewPidFD(fd int) (*PidFD, error) {
 	if _, errno := fcntl(fd, syscall.F_SETFD, syscall.FD_CLOEXEC); errno != 0 {
 		return nil, failed("fcntl", "F_SETFD "+fdSubject(fd), errno)
 	}
-	return newPidFD(fd, "descriptor ", uint64(fd)), nil
+	p := newPidFD(fd, "descriptor ", uint64(fd))
+	p.aThread = flags&PIDFD_THREAD != 0
+	return p, nil
 }
 
 // TakePidFD takes the pidfd of the process that was started with attr: the descriptor that
@@ -390,7 +393,9 @@ func OpenPidFD(pid, flags int) (*PidFD, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newPidFD(fd, "", uint64(pid)), nil
+	p := newPidFD(fd, "", uint64(pid))
+	p.aThread = flags&PIDFD_THREAD != 0
+	return p, nil
 }
 
 // openPidFDBare is OpenPidFD for a descriptor without an owner.
@@ -448,7 +453,9 @@ func OpenPidFDByID(id PidFDID) (*PidFD, error) {
 		}
 	}
 	if errno == 0 {
-		return newPidFD(fd, "#", uint64(id)), nil
+		p := newPidFD(fd, "#", uint64(id))
+		p.aThread = true // for all that is known
+		return p, nil
 	}
 	err := failed("open_by_handle_at", "of pidfd ID "+id.String(), errno)
 	if errno == syscall.ESRCH || errno == syscall.ESTALE && ownPIDNamespace() == initialPIDNamespace {

@@ -21,9 +21,10 @@ import (
 	"github.com/sysfd/sysfd/internal/rights"
 )
 
-// The child that reaps orphans does so in main, which has to be on the main thread.
+// These children have main on the main thread.
 func init() {
-	if name := os.Getenv(childVar); name == "reap-orphans" || name == "reap-strays" {
+	switch os.Getenv(childVar) {
+	case "reap-orphans", "reap-strays", "leader-exits-thread-execs":
 		runtime.LockOSThread()
 	}
 }

@@ -216,7 +216,7 @@ func (a *awaiting) ready() (leave bool) {
 		return
 	}
 	g := glances.Get().(*glance)
-	a.err = a.p.look(a.options, g, &a.r)
+	a.err = a.p.look(a.options, false, g, &a.r)
 	glances.Put(g)
 	a.done = a.err != nil || a.r.Ended
 	return
@@ -243,7 +243,7 @@ func (p *PidFD) tryWait(options WaitOption, g *glance, r *WaitResult) error {
 		return err
 	}
 	defer p.release()
-	return p.look(options, g, r)
+	return p.look(options, false, g, r)
 }
 
 // A glance is what waitid(2) writes. The stack of a goroutine that waits has no room for it, nor for
@@ -257,8 +257,9 @@ var glances = sync.Pool{New: func() any { return new(glance) }}
 
 const waitNow = syscall.WEXITED | syscall.WNOHANG | syscall.WALL
 
-// look stores in r what has become of the process. The caller has acquired p.
-func (p *PidFD) look(options WaitOption, g *glance, r *WaitResult) error {
+// look stores in r what has become of the process. gone says that it has ended for certain. The
+// caller has acquired p.
+func (p *PidFD) look(options WaitOption, gone bool, g *glance, r *WaitResult) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	*r = WaitResult{}
@@ -270,10 +271,14 @@ func (p *PidFD) look(options WaitOption, g *glance, r *WaitResult) error {
 	if p.observes {
 		options |= WaitNoReap
 	}
-	// First a look that takes nothing away: it may be a stop of a process that is traced, which
-	// the kernel reports whatever the options (kernel/exit.c, wait_task_stopped).
+	// First a look that takes nothing away: unless the process has ended it may be a stop, which
+	// the kernel reports to a tracer whatever the options (kernel/exit.c, wait_task_stopped).
+	flags := waitNow | syscall.WNOWAIT
+	if gone && options&WaitNoReap == 0 {
+		flags = waitNow
+	}
 	g.info = siginfo{}
-	switch errno := waitPidFD(p.fd, waitNow|syscall.WNOWAIT, &g.info, &g.rusage); {
+	switch errno := waitPidFD(p.fd, flags, &g.info, &g.rusage); {
 	case errno == syscall.ECHILD && p.ended != nil:
 		*r = *p.ended // another wait has reaped it since
 		return nil
@@ -284,11 +289,11 @@ func (p *PidFD) look(options WaitOption, g *glance, r *WaitResult) error {
 	case !g.info.isEnd():
 		return p.lookAtHeld(options, r)
 	}
-	return p.end(g, options, r)
+	return p.end(g, options, flags == waitNow, r)
 }
 
-// end is for a child that has ended, as g says.
-func (p *PidFD) end(g *glance, options WaitOption, r *WaitResult) error {
+// end is for a child that has ended, as g says. waited tells whether it has been waited for.
+func (p *PidFD) end(g *glance, options WaitOption, waited bool, r *WaitResult) error {
 	*r = WaitResult{Ended: true, Status: g.info.waitStatus()}
 	if p.ended != nil {
 		r.Rusage = p.ended.Rusage // a zombie uses nothing
@@ -296,15 +301,16 @@ func (p *PidFD) end(g *glance, options WaitOption, r *WaitResult) error {
 		used := g.rusage // on the heap only now that it is needed
 		r.Rusage = &used
 	}
-	if options&WaitNoReap == 0 {
+	if options&WaitNoReap == 0 && !waited {
 		g.info = siginfo{}
 		errno := waitPidFD(p.fd, waitNow, &g.info, nil)
 		if errno != 0 && errno != syscall.ECHILD { // if another wait was faster, the status is known
 			*r = WaitResult{}
 			return p.waitFailed(errno)
 		}
-		r.Reaped = errno == 0 && g.info.isEnd() && !p.isLeft()
+		waited = errno == 0 && g.info.isEnd()
 	}
+	r.Reaped = waited && !p.isLeft()
 	p.keep(*r, r.Reaped)
 	return nil
 }

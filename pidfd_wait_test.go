@@ -133,6 +133,19 @@ func onMainThread(main bool, f func()) {
 	<-done
 }
 
+// awaitMainThread says so when the main thread has ended.
+func awaitMainThread() error {
+	for status := ""; !strings.Contains(status, "State:\tZ"); {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/status", os.Getpid()))
+		if err != nil {
+			return err
+		}
+		status = string(text)
+	}
+	fmt.Println("alone")
+	return nil
+}
+
 func init() {
 	children["exit"] = func(args []string) error {
 		io.Copy(io.Discard, os.Stdin)
@@ -145,14 +158,9 @@ func init() {
 	// The main thread ends with 5, and the process with 7.
 	children["leader-exits"] = func([]string) error {
 		go onMainThread(true, func() { syscall.Syscall(syscall.SYS_EXIT, 5, 0, 0) })
-		for status := ""; !strings.Contains(status, "State:\tZ"); {
-			text, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/status", os.Getpid()))
-			if err != nil {
-				return err
-			}
-			status = string(text)
+		if err := awaitMainThread(); err != nil {
+			return err
 		}
-		fmt.Println("alone")
 		io.Copy(io.Discard, os.Stdin)
 		syscall.Exit(7)
 		return nil
@@ -1303,7 +1311,7 @@ func TestLookForgets(t *testing.T) {
 	r := WaitResult{Ended: true}
 	calls, _ := answersTo("waitid", retErrno) // the call does nothing
 	var err error
-	underFilter(t, func() error { return filter(calls) }, func() { err = p.look(0, &g, &r) })
+	underFilter(t, func() error { return filter(calls) }, func() { err = p.look(0, false, &g, &r) })
 	if err != nil || r != (WaitResult{}) {
 		t.Errorf("%+v, %v", r, err)
 	}

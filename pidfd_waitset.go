@@ -108,6 +108,7 @@ func (s *WaitSet[K]) Remove(p *PidFD) bool {
 	if s.members[p.fd].p != p {
 		return false
 	}
+	s.events.forget(p.fd)
 	s.remove(p)
 	return true
 }
@@ -162,16 +163,16 @@ func (s *WaitSet[K]) take(turn bool) (key K, r WaitResult, done bool, err error)
 		defer s.parking.endTurn()
 	}
 	for {
-		fd, ok, err := s.events.next(s.epoll, turn)
+		fd, gone, ok, err := s.events.next(s.epoll, turn)
 		if !ok {
 			return key, r, err != nil, err
 		}
-		// It may be another member by now, or none. A look at it too many does no harm.
 		m, ok := s.members[fd]
 		if !ok {
 			continue
 		}
-		err = m.p.look(s.options, &s.glance, &r)
+		// A main thread that has ended can be replaced: by another that executes a program.
+		err = m.p.look(s.options, gone && !m.p.aThread, &s.glance, &r)
 		if err != nil || r.Ended {
 			s.remove(m.p)
 			return m.key, r, true, err

@@ -18,6 +18,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sysfd/sysfd/internal/rights"
+	"golang.org/x/sys/unix"
 )
 
 func newWaitSet[K any](t testing.TB, options WaitOption) *WaitSet[K] {
@@ -332,12 +335,15 @@ func TestWaitSetLeftOver(t *testing.T) {
 	}
 	takes(1)
 	s.parking.endTurn()
-	// The event of a former member is that of no other one.
+	// The event of a former member is that of no other one, and is forgotten.
 	for i, p := range members {
 		if returned[i] {
 			continue
 		}
 		s.Remove(p)
+		if len(s.events.rest) > 0 {
+			t.Errorf("%v are left over", s.events.rest)
+		}
 		fd := p.fd
 		p.Close()
 		q := openPidFD(t, os.Getpid())
@@ -362,6 +368,161 @@ func TestWaitSetLeftOver(t *testing.T) {
 		end(5 + i)
 	}
 	takesBy(func() (int, WaitResult, error) { return s.park(t.Context()) }, 2)
+}
+
+// An event says that a process has ended, which spares a look before it is reaped. A thread can have
+// ended for a while only.
+func TestWaitSetAsksOnce(t *testing.T) {
+	keepsDescriptors(t)
+	for _, test := range []struct {
+		name string
+		once bool
+		open func(pid int) (*PidFD, error)
+	}{
+		{"OpenPidFD", true, func(pid int) (*PidFD, error) { return OpenPidFD(pid, 0) }},
+		{"NewPidFD", true, func(pid int) (*PidFD, error) {
+			fd, err := openPidFDBare(pid, 0)
+			if err != nil {
+				return nil, err
+			}
+			return NewPidFD(fd)
+		}},
+		{"OpenPidFD of a thread", false, func(pid int) (*PidFD, error) { return OpenPidFD(pid, PIDFD_THREAD) }},
+		{"NewPidFD of a thread", false, func(pid int) (*PidFD, error) {
+			fd, err := openPidFDBare(pid, PIDFD_THREAD)
+			if err != nil {
+				return nil, err
+			}
+			return NewPidFD(fd)
+		}},
+		{"OpenPidFDByID", false, func(pid int) (*PidFD, error) {
+			p, err := OpenPidFD(pid, 0)
+			if err != nil {
+				return nil, err
+			}
+			defer p.Close()
+			id, err := p.ID()
+			if err != nil {
+				return nil, err
+			}
+			return OpenPidFDByID(id)
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			k := exiter(t, 3)
+			p, err := test.open(k.pid)
+			if errors.Is(err, errors.ErrUnsupported) {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			s := newWaitSet[int](t, 0)
+			if err := s.Add(p, 1); err != nil {
+				t.Fatal(err)
+			}
+			k.exit()
+			k.guard.Wait(context.Background(), WaitNoReap)
+			var r WaitResult
+			underFilter(t, func() error { return refuseUnless(3, waitNow, unix.SYS_WAITID, syscall.EIO) }, func() {
+				_, r, err = next(s)
+			})
+			if test.once {
+				isEnd(t, r, err, exitCode(3), true)
+			} else {
+				matches(t, err, syscall.EIO)
+			}
+		})
+	}
+}
+
+func init() {
+	// The main thread ends, and then another one executes a program, each after a byte of input.
+	children["leader-exits-thread-execs"] = func([]string) error {
+		ends, failed := make(chan bool), make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			fmt.Println(syscall.Gettid())
+			os.Stdin.Read(make([]byte, 1))
+			close(ends)
+			if err := awaitMainThread(); err != nil {
+				failed <- err
+			}
+			os.Stdin.Read(make([]byte, 1))
+			os.Setenv(childVar, "exit")
+			words := self("9")
+			failed <- syscall.Exec(words[0], words, os.Environ())
+		}()
+		select {
+		case err := <-failed:
+			return err
+		case <-ends:
+			syscall.Syscall(syscall.SYS_EXIT, 5, 0, 0)
+			return nil
+		}
+	}
+}
+
+// What the kernel has said while the main thread had ended is not believed when another thread has
+// become the main thread. The stop of that is left to the tracer.
+func TestWaitSetThreadExecsTraced(t *testing.T) {
+	needsPtrace(t)
+	needs(t, FeatureThread)
+	reliesOn(t, threadWaits)
+	rights.Proc(t)
+	keepsDescriptors(t)
+	runtime.LockOSThread() // is the tracer
+	defer runtime.UnlockOSThread()
+	cmd := child("leader-exits-thread-execs")
+	cmd.Env = append(cmd.Env, "GODEBUG=asyncpreemptoff=1") // a signal would stop it
+	k := startKid(t, cmd)
+	tid := k.number()
+	if err := unix.PtraceSeize(tid); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.PtraceInterrupt(tid); err != nil {
+		t.Fatal(err)
+	}
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(tid, &status, syscall.WALL, nil); err != nil || !status.Stopped() {
+		t.Fatalf("%#x, %v", uint32(status), err)
+	}
+	if err := syscall.PtraceSetOptions(tid, syscall.PTRACE_O_TRACEEXEC); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.PtraceCont(tid, 0); err != nil {
+		t.Fatal(err)
+	}
+	k.stdin.Write([]byte{1})
+	if line := k.line(); line != "alone" {
+		t.Fatal(line)
+	}
+	s, p := newWaitSet[int](t, 0), k.open(PIDFD_THREAD)
+	if err := s.Add(p, 1); err != nil {
+		t.Fatal(err)
+	}
+	hasNoneEnded(t, s)
+	// Linux 6.9 says this (fs/pidfs.c, pidfd_poll), and 6.12.117 does not.
+	s.events.rest = []syscall.EpollEvent{{Events: syscall.EPOLLIN, Fd: int32(p.fd)}}
+	k.stdin.Write([]byte{1})
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_PID, k.pid, &info, unix.WSTOPPED|unix.WNOWAIT|unix.WALL, nil); err != nil {
+		t.Fatal(err)
+	}
+	hasNoneEnded(t, s)
+	if pid, err := syscall.Wait4(k.pid, &status, syscall.WALL|syscall.WNOHANG, nil); pid != k.pid || status.TrapCause() != syscall.PTRACE_EVENT_EXEC {
+		t.Fatalf("the tracer sees %d, %#x, %v", pid, uint32(status), err)
+	}
+	if err := syscall.PtraceDetach(k.pid); err != nil {
+		t.Fatal(err)
+	}
+	k.exit()
+	key, r, err := s.Next(context.Background())
+	isEnd(t, r, err, exitCode(9), true)
+	if key != 1 {
+		t.Errorf("key %d", key)
+	}
 }
 
 // A member that cannot be waited for leaves the set with the error, and does not hide the next one.

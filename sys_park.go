@@ -5,6 +5,7 @@ package sysfd
 import (
 	"context"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -147,9 +148,9 @@ type epollEvents struct {
 	rest []syscall.EpollEvent
 }
 
-// next returns the descriptor of an event, if there is one. It fetches more than that one only if
-// many is true.
-func (e *epollEvents) next(epoll int, many bool) (fd int, ok bool, err error) {
+// next returns the descriptor of an event, if there is one, and whether what it refers to has ended.
+// It fetches more than that one only if many is true.
+func (e *epollEvents) next(epoll int, many bool) (fd int, gone, ok bool, err error) {
 	if len(e.rest) == 0 {
 		buf := e.buf[:1]
 		if many {
@@ -157,13 +158,19 @@ func (e *epollEvents) next(epoll int, many bool) (fd int, ok bool, err error) {
 		}
 		n, errno := epollNow(epoll, buf)
 		if errno != 0 {
-			return -1, false, os.NewSyscallError("epoll_pwait", errno)
+			return -1, false, false, os.NewSyscallError("epoll_pwait", errno)
 		}
 		e.rest = buf[:n]
 	}
 	if len(e.rest) == 0 {
-		return -1, false, nil
+		return -1, false, false, nil
 	}
-	fd, e.rest = int(e.rest[0].Fd), e.rest[1:]
-	return fd, true, nil
+	event := e.rest[0]
+	e.rest = e.rest[1:]
+	return int(event.Fd), event.Events&syscall.EPOLLIN != 0, true, nil
+}
+
+// forget is for a descriptor that leaves the epoll instance: soon another can have its number.
+func (e *epollEvents) forget(fd int) {
+	e.rest = slices.DeleteFunc(e.rest, func(event syscall.EpollEvent) bool { return int(event.Fd) == fd })
 }

@@ -250,7 +250,8 @@ inline take(parked) {
 			assert(epoll[SET]);
 			fetchRest();
 			if :: rest[0] -> m = 0 :: rest[PIDFDS - 1] -> m = PIDFDS - 1 :: else -> leaveSet(parked); break fi;
-			rest[m] = false
+			rest[m] = false;
+			assert(life[m] != RUNS)	/* or look must not reap at once */
 		}
 		if :: member[m] -> look(m, true) :: else fi;
 		if :: done -> remove(m); atomic { m = 0; leaveSet(parked); break } :: else fi
@@ -391,13 +392,13 @@ inline add(i) {
 	fi
 }
 
-/* Go: WaitSet.Remove: lock Unlock remove */
+/* Go: WaitSet.Remove: lock Unlock forget remove */
 proctype Member(byte i) {
 	bool ok, last;
 	if :: has(LATE, i) -> add(i) :: else fi;
 	if
 	:: atomic { has(REMOVES, i) -> lock(setMu) }
-		if :: setOpen && member[i] -> remove(i) :: else fi;
+		if :: setOpen && member[i] -> rest[i] = false; remove(i) :: else fi;
 		unlock(setMu)
 	:: true
 	fi
