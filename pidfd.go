@@ -183,6 +183,7 @@ type PidFD struct {
 
 	parking atomic.Pointer[parking] // where Wait parks, once it has had to
 	file    *os.File                // owns the descriptor, once Wait has parked on it
+	closed  atomic.Pointer[ending]  // of those who hold a thread; made for the first
 	mu      sync.Mutex              // held from a look at the process until ended has the result
 	ended   *WaitResult             // set once the status is known; Reaped if the process cannot be reaped any more
 }
@@ -252,6 +253,9 @@ func (p *PidFD) Close() error {
 	}
 	if w := p.parking.Load(); w != nil {
 		w.interrupt()
+	}
+	if c := p.closed.Load(); c != nil {
+		c.end()
 	}
 	return p.release() // of the owner
 }

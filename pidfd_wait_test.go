@@ -629,13 +629,14 @@ func (c beginClose) Done() <-chan struct{} {
 func TestWaitConcurrentClose(t *testing.T) {
 	bothFlags(t, func(t *testing.T, flags int) {
 		k := exiter(t, 0)
-		for range 300 {
+		for n := range 600 {
+			options := WaitOption(n%2) * WaitBlocking
 			p := k.open(flags)
 			var group waitGroup
 			for i := range 3 {
 				ctx, cancel := context.WithCancel(context.Background())
 				group.Go(func() {
-					_, err := p.Wait(ctx, 0)
+					_, err := p.Wait(ctx, options)
 					if i == 0 && !errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrClosed) || i != 0 && !errors.Is(err, os.ErrClosed) {
 						t.Errorf("%v", err)
 					}
@@ -917,6 +918,95 @@ func grandchild(t *testing.T) (parent *kid, pid int) {
 	return parent, parent.number()
 }
 
+// awaitBlocked returns when a thread has been blocked in Wait, or is about to be.
+func awaitBlocked(p *PidFD) {
+	for p.closed.Load() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(20 * time.Millisecond) // long enough to be in ppoll(2) nearly always
+}
+
+func TestWaitBlocking(t *testing.T) {
+	bothFlags(t, func(t *testing.T, flags int) {
+		k := exiter(t, 2)
+		p, other := k.open(flags), k.open(flags)
+		ctx, cancel := context.WithCancelCause(context.Background())
+		cancelled := startWait(ctx, p, WaitBlocking)
+		awaitBlocked(p)
+		w := startWait(context.Background(), p, WaitBlocking)
+		noReap := startWait(context.Background(), other, WaitBlocking|WaitNoReap)
+		awaitBlocked(other)
+		isRunning(t, p, WaitBlocking)
+		why := errors.New("why")
+		cancel(why)
+		if _, err := cancelled.result(); err != why {
+			t.Errorf("%v, want %v", err, why)
+		}
+		w.isWaiting(t)
+		noReap.isWaiting(t)
+		k.exit()
+		r, err := w.result()
+		isEnd(t, r, err, exitCode(2), true)
+		r, err = noReap.result()
+		if err != nil || !r.Ended || r.Reaped {
+			t.Errorf("%+v, %v", r, err)
+		}
+		if p.parking.Load() != nil {
+			t.Error("it was parked as well")
+		}
+		_, err = p.Wait(ctx, WaitBlocking)
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// All who hold a thread return, and the last of them closes the descriptor.
+func TestWaitBlockingClose(t *testing.T) {
+	bothFlags(t, func(t *testing.T, flags int) {
+		p := exiter(t, 0).open(flags)
+		var waits []*waiting
+		for range 4 {
+			waits = append(waits, startWait(context.Background(), p, WaitBlocking))
+		}
+		awaitBlocked(p)
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, w := range waits {
+			_, err := w.result()
+			matches(t, err, os.ErrClosed)
+		}
+		_, err := p.Wait(context.Background(), WaitBlocking)
+		matches(t, err, os.ErrClosed)
+	})
+}
+
+// It parks for the status of a process that is not a child.
+func TestWaitBlockingNotAChild(t *testing.T) {
+	needs(t, FeatureThread) // as old as POLLHUP of a pidfd
+	reliesOn(t, pidfs)
+	bothFlags(t, func(t *testing.T, flags int) {
+		parent, pid := grandchild(t)
+		p := openFlags(t, pid, flags)
+		w, exited := startWait(context.Background(), p, WaitBlocking), startWait(context.Background(), p, WaitBlocking|WaitExited)
+		awaitBlocked(p)
+		p.SendSignal(syscall.SIGTERM)
+		r, err := exited.result()
+		if err != nil || !r.Ended || !errors.Is(r.Unknown, syscall.EAGAIN) {
+			t.Errorf("%+v, %v", r, err)
+		}
+		awaitParked(p)
+		w.isWaiting(t)
+		fmt.Fprintln(parent.stdin, "reap")
+		if line := parent.line(); line != "15 <nil>" {
+			t.Error(line)
+		}
+		r, err = w.result()
+		isEndOfOther(t, r, err, killedBy(syscall.SIGTERM))
+	})
+}
+
 // A process that is not a child is one until it is reaped, or until it is a zombie.
 func TestWaitNotAChild(t *testing.T) {
 	needs(t, FeatureThread) // as old as POLLHUP of a pidfd
@@ -1006,19 +1096,21 @@ func TestWaitResultString(t *testing.T) {
 func TestWaitOptionCheck(t *testing.T) {
 	keepsDescriptors(t)
 	p := openPidFD(t, os.Getpid())
-	_, err := p.TryWait(4)
+	_, err := p.TryWait(8)
 	matches(t, err, syscall.EINVAL)
-	_, err = p.Wait(context.Background(), 4)
+	_, err = p.Wait(context.Background(), 8)
 	matches(t, err, syscall.EINVAL)
-	_, err = NewWaitSet[int](4)
-	matches(t, err, syscall.EINVAL)
-	for _, good := range []WaitOption{0, WaitNoReap, WaitExited, WaitNoReap | WaitExited} {
+	for _, bad := range []WaitOption{8, WaitBlocking, WaitBlocking | WaitNoReap} {
+		_, err = NewWaitSet[int](bad)
+		matches(t, err, syscall.EINVAL)
+	}
+	for _, good := range []WaitOption{0, WaitNoReap, WaitExited, WaitNoReap | WaitExited, WaitBlocking, WaitBlocking | WaitNoReap | WaitExited} {
 		if err := good.check(); err != nil {
 			t.Error(err)
 		}
 	}
 	ones := strings.Repeat("f", strconv.IntSize/4)
-	for bad, text := range map[WaitOption]string{4: "0x4 ", WaitExited | 1<<30: "0x40000002 ", -1: "0x" + ones + " ", -1 << 31: "0x" + ones[8:] + "80000000 "} {
+	for bad, text := range map[WaitOption]string{8: "0x8 ", WaitExited | 1<<30: "0x40000002 ", -1: "0x" + ones + " ", -1 << 31: "0x" + ones[8:] + "80000000 "} {
 		err := bad.check()
 		matches(t, err, syscall.EINVAL)
 		if err != nil && !strings.HasPrefix(err.Error(), text) {

@@ -33,12 +33,15 @@ type member[K any] struct {
 // NewWaitSet returns an empty set. The options apply to each of its members.
 //
 // Errors:
-//   - EINVAL for unknown options;
+//   - EINVAL for unknown options, and for [WaitBlocking];
 //   - EMFILE and ENFILE if there is no descriptor left;
 //   - ENOSPC beyond /proc/sys/fs/epoll/max_user_watches.
 func NewWaitSet[K any](options WaitOption) (*WaitSet[K], error) {
 	if err := options.check(); err != nil {
 		return nil, err
+	}
+	if options&WaitBlocking != 0 {
+		return nil, refused(syscall.EINVAL, "WaitBlocking is not for a WaitSet")
 	}
 	epoll, file, err := newEpoll()
 	if err != nil {

@@ -653,6 +653,12 @@ var operations = []operation{
 		p := newPidFD(fd, "duplicate", unnumbered)
 		return p, gaveUp(second(p.Wait(giveUp(), 0)))
 	})},
+	{name: "PidFD.Wait with WaitBlocking", needs: FeatureWait, takes: true, does: true, refused: []refusal{
+		{calls: "waitid"}, {calls: "eventfd2"}, {calls: "ppoll ppoll_time32"},
+	}, prepare: taking(func(fd int) (*PidFD, error) {
+		p := newPidFD(fd, "duplicate", unnumbered)
+		return p, gaveUp(second(p.Wait(giveUp(), WaitBlocking)))
+	})},
 	{name: "PidFD.TryWait", needs: FeatureWait, does: true, refused: []refusal{{calls: "waitid"}}, do: func(s *scene) error {
 		return second(s.child.TryWait(0))
 	}},

@@ -519,11 +519,20 @@ func pollFor(fd int, atMost time.Duration) (revents int16, errno syscall.Errno) 
 	if errno := check32(fd); errno != 0 {
 		return 0, errno
 	}
-	poll := unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	poll := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	errno = ppoll(poll[:], atMost)
+	return poll[0].Revents, errno
+}
+
+// ppoll waits for ever if atMost is negative.
+func ppoll(polls []unix.PollFd, atMost time.Duration) (errno syscall.Errno) {
 	left := [2]int64{int64(atMost / time.Second), int64(atMost % time.Second)} // a struct __kernel_timespec; the kernel writes to it
 	call := func(number uintptr, timeout unsafe.Pointer) syscall.Errno {
+		if atMost < 0 {
+			timeout = nil
+		}
 		return uninterrupted(func() syscall.Errno { // even if it would not wait
-			_, _, errno := syscall.Syscall6(number, uintptr(unsafe.Pointer(&poll)), 1, uintptr(timeout), 0, 0, 0)
+			_, _, errno := syscall.Syscall6(number, uintptr(unsafe.Pointer(unsafe.SliceData(polls))), uintptr(len(polls)), uintptr(timeout), 0, 0, 0)
 			return errno
 		})
 	}
@@ -533,7 +542,7 @@ func pollFor(fd int, atMost time.Duration) (revents int16, errno syscall.Errno) 
 		left := [2]int32{int32(left[0]), int32(left[1])}
 		errno = call(unix.SYS_PPOLL, unsafe.Pointer(&left))
 	}
-	return poll.Revents, errno
+	return errno
 }
 
 // monotonicUsec returns the time of CLOCK_MONOTONIC in microseconds. It does not use

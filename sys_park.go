@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // A parking is where goroutines wait for events of a file that is in the runtime's poller.
@@ -87,6 +89,34 @@ func (w *parking) endTurn() { <-w.turn }
 
 // interrupt ends the wait of whoever is parked.
 func (w *parking) interrupt() { w.file.SetReadDeadline(time.Unix(1, 0)) }
+
+// holdThread holds a thread until there is an event of fd, or one of two contexts is done.
+func holdThread(fd int, ctx, closed context.Context) error {
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("eventfd2", err)
+	}
+	defer syscall.Close(wake)
+	var waking sync.WaitGroup
+	defer waking.Wait()
+	for _, c := range [...]context.Context{ctx, closed} {
+		waking.Add(1)
+		stop := context.AfterFunc(c, func() {
+			syscall.Write(wake, []byte{1, 1, 1, 1, 1, 1, 1, 1}) // a number that is not 0
+			waking.Done()
+		})
+		defer func() {
+			if stop() {
+				waking.Done()
+			}
+		}()
+	}
+	polls := [...]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
+	if errno := ppoll(polls[:], -1); errno != 0 {
+		return failed("ppoll", fdSubject(fd), errno)
+	}
+	return nil
+}
 
 // newEpoll returns an epoll instance, in a file that is in the runtime's poller.
 func newEpoll() (fd int, file *os.File, err error) {

@@ -455,6 +455,7 @@ var taken = []group{
 	}},
 	{Header: "linux/capability.h", Consts: []constant{{Name: "CAP_DAC_READ_SEARCH"}, {Name: "CAP_SYS_ADMIN"}, {Name: "CAP_SYS_PTRACE"}, {Name: "LINUX_CAPABILITY_VERSION_3", Expr: "_LINUX_CAPABILITY_VERSION_3"}}},
 	{Header: "linux/close_range.h", Consts: []constant{{Name: "CLOSE_RANGE_CLOEXEC"}, {Name: "CLOSE_RANGE_UNSHARE"}}},
+	{Header: "linux/eventfd.h", Consts: []constant{{Name: "EFD_CLOEXEC"}}},
 	{Header: "linux/fcntl.h", Consts: []constant{{Name: "AT_STATX_DONT_SYNC"}}},
 	{Header: "linux/magic.h", Consts: []constant{
 		{Name: "ANON_INODE_FS_MAGIC"},

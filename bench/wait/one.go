@@ -38,8 +38,9 @@ func (m *measurer) one(n int) error {
 	defer r.Close()
 	wakers := []waker{
 		{"os.Process.Wait", func() (time.Duration, error) { return m.wakeProcess(r) }},
-		{"PidFD.Wait", func() (time.Duration, error) { return m.wakePidFD(r, 0) }},
-		{"PidFD.Wait, PIDFD_NONBLOCK", func() (time.Duration, error) { return m.wakePidFD(r, sysfd.PIDFD_NONBLOCK) }},
+		{"PidFD.Wait", func() (time.Duration, error) { return m.wakePidFD(r, 0, 0) }},
+		{"PidFD.Wait, PIDFD_NONBLOCK", func() (time.Duration, error) { return m.wakePidFD(r, sysfd.PIDFD_NONBLOCK, 0) }},
+		{"PidFD.Wait, WaitBlocking", func() (time.Duration, error) { return m.wakePidFD(r, 0, sysfd.WaitBlocking) }},
 		{"poller of Go and waitid", func() (time.Duration, error) { return m.wakeBare(r) }},
 		{"WaitSet", func() (time.Duration, error) { return m.wakeSet(r) }},
 	}
@@ -132,13 +133,13 @@ func (m *measurer) open(stdin *os.File, flags int) (pid int, p *sysfd.PidFD, err
 	return pid, p, err
 }
 
-func (m *measurer) wakePidFD(stdin *os.File, flags int) (time.Duration, error) {
+func (m *measurer) wakePidFD(stdin *os.File, flags int, options sysfd.WaitOption) (time.Duration, error) {
 	pid, p, err := m.open(stdin, flags)
 	if err != nil {
 		return 0, err
 	}
 	defer p.Close()
-	return afterKill(pid, func() error { _, err := p.Wait(context.Background(), 0); return err })
+	return afterKill(pid, func() error { _, err := p.Wait(context.Background(), options); return err })
 }
 
 // wakeBare is what parking in the runtime's poller needs, with one call of waitid(2).

@@ -6,6 +6,9 @@
  * A step is what the other goroutines can see as one: an access to what is shared, with what comes
  * of it, a mutex that is locked and what is done first under it.
  *
+ * WaitBlocking is not here: who holds a thread has acquired the pidfd meanwhile, and then waits as
+ * the others do.
+ *
  * A comment that begins with "Go:" is about a function of the root package, and lists calls in the
  * order in which they are written there. The test compares.
  *
