@@ -179,11 +179,11 @@ type PidFD struct {
 	number   uint64
 	observes bool         // someone else in this program reaps the process
 	aThread  bool         // it may be a pidfd of a thread (PIDFD_THREAD)
+	closed   atomic.Int32 // where Close wakes those who hold a thread: a descriptor plus 1, or 0
 	uses     atomic.Int32 // 1 for the owner and 1 for each call in progress; plus closing after Close
 
 	parking atomic.Pointer[parking] // where Wait parks, once it has had to
 	file    *os.File                // owns the descriptor, once Wait has parked on it
-	closed  atomic.Pointer[ending]  // of those who hold a thread; made for the first
 	mu      sync.Mutex              // held from a look at the process until ended has the result
 	ended   *WaitResult             // set once the status is known; Reaped if the process cannot be reaped any more
 }
@@ -227,6 +227,9 @@ func (p *PidFD) release() error {
 // closeFD waits for whoever is parked. A function that a parking calls must not call it.
 func (p *PidFD) closeFD() error {
 	runtime.SetFinalizer(p, nil)
+	if fd := p.closed.Load(); fd != 0 {
+		syscall.Close(int(fd - 1))
+	}
 	if w := p.parking.Load(); w != nil && w.file != p.file {
 		w.file.Close()
 	}
@@ -254,8 +257,8 @@ func (p *PidFD) Close() error {
 	if w := p.parking.Load(); w != nil {
 		w.interrupt()
 	}
-	if c := p.closed.Load(); c != nil {
-		c.end()
+	if fd := p.closed.Load(); fd != 0 {
+		wakeUp(int(fd - 1))
 	}
 	return p.release() // of the owner
 }

@@ -27,8 +27,9 @@ const (
 	// someone else is about to reap it, or traces it and has not let it go.
 	WaitExited
 
-	// WaitBlocking holds a thread until the process has ended, as [os.Process.Wait] does, and
-	// another descriptor (an eventfd). Wait then returns sooner: by tens of microseconds, or by
+	// WaitBlocking holds a thread until the process has ended, as [os.Process.Wait] does. It makes
+	// a second descriptor (an eventfd), which stays open until Close, and another one while it
+	// waits if the context can be done. Wait then returns sooner: by tens of microseconds, or by
 	// some ten milliseconds if more goroutines compute than there are processors. For the status
 	// of a process that is not a child Wait parks then, as without this option. It changes
 	// nothing for TryWait, and a WaitSet refuses it.
@@ -99,7 +100,8 @@ func (r WaitResult) String() string {
 var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not reaped")
 
 // Wait waits until the process has ended, and returns how it ended. It holds no thread and no timer
-// while it waits, unless options contain [WaitBlocking]. If the process has ended already, Wait returns that even if ctx is done.
+// while it waits, unless options contain [WaitBlocking]. If the process has ended already, Wait
+// returns that even if ctx is done.
 //
 // Wait waits for a child with waitid(2), Linux 5.4, and reaps it, unless options contain
 // [WaitNoReap] or the PidFD is from PidFDOf. The child may be one of any thread of this program,
@@ -145,7 +147,7 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 // A goroutine that is woken must still be scheduled. If more goroutines compute than there are
 // processors ([runtime.GOMAXPROCS]), that takes tens of milliseconds, and longer than with
 // [os.Process.Wait], which holds a thread. The runtime then looks for events of files only every
-// 10 ms. [WaitBlocking] avoids some of that.
+// 10 ms. With [WaitBlocking] Wait takes as long as os.Process.Wait.
 //
 // Errors:
 //   - EINVAL for unknown options;
@@ -185,25 +187,23 @@ func (p *PidFD) Wait(ctx context.Context, options WaitOption) (WaitResult, error
 
 // block holds a thread until there is an event, ctx is done or p is closed.
 func (p *PidFD) block(ctx context.Context) error {
-	c := p.closed.Load()
-	if c == nil {
-		c = new(ending)
-		c.ctx, c.end = context.WithCancel(context.Background())
-		if !p.closed.CompareAndSwap(nil, c) {
-			c = p.closed.Load()
-		}
-	}
-	if err := p.acquire(); err != nil { // after that, so that Close sees c
+	if err := p.acquire(); err != nil {
 		return err
 	}
 	defer p.release()
-	return holdThread(p.fd, ctx, c.ctx)
-}
-
-// An ending is a context that ends with Close.
-type ending struct {
-	ctx context.Context
-	end context.CancelFunc
+	if p.closed.Load() == 0 {
+		fd, err := newEventFD()
+		if err != nil {
+			return err
+		}
+		if !p.closed.CompareAndSwap(0, int32(fd)+1) {
+			syscall.Close(fd)
+		}
+	}
+	if p.uses.Load() < 0 {
+		return os.ErrClosed // Close may have been too early to find the descriptor
+	}
+	return holdThread(ctx, p.fd, int(p.closed.Load()-1))
 }
 
 // awaiting is a call that parks until it sees what it waits for: look returns true, or, if that is

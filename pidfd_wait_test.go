@@ -920,7 +920,7 @@ func grandchild(t *testing.T) (parent *kid, pid int) {
 
 // awaitBlocked returns when a thread has been blocked in Wait, or is about to be.
 func awaitBlocked(p *PidFD) {
-	for p.closed.Load() == nil {
+	for p.closed.Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(20 * time.Millisecond) // long enough to be in ppoll(2) nearly always

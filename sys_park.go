@@ -90,32 +90,47 @@ func (w *parking) endTurn() { <-w.turn }
 // interrupt ends the wait of whoever is parked.
 func (w *parking) interrupt() { w.file.SetReadDeadline(time.Unix(1, 0)) }
 
-// holdThread holds a thread until there is an event of fd, or one of two contexts is done.
-func holdThread(fd int, ctx, closed context.Context) error {
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
-	if err != nil {
-		return os.NewSyscallError("eventfd2", err)
+// holdThread holds a thread until there is an event of fd or closed, or ctx is done.
+func holdThread(ctx context.Context, fd, closed int) error {
+	if errno := check32(fd, closed); errno != 0 {
+		return failed("ppoll", fdSubject(fd), errno)
 	}
-	defer syscall.Close(wake)
-	var waking sync.WaitGroup
-	defer waking.Wait()
-	for _, c := range [...]context.Context{ctx, closed} {
+	wake := -1 // which ppoll(2) leaves out
+	if ctx.Done() != nil {
+		var err error
+		if wake, err = newEventFD(); err != nil {
+			return err
+		}
+		defer syscall.Close(wake)
+		var waking sync.WaitGroup
 		waking.Add(1)
-		stop := context.AfterFunc(c, func() {
-			syscall.Write(wake, []byte{1, 1, 1, 1, 1, 1, 1, 1}) // a number that is not 0
+		stop := context.AfterFunc(ctx, func() {
+			wakeUp(wake)
 			waking.Done()
 		})
 		defer func() {
-			if stop() {
-				waking.Done()
+			if !stop() {
+				waking.Wait()
 			}
 		}()
 	}
-	polls := [...]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
+	polls := [...]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(closed), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
 	if errno := ppoll(polls[:], -1); errno != 0 {
 		return failed("ppoll", fdSubject(fd), errno)
 	}
 	return nil
+}
+
+func newEventFD() (int, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	return fd, os.NewSyscallError("eventfd2", err)
+}
+
+// wakeUp is an event of an eventfd for all who wait for one, now and later.
+func wakeUp(eventFD int) {
+	if check32(eventFD) == 0 {
+		syscall.Write(eventFD, []byte{1, 1, 1, 1, 1, 1, 1, 1})
+	}
 }
 
 // newEpoll returns an epoll instance, in a file that is in the runtime's poller.
