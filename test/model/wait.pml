@@ -130,7 +130,10 @@ inline acquire(i) {
 	d_step { ok = uses[i] > 0; if :: ok -> uses[i] = uses[i] + 1 :: else fi }
 }
 
-/* Go: PidFD.closeFD: Close Close Close */
+/*
+ * The first is of the eventfd of WaitBlocking.
+ * Go: PidFD.closeFD: Close Close Close Close
+ */
 inline closeFD(i) {
 	if :: parking[i] -> closeFile(i) :: else fi;
 	if :: OWN && parking[i] :: else -> closeDescriptor(i) fi
