@@ -375,27 +375,28 @@ func TestWaitSetLeftOver(t *testing.T) {
 func TestWaitSetAsksOnce(t *testing.T) {
 	keepsDescriptors(t)
 	for _, test := range []struct {
-		name string
-		once bool
-		open func(pid int) (*PidFD, error)
+		name  string
+		needs Feature
+		once  bool
+		open  func(pid int) (*PidFD, error)
 	}{
-		{"OpenPidFD", true, func(pid int) (*PidFD, error) { return OpenPidFD(pid, 0) }},
-		{"NewPidFD", true, func(pid int) (*PidFD, error) {
+		{"OpenPidFD", FeaturePidFD, true, func(pid int) (*PidFD, error) { return OpenPidFD(pid, 0) }},
+		{"NewPidFD", FeaturePidFD, true, func(pid int) (*PidFD, error) {
 			fd, err := openPidFDBare(pid, 0)
 			if err != nil {
 				return nil, err
 			}
 			return NewPidFD(fd)
 		}},
-		{"OpenPidFD of a thread", false, func(pid int) (*PidFD, error) { return OpenPidFD(pid, PIDFD_THREAD) }},
-		{"NewPidFD of a thread", false, func(pid int) (*PidFD, error) {
+		{"OpenPidFD of a thread", FeatureThread, false, func(pid int) (*PidFD, error) { return OpenPidFD(pid, PIDFD_THREAD) }},
+		{"NewPidFD of a thread", FeatureThread, false, func(pid int) (*PidFD, error) {
 			fd, err := openPidFDBare(pid, PIDFD_THREAD)
 			if err != nil {
 				return nil, err
 			}
 			return NewPidFD(fd)
 		}},
-		{"OpenPidFDByID", false, func(pid int) (*PidFD, error) {
+		{"OpenPidFDByID", FeatureOpenByID, false, func(pid int) (*PidFD, error) {
 			p, err := OpenPidFD(pid, 0)
 			if err != nil {
 				return nil, err
@@ -409,11 +410,9 @@ func TestWaitSetAsksOnce(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			needs(t, test.needs)
 			k := exiter(t, 3)
 			p, err := test.open(k.pid)
-			if errors.Is(err, errors.ErrUnsupported) {
-				t.Skip(err)
-			}
 			if err != nil {
 				t.Fatal(err)
 			}
