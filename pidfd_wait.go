@@ -147,7 +147,7 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 // A goroutine that is woken must still be scheduled. If more goroutines compute than there are
 // processors ([runtime.GOMAXPROCS]), that takes tens of milliseconds, and longer than with
 // [os.Process.Wait], which holds a thread. The runtime then looks for events of files only every
-// 10 ms. With [WaitBlocking] Wait takes as long as os.Process.Wait.
+// 10 ms. With [WaitBlocking] Wait takes about as long as os.Process.Wait.
 //
 // Errors:
 //   - EINVAL for unknown options;
