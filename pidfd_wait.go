@@ -191,6 +191,10 @@ func (p *PidFD) block(ctx context.Context) error {
 		return err
 	}
 	defer p.release()
+	return p.blockAcquired(ctx)
+}
+
+func (p *PidFD) blockAcquired(ctx context.Context) error {
 	if p.closed.Load() == 0 {
 		fd, err := newEventFD()
 		if err != nil {
@@ -201,7 +205,7 @@ func (p *PidFD) block(ctx context.Context) error {
 		}
 	}
 	if p.uses.Load() < 0 {
-		return os.ErrClosed // Close may have been too early to find the descriptor
+		return os.ErrClosed // Close may have been too early to find the eventfd
 	}
 	return holdThread(ctx, p.fd, int(p.closed.Load()-1))
 }

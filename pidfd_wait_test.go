@@ -982,6 +982,25 @@ func TestWaitBlockingClose(t *testing.T) {
 	})
 }
 
+// Close comes after acquire, and before there is an eventfd for it to write to.
+func TestWaitBlockingCloseBetween(t *testing.T) {
+	bothFlags(t, func(t *testing.T, flags int) {
+		p := exiter(t, 0).open(flags)
+		if err := p.acquire(); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		matches(t, p.blockAcquired(ctx), os.ErrClosed)
+		if err := p.release(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // It parks for the status of a process that is not a child.
 func TestWaitBlockingNotAChild(t *testing.T) {
 	needs(t, FeatureThread) // as old as POLLHUP of a pidfd
