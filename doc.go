@@ -36,7 +36,7 @@
 //
 // [PeerCredentials] returns the user, group and PID that the kernel recorded when a Unix socket was
 // connected: decide by these what the peer may do. [PeerPidFD] returns a pidfd of the same process,
-// which shows its cgroup and whether it still runs. The pidfd is not an authorisation, because a
+// which shows its cgroup and whether it still runs. The pidfd is not an authorization, because a
 // process can gain or lose rights while its pidfd stays the same. [TakePeerPidFD] does the same for
 // the sender of a message.
 //

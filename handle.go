@@ -317,7 +317,7 @@ func (h FileHandle) connectable() bool { return h.h.HandleType&FILEID_IS_CONNECT
 // their files that generation: the handle of such a file, once it is deleted, opens the next file
 // with its inode number. tmpfs ignores the type and trailing bytes. OpenByHandleAt also opens
 // devices, and waits for the other end of a FIFO. [OpenFileHandle] does neither. A handle is no
-// authorisation: a process that may open files by handle can make up handles, and open any file of
+// authorization: a process that may open files by handle can make up handles, and open any file of
 // the file system with them.
 //
 // Errors:

@@ -438,7 +438,7 @@ const KillOwnCgroup KillOption = 1
 
 // KillCgroup kills all processes of the cgroup with this ID and of the cgroups below it, as SIGKILL
 // does. No process escapes by forking meanwhile. KillCgroup writes to the file cgroup.kill of
-// cgroup2, Linux 5.14. It returns when the processes have been signalled, not when they have ended:
+// cgroup2, Linux 5.14. It returns when the processes have been signaled, not when they have ended:
 // once they have, cgroup.events says "populated 0". cgroup2FD is that of [OpenCgroup].
 //
 // Errors: those of OpenCgroup, and

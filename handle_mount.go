@@ -74,7 +74,7 @@ func MountIDOf(fd int, flags int) (MountID, error) {
 // OpenMount opens the place where the mount with this ID is, for [OpenByHandleAt] to open handles
 // of its file system from. A unique ID requires statmount(2), Linux 6.8, and works without /proc.
 // For a reusable ID OpenMount reads /proc/thread-self/mountinfo. [MountIDOf] says how the mount is
-// recognised.
+// recognized.
 //
 // OpenMount opens that mount and no other: it fails if another mount lies on top of it, or if
 // another mount has got the reusable ID meanwhile. If it cannot find the mount, it looks again,

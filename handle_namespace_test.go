@@ -394,7 +394,7 @@ func TestNamespaceIoctlMissing(t *testing.T) {
 	})
 }
 
-// Where there are neither pidfds nor a true /proc, nothing is learnt from what is in its place.
+// Where there are neither pidfds nor a true /proc, nothing is learned from what is in its place.
 func TestNamespaceOtherProc(t *testing.T) {
 	reliesOn(t, nsfsFiles)
 	rights.Need(t, rights.SysAdmin)
@@ -536,7 +536,7 @@ func TestNamespacePretended(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		// Nor is anything learnt from it.
+		// Nor is anything learned from it.
 		nsfsDev.Store(0)
 		matches(t, borrowers["NamespaceIDOf"](0), syscall.EINVAL)
 	})

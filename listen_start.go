@@ -32,7 +32,7 @@ var shimReady atomic.Bool
 // Before main, such a process only runs the init functions of its packages. They must not start
 // processes, which would inherit the files and be waited for.
 //
-// ListenShim recognises its process by the name under which it was started. Because anybody can
+// ListenShim recognizes its process by the name under which it was started. Because anybody can
 // choose that name, it does not run if the process gained privileges by executing this program
 // (setuid, setgid, capabilities: AT_SECURE of getauxval(3)).
 func ListenShim() {

@@ -563,7 +563,7 @@ func reaped(fd int) syscall.Errno {
 	case syscall.EINVAL:
 		return syscall.EREMOTE
 	case syscall.EPERM, syscall.EACCES, syscall.ENOENT:
-		// A process that may not be signalled; some security modules use the last two
+		// A process that may not be signaled; some security modules use the last two
 		// errnos for that. Or a seccomp filter, which then does not look at fd.
 		if pidfdProbe(-1) == syscall.EBADF {
 			return 0

@@ -23,7 +23,7 @@ type PidFDInfo struct {
 //
 // A process is not its rights. The facts are of one moment, and a pidfd stays with the process when
 // it executes another program, even a setuid one, changes its IDs or is moved to another cgroup.
-// The facts describe a process and authorise nobody. What the peer of a socket may do is decided by
+// The facts describe a process and authorize nobody. What the peer of a socket may do is decided by
 // [PeerCredentials].
 //
 // Info reports on a zombie as on a running process. Once the process is reaped, the kernel has only

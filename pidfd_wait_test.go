@@ -931,7 +931,7 @@ func TestWaitBlocking(t *testing.T) {
 		k := exiter(t, 2)
 		p, other := k.open(flags), k.open(flags)
 		ctx, cancel := context.WithCancelCause(context.Background())
-		cancelled := startWait(ctx, p, WaitBlocking)
+		canceled := startWait(ctx, p, WaitBlocking)
 		awaitBlocked(p)
 		w := startWait(context.Background(), p, WaitBlocking)
 		noReap := startWait(context.Background(), other, WaitBlocking|WaitNoReap)
@@ -939,7 +939,7 @@ func TestWaitBlocking(t *testing.T) {
 		isRunning(t, p, WaitBlocking)
 		why := errors.New("why")
 		cancel(why)
-		if _, err := cancelled.result(); err != why {
+		if _, err := canceled.result(); err != why {
 			t.Errorf("%v, want %v", err, why)
 		}
 		w.isWaiting(t)

@@ -301,7 +301,7 @@ func onCgroup2(f func(s *scene) error) preparation {
 	}
 }
 
-// onNamespace is for what borrows a namespace. What tells that it is one has been learnt before.
+// onNamespace is for what borrows a namespace. What tells that it is one has been learned before.
 func onNamespace(f func(s *scene) error) preparation {
 	return func(t *testing.T, s *scene) func() error {
 		if _, err := proveNsfs(int(s.uts.Fd())); err != nil {

@@ -1,7 +1,7 @@
 //go:build linux
 
 // Command wait measures what it costs to wait for many processes, and how late the end of one is
-// learnt, and prints two tables in Markdown:
+// learned, and prints two tables in Markdown:
 //
 //	go -C bench run ./wait -n 1000,8000,15000
 //

@@ -27,7 +27,7 @@ type call struct {
 	out  io.Writer
 	err  io.Writer
 
-	colour  bool           // stdout is a terminal that shows it
+	color   bool           // stdout is a terminal that shows it
 	ignored ignoredSignals // of what the call executes
 }
 
@@ -129,7 +129,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	buffered := bufio.NewWriter(stdout)
 	c := newCall(cmd.name, args, buffered, stderr)
-	c.colour = coloured(stdout)
+	c.color = colored(stdout)
 	err := cmd.run(c)
 	if errors.Is(err, flag.ErrHelp) {
 		cmd.explain(buffered)

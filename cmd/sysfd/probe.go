@@ -55,8 +55,8 @@ type result struct {
 	Since   string `json:"since" help:"the version of Linux that introduced the feature, for programs of this architecture"`
 }
 
-// colour is that of a line in the table, "" for none.
-func (r result) colour() string {
+// color is that of a line in the table, "" for none.
+func (r result) color() string {
 	switch r.Status {
 	case "yes":
 		return ""
@@ -100,8 +100,8 @@ func probe(c *call) error {
 	fmt.Fprintf(c.out, "Linux %s, program for %s\n\n", release, runtime.GOARCH)
 	for i, line := range strings.Split(strings.TrimSuffix(table.String(), "\n"), "\n") {
 		line = strings.TrimRight(line, " ")
-		if i > 0 && c.colour && results[i-1].colour() != "" {
-			line = results[i-1].colour() + line + plain
+		if i > 0 && c.color && results[i-1].color() != "" {
+			line = results[i-1].color() + line + plain
 		}
 		fmt.Fprintln(c.out, line)
 	}

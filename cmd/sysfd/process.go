@@ -98,7 +98,7 @@ func openProcess(r sysfd.ProcessRef) (*sysfd.PidFD, error) {
 	return p, nil
 }
 
-// A processInfo is what could be learnt about a process.
+// A processInfo is what could be learned about a process.
 type processInfo struct {
 	Process  *sysfd.ProcessRef `json:"process,omitempty" help:"what sysfd id -ref prints"`
 	Zombie   bool              `json:"zombie" help:"whether the process has ended and was not reaped yet"`

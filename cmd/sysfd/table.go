@@ -50,8 +50,8 @@ var sections = []struct{ title, text string }{
 
 // environment says what variables sysfd reads and sets.
 var environment = []struct{ name, text string }{
-	{"NO_COLOR", "If it is set and not empty, probe prints no colour."},
-	{"TERM", "If it is unset, empty or dumb, probe prints no colour."},
+	{"NO_COLOR", "If it is set and not empty, probe prints no color."},
+	{"TERM", "If it is unset, empty or dumb, probe prints no color."},
 	{"LISTEN_FDS, LISTEN_PID, LISTEN_PIDFDID, LISTEN_FDNAMES", "Socket activation: how many descriptors are passed, to which process, and their names. listen, activate and exec read them; activate and exec set them for PROGRAM."},
 	{"WATCHDOG_PID", "The process that reports to the watchdog of systemd. exec sets it to the PID of PROGRAM if it is that of the wrapper."},
 	{"REMOTE_ADDR, REMOTE_PORT", "activate -accept sets them to the address of the client, if that is an IP or vsock address."},
@@ -66,7 +66,7 @@ func commands() []command {
 			forms:   []string{"[-json]"},
 			help: `Try each feature of the library on this machine, and print what works. WORKS is "yes", "no", "not permitted" or "not known". SEEN shows what was observed, or why the feature does not work.
 
-On a terminal, what does not work is in colour. The exit status does not depend on what works.`,
+On a terminal, what does not work is in color. The exit status does not depend on what works.`,
 			json:     probeResult{},
 			statuses: []int{0, statusFailure, statusUsage},
 			examples: []example{

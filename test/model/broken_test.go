@@ -60,7 +60,7 @@ func TestBroken(t *testing.T) {
 			"other, cancel", forever},
 		{"an event is not taken away", "pdReady[f] -> pdReady[f] = false", "pdReady[f]",
 			"other", forever},
-		{"a result counts less than the context", "\trefused = refused || failed", "\tdone = done && !cancelled[w];\n\trefused = refused || failed",
+		{"a result counts less than the context", "\trefused = refused || failed", "\tdone = done && !canceled[w];\n\trefused = refused || failed",
 			"child, cancel", assertion},
 		{"nobody tells of a zombie", "zombie[i] = true", "skip",
 			"other", assertion},

@@ -19,7 +19,7 @@
  *   MEMBERS, LATE, REMOVES   which are in a WaitSet, which of these are added while others wait, or may be removed
  *   CALLS    how many calls wait; the following sets have a bit for each
  *   WAIT     which are a PidFD.Wait for pidfd 0; the others are a WaitSet.Next
- *   EXITED, NO_REAP, CANCEL   which have the option WaitExited, WaitNoReap, or a context that may be cancelled
+ *   EXITED, NO_REAP, CANCEL   which have the option WaitExited, WaitNoReap, or a context that may be canceled
  *   CHILD    whether the processes are children
  *   TRACED   whether a tracer at first keeps them, once ended, from being waited for
  *   OWN      whether a Wait parks on the pidfd itself (PIDFD_NONBLOCK), not on an epoll instance
@@ -60,7 +60,7 @@ bool rest[PIDFDS];		/* events that were fetched and not looked at */
 #define STOPPED 2
 #define STARTED 3
 #define RAN 4
-bool cancelled[CALLS], returned[CALLS];
+bool canceled[CALLS], returned[CALLS];
 byte after[CALLS];		/* the function of context.AfterFunc */
 byte reapers[PIDFDS], taken[PIDFDS];	/* how many results have Reaped set, how often it has left the set */
 
@@ -303,7 +303,7 @@ inline park() {
 /* What a call waits for has come. */
 #define over(i, w) (life[i] == REAPED || life[i] == ZOMBIE && (CHILD || has(EXITED, w)) || life[i] == HELD && has(EXITED, w))
 #define overMember(i, w) (member[i] && over(i, w))
-#define due(w, f) (cancelled[w] || (f == SET -> !setOpen || overMember(0, w) || overMember(PIDFDS - 1, w) : uses[f] < 0 || over(f, w)))
+#define due(w, f) (canceled[w] || (f == SET -> !setOpen || overMember(0, w) || overMember(PIDFDS - 1, w) : uses[f] < 0 || over(f, w)))
 #define file(w) (has(WAIT, w) -> 0 : SET)
 
 /*
@@ -320,7 +320,7 @@ proctype Call(byte w, f) {
 
 	attempt(false);
 	if
-	:: atomic { enough || cancelled[w] -> goto out }
+	:: atomic { enough || canceled[w] -> goto out }
 	:: atomic { !enough && f == SET }
 	:: atomic { !enough && f != SET -> acquire(f); refused = !ok }
 		park()
@@ -332,7 +332,7 @@ proctype Call(byte w, f) {
 	:: atomic { !refused && also && zombie[f] -> also = false }
 		attempt(false);
 		if :: enough -> goto out :: else fi
-	:: !refused && cancelled[w] -> goto out
+	:: !refused && canceled[w] -> goto out
 	od;
 
 	/* RawConn.Read fails at once if the deadline is over, forgets events, and calls before it parks. */
@@ -354,22 +354,22 @@ stop:
 	:: atomic { after[w] == SCHEDULED -> after[w] = STOPPED; unlock(turn[f]) }
 	:: atomic { after[w] == RAN -> setDeadline(f, false); unlock(turn[f]) }
 	fi;
-	refused = refused || failed && !cancelled[w];
+	refused = refused || failed && !canceled[w];
 out:
 	if :: last -> last = false; refused = !done; closeFD(f) :: else fi;
 	atomic {
-		assert(done + refused <= 1 && (done || refused || cancelled[w]));
+		assert(done + refused <= 1 && (done || refused || canceled[w]));
 		assert(done || !reaped);
 		assert(!refused || (f == SET -> !setOpen : uses[f] < 0));
 		assert(!done || f == SET || over(f, w) && (known || has(EXITED, w) || !CHILD || !reapers[f]));
-		returned[w] = true; cancelled[w] = false; after[w] = 0;
+		returned[w] = true; canceled[w] = false; after[w] = 0;
 		ok = false; done = false; known = false; reaped = false; refused = false; failed = false; also = false
 	}
 }
 
 /* The context of a call, and the goroutine that it starts. */
 proctype Context(byte w, f) {
-	if :: skip -> goto goesOn :: cancelled[w] = !returned[w] fi;
+	if :: skip -> goto goesOn :: canceled[w] = !returned[w] fi;
 end:
 	atomic { after[w] == SCHEDULED -> after[w] = STARTED }
 	atomic { interrupt(f); after[w] = RAN }

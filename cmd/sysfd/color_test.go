@@ -68,8 +68,8 @@ func withEnv(cmd *exec.Cmd, environ ...string) *exec.Cmd {
 	return cmd
 }
 
-// What is missing is in colour on a terminal, and nothing else anywhere.
-func TestProbeColour(t *testing.T) {
+// What is missing is in color on a terminal, and nothing else anywhere.
+func TestProbeColor(t *testing.T) {
 	missing := 0
 	for line := range strings.Lines(shownBy(t, withEnv(commandWithoutIDs("probe"), "TERM=xterm"))) {
 		line = strings.TrimSuffix(line, "\n")
@@ -104,12 +104,12 @@ func TestProbeColour(t *testing.T) {
 	}
 }
 
-func TestResultColour(t *testing.T) {
+func TestResultColor(t *testing.T) {
 	for _, test := range []struct {
 		err  error
 		want string
 	}{{nil, ""}, {syscall.ENOSYS, red}, {syscall.EPERM, yellow}, {syscall.EIO, yellow}} {
-		if got := newResult("x", "5.3", "", test.err).colour(); got != test.want {
+		if got := newResult("x", "5.3", "", test.err).color(); got != test.want {
 			t.Errorf("%v: %q, want %q", test.err, got, test.want)
 		}
 	}

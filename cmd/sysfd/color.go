@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// coloured reports whether w is a terminal that shows colours to a user who wants them; see no-color.org.
-func coloured(w io.Writer) bool {
+// colored reports whether w is a terminal that shows colors to a user who wants them; see no-color.org.
+func colored(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "" || os.Getenv("TERM") == "dumb" {
 		return false
@@ -24,7 +24,7 @@ func coloured(w io.Writer) bool {
 	return terminal
 }
 
-// The colours are those of the terminal's palette, so that they can be read on any background.
+// The colors are those of the terminal's palette, so that they can be read on any background.
 const (
 	red    = "\x1b[31m"
 	yellow = "\x1b[33m"
