@@ -40,9 +40,19 @@ type server struct {
 // serve accepts connections until accepting fails.
 func (c *call) serve(s *server, listeners []*os.File) error {
 	s.slots = make(chan struct{}, s.most)
+	waits := make([]func() error, len(listeners))
+	for i, l := range listeners {
+		// Before any connection, because later there may be no descriptor left for it.
+		wait, end, err := traffic([]*os.File{l})
+		if err != nil {
+			return err
+		}
+		defer end()
+		waits[i] = wait
+	}
 	ended := make(chan error, len(listeners))
-	for _, l := range listeners {
-		go func() { ended <- c.acceptFrom(s, l) }()
+	for i, l := range listeners {
+		go func() { ended <- c.acceptFrom(s, l, waits[i]) }()
 	}
 	if os.Getpid() != 1 {
 		return <-ended
@@ -74,14 +84,23 @@ func scarce(err error) bool {
 // returns if the descriptor that it needs in the new process is beyond the limit.
 func tooMany(err error) bool { return scarce(err) || errors.Is(err, unix.EBADF) }
 
-// acceptFrom accepts the connections of one socket.
-func (c *call) acceptFrom(s *server, l *os.File) error {
-	// First of all, because later there may be no descriptor left for it.
-	wait, end, err := traffic([]*os.File{l})
+// lower moves a file to a lower descriptor if one is free. A new process needs one that is above the file's and below
+// the limit, even if all the others have been closed since the file was opened.
+func lower(f *os.File) *os.File {
+	low, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return f
 	}
-	defer end()
+	if low > int(f.Fd()) {
+		unix.Close(low)
+		return f
+	}
+	defer f.Close()
+	return os.NewFile(uintptr(low), f.Name())
+}
+
+// acceptFrom accepts the connections of one socket. wait returns when there is one.
+func (c *call) acceptFrom(s *server, l *os.File, wait func() error) error {
 	for {
 		// Waiting within accept4 would keep the socket in use, and its file could not be removed.
 		if err := wait(); err != nil {
@@ -106,7 +125,14 @@ func (c *call) acceptFrom(s *server, l *os.File) error {
 		conn := os.NewFile(uintptr(fd), l.Name())
 		s.slots <- struct{}{}
 		err = c.startFor(s, conn)
-		for said := false; tooMany(err) && len(s.slots) > 1; err = c.startFor(s, conn) {
+		for said := false; tooMany(err); err = c.startFor(s, conn) {
+			if lowered := lower(conn); lowered != conn {
+				conn = lowered
+				continue
+			}
+			if len(s.slots) <= 1 {
+				break
+			}
 			if !said {
 				c.say("%v; the connection waits until another program has ended", err)
 				said = true

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -612,7 +613,7 @@ func TestActivateFewDescriptors(t *testing.T) {
 // No connection is lost, and no program is left unreaped, because there are too few descriptors for so many programs at a time.
 func TestActivateAcceptFewDescriptors(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
-	abstract := fmt.Sprint("@sysfd-few-accept-", os.Getpid())
+	abstract := fmt.Sprint("@sysfd-few-accept-", os.Getpid(), "-", time.Now().UnixNano())
 	cmd := sysfdCommand("activate", "--accept", "-l", abstract, "-l", path, "--inetd", "--", "cat")
 	cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `ulimit -n 18; exec "$@"`, "sh"}, cmd.Args...)
 	r := start(t, cmd)
@@ -636,6 +637,39 @@ func TestActivateAcceptFewDescriptors(t *testing.T) {
 	}
 	wait.Wait()
 	eventually(t, "no program", func() bool { return len(childrenOf(t, r.Process.Pid)) == 0 })
+	if t.Failed() {
+		r.Process.Kill()
+		rest, _ := io.ReadAll(r.lines)
+		t.Logf("it printed:\n%s", rest)
+	}
+}
+
+func TestLower(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	fd, err := unix.FcntlInt(null.Fd(), unix.F_DUPFD_CLOEXEC, 500)
+	if err != nil {
+		t.Fatal(err)
+	}
+	high := os.NewFile(uintptr(fd), "a name")
+	low := lower(high)
+	defer low.Close()
+	flags, err := unix.FcntlInt(low.Fd(), unix.F_GETFD, 0)
+	if low.Fd() >= 500 || low.Name() != "a name" || flags != unix.FD_CLOEXEC || err != nil {
+		t.Errorf("%d, %q, %d, %v", low.Fd(), low.Name(), flags, err)
+	}
+	if _, err := high.Stat(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the high descriptor: %v", err)
+	}
+	if lower(low) != low {
+		t.Error("the lowest descriptor was moved")
+	}
+	if _, err := low.Stat(); err != nil {
+		t.Error(err)
+	}
 }
 
 // ignoredBy returns the signals that a process finds ignored, by what it prints of /proc/self/status.
