@@ -26,7 +26,7 @@ func loadFor(t *testing.T, port string) (sysfd, activation *types.Package) {
 	t.Helper()
 	goos, goarch, _ := strings.Cut(port, "/")
 	c := loadConfig("..", goarch, nil)
-	c.Mode, c.Env = packages.NeedName|packages.NeedTypes, append(c.Env, "GOOS="+goos) // types as they were compiled
+	c.Mode, c.Env = fromSource, append(c.Env, "GOOS="+goos)
 	pkgs, err := packages.Load(c, ".", "./activation")
 	if err != nil || len(pkgs) != 2 || len(pkgs[0].Errors)+len(pkgs[1].Errors) > 0 {
 		t.Fatal(port, err, pkgs)
