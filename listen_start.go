@@ -519,7 +519,7 @@ var errEnded = refused(syscall.ECHILD, "the new process ended before the program
 
 // hasEnded reports whether the process is a zombie or was reaped.
 func hasEnded(p *PidFD) bool {
-	revents, errno := pollNow(p.fd)
+	revents, errno := pollEnd(p.fd, 0)
 	return errno == 0 && revents != 0
 }
 

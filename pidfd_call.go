@@ -64,7 +64,7 @@ var endsWithin = 50 * time.Millisecond // longer in tests, so that they pass on 
 func (p *PidFD) error(call, subject string, errno syscall.Errno) error {
 	err := failed(call, subject, errno)
 	if errno == syscall.ESRCH {
-		if events, errno := pollFor(p.fd, endsWithin); errno == 0 && events != 0 {
+		if events, errno := pollEnd(p.fd, endsWithin); errno == 0 && events != 0 {
 			err.means = os.ErrProcessDone
 		}
 	}

@@ -382,7 +382,7 @@ func (p *PidFD) lookAtHeld(options WaitOption, r *WaitResult) error {
 	if options&WaitExited == 0 && p.parking.Load() == nil {
 		return nil
 	}
-	switch revents, errno := pollNow(p.fd); {
+	switch revents, errno := pollEnd(p.fd, 0); {
 	case errno != 0:
 		return failed("ppoll", fdSubject(p.fd), errno)
 	case revents != 0:
@@ -447,7 +447,7 @@ func (info *siginfo) waitStatus() syscall.WaitStatus {
 
 // lookAtOther is for a process that is not a child, or not one any more.
 func (p *PidFD) lookAtOther(options WaitOption, r *WaitResult) error {
-	revents, errno := pollNow(p.fd)
+	revents, errno := pollEnd(p.fd, 0)
 	switch {
 	case errno != 0:
 		return failed("ppoll", fdSubject(p.fd), errno)

@@ -524,6 +524,17 @@ func pollFor(fd int, atMost time.Duration) (revents int16, errno syscall.Errno) 
 	return poll[0].Revents, errno
 }
 
+// pollEnd is pollFor for a pidfd, and believes only what it sees twice unless the process was
+// reaped. While a thread that is not the main one executes a program, a pidfd can be readable for
+// an instant, though the process lives on (fs/pidfs.c, pidfd_poll; fs/exec.c, de_thread).
+func pollEnd(fd int, atMost time.Duration) (revents int16, errno syscall.Errno) {
+	revents, errno = pollFor(fd, atMost)
+	if errno != 0 || revents == 0 || revents&unix.POLLHUP != 0 {
+		return revents, errno
+	}
+	return pollNow(fd)
+}
+
 // ppoll waits for ever if atMost is negative.
 func ppoll(polls []unix.PollFd, atMost time.Duration) (errno syscall.Errno) {
 	left := [2]int64{int64(atMost / time.Second), int64(atMost % time.Second)} // a struct __kernel_timespec; the kernel writes to it

@@ -17,6 +17,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sysfd/sysfd/internal/rights"
 )
 
 // The kernel reads 32 bits of a descriptor, a PID, a signal and flags. What has more of them
@@ -221,6 +223,38 @@ func wrapped(t *testing.T, fd, more int) error {
 		return err
 	}
 	return p.Close()
+}
+
+// This file is readable all the time, and each opened one reports a change once.
+func TestPollEnd(t *testing.T) {
+	reliesOn(t, pidfs)
+	rights.Need(t, rights.SysAdmin)
+	rights.Proc(t)
+	const file = "/proc/sys/kernel/hostname"
+	fd, err := syscall.Open(file, syscall.O_RDONLY|syscall.O_CLOEXEC, 0) // not os.Open, because the runtime would poll it too
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		poll func(fd int) (int16, syscall.Errno)
+		want int16
+	}{
+		{pollNow, unix.POLLIN | unix.POLLERR},
+		{func(fd int) (int16, syscall.Errno) { return pollEnd(fd, 0) }, unix.POLLIN},
+		{func(fd int) (int16, syscall.Errno) { return pollEnd(fd, time.Minute) }, unix.POLLIN},
+	} {
+		if err := os.WriteFile(file, []byte(name), 0); err != nil {
+			t.Fatal(err)
+		}
+		if revents, errno := test.poll(fd); revents != test.want || errno != 0 {
+			t.Errorf("%#x, %v, want %#x", revents, errno, test.want)
+		}
+	}
 }
 
 // No wrapper can forget the check: a function in sys*.go that takes an int and calls

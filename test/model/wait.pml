@@ -179,8 +179,8 @@ inline sawZombie(i) {
  * if one has reaped. Of a child that was reaped, a poll tells that much.
  * Go: PidFD.look: Lock waitPidFD lookAtOther lookAtHeld end
  * Go: PidFD.end: waitPidFD keep
- * Go: PidFD.lookAtHeld: Load pollNow zombie
- * Go: PidFD.lookAtOther: pollNow zombie
+ * Go: PidFD.lookAtHeld: Load pollEnd zombie
+ * Go: PidFD.lookAtOther: pollEnd zombie
  */
 #define POLL_HELD 1
 #define POLL_OTHER 2
