@@ -805,6 +805,15 @@ func TestPidFDSyscallConnRead(t *testing.T) {
 		ended = read(false)
 		p.Close()
 		matches(t, <-ended, os.ErrClosed)
+		// The function itself may be the one who closes.
+		p = k.open(flags)
+		if conn, err = p.SyscallConn(); err != nil {
+			t.Fatal(err)
+		}
+		matches(t, conn.Read(func(uintptr) bool { p.Close(); return false }), os.ErrClosed)
+		if _, errno := fcntl(p.fd, syscall.F_GETFD, 0); errno != syscall.EBADF {
+			t.Errorf("after Close: %v", errno)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -625,6 +626,23 @@ func (c beginClose) Done() <-chan struct{} {
 	return nil
 }
 
+// An error of a look ends a Wait that has parked, too.
+func TestWaitRefusedWhileParked(t *testing.T) {
+	bothFlags(t, func(t *testing.T, flags int) {
+		p := exiter(t, 0).open(flags)
+		underFilter(t, func() error { return nil }, func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			refuses := func() { refuse(map[int]syscall.Errno{unix.SYS_WAITID: syscall.EIO}) }
+			_, err := p.Wait(&doneLater{ctx, 0, 1, refuses}, 0)
+			matches(t, err, syscall.EIO)
+			if ctx.Err() != nil {
+				t.Error("it went on waiting")
+			}
+		})
+	})
+}
+
 // The one who closes may be anyone, also one who is about to park.
 func TestWaitConcurrentClose(t *testing.T) {
 	bothFlags(t, func(t *testing.T, flags int) {
@@ -756,6 +774,7 @@ func TestWaitTracedOfOther(t *testing.T) {
 	needsPtrace(t)
 	needs(t, FeatureThread) // as old as POLLHUP of a pidfd
 	reliesOn(t, pidfs)
+	adopts(t)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	parent, pid := grandchild(t)
@@ -778,6 +797,9 @@ func TestWaitTracedOfOther(t *testing.T) {
 	}
 	parent.exit()
 	parent.guard.Wait(context.Background(), 0)
+	// It is a child once its parent has ended.
+	r, err := p.TryWait(0)
+	isEnd(t, r, err, killedBy(syscall.SIGKILL), true)
 }
 
 // A child that has ended is a zombie for as long as another tracer holds it.
@@ -1001,6 +1023,33 @@ func TestWaitBlockingCloseBetween(t *testing.T) {
 	})
 }
 
+// Of those who make the eventfd at once, one keeps it.
+func TestWaitBlockingTogether(t *testing.T) {
+	keepsDescriptors(t)
+	k := exiter(t, 0)
+	k.exit()
+	awaitEnd(t, k.guard) // so that nobody holds a thread for long
+	for range fewer(1000) {
+		p, err := OpenPidFD(k.pid, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := make(chan bool)
+		var group waitGroup
+		for range 4 {
+			group.Go(func() {
+				<-start
+				if err := p.block(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		close(start)
+		group.Wait()
+		p.Close()
+	}
+}
+
 // It parks for the status of a process that is not a child.
 func TestWaitBlockingNotAChild(t *testing.T) {
 	needs(t, FeatureThread) // as old as POLLHUP of a pidfd
@@ -1063,6 +1112,44 @@ func TestWaitNotAChild(t *testing.T) {
 	}
 }
 
+// whenAsked is a context that does something when it is asked for the first time whether it is done,
+// which is when Wait is about to park.
+type whenAsked struct {
+	context.Context
+	once sync.Once
+	do   func()
+}
+
+func (c *whenAsked) Err() error { c.once.Do(c.do); return c.Context.Err() }
+
+// Between the first look and parking another can see the zombie that is enough for one.
+func TestWaitZombieSeenBefore(t *testing.T) {
+	needs(t, FeatureThread) // as old as POLLHUP of a pidfd
+	reliesOn(t, pidfs)
+	bothFlags(t, func(t *testing.T, flags int) {
+		parent, pid := grandchild(t)
+		p := openFlags(t, pid, flags)
+		reaped := startWait(context.Background(), p, 0)
+		awaitParked(p)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		r, err := p.Wait(&whenAsked{Context: ctx, do: func() {
+			p.SendSignal(syscall.SIGTERM)
+			for seen := false; !seen; runtime.Gosched() {
+				p.mu.Lock()
+				seen = p.parking.Load().sawZombie
+				p.mu.Unlock()
+			}
+		}}, WaitExited)
+		if err != nil || !r.Ended || !errors.Is(r.Unknown, syscall.EAGAIN) {
+			t.Errorf("%+v, %v", r, err)
+		}
+		fmt.Fprintln(parent.stdin, "reap")
+		r, err = reaped.result()
+		isEndOfOther(t, r, err, killedBy(syscall.SIGTERM))
+	})
+}
+
 func TestWaitReapedByNobody(t *testing.T) {
 	bothFlags(t, func(t *testing.T, flags int) {
 		parent := startKid(t, child("parent", "ignore"))
@@ -1075,15 +1162,21 @@ func TestWaitReapedByNobody(t *testing.T) {
 	})
 }
 
-// A process may become a child while it is waited for.
-func TestWaitAdopted(t *testing.T) {
+// adopts makes the test the parent of those whose parent, a child of the test, ends before them.
+func adopts(t *testing.T) {
+	t.Helper()
 	const PR_SET_CHILD_SUBREAPER = 36
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, PR_SET_CHILD_SUBREAPER, 1, 0); errno == syscall.EINVAL && os.Getenv(emulatorVar) != "" {
 		t.Skip("the emulator has no PR_SET_CHILD_SUBREAPER")
 	} else if errno != 0 {
 		t.Fatal(errno)
 	}
-	defer syscall.RawSyscall(syscall.SYS_PRCTL, PR_SET_CHILD_SUBREAPER, 0, 0)
+	t.Cleanup(func() { syscall.RawSyscall(syscall.SYS_PRCTL, PR_SET_CHILD_SUBREAPER, 0, 0) })
+}
+
+// A process may become a child while it is waited for.
+func TestWaitAdopted(t *testing.T) {
+	adopts(t)
 	bothFlags(t, func(t *testing.T, flags int) {
 		parent, pid := grandchild(t)
 		p := openFlags(t, pid, flags)
@@ -1271,8 +1364,10 @@ func TestWaitCloseOnExec(t *testing.T) {
 		k := exiter(t, 0)
 		before := descriptorNumbers()
 		p := k.open(flags)
-		if _, err := p.Wait(giveUp(), 0); gaveUp(err) != nil {
-			t.Fatal(err)
+		for _, options := range []WaitOption{0, WaitBlocking} {
+			if _, err := p.Wait(giveUp(), options); gaveUp(err) != nil {
+				t.Fatal(err)
+			}
 		}
 		newWaitSet[int](t, 0)
 		for _, fd := range descriptorNumbers() {
@@ -1302,6 +1397,26 @@ func TestWaitParkRefused(t *testing.T) {
 			matches(t, err, syscall.EPERM, os.ErrPermission)
 		}
 	})
+}
+
+// A file that the poller of the runtime has not taken still owns the descriptor, and Wait parks elsewhere.
+func TestWaitPollerFull(t *testing.T) {
+	keepsDescriptors(t)
+	k := exiter(t, 3)
+	p := k.open(PIDFD_NONBLOCK)
+	underFilter(t, func() error { return refuse(map[int]syscall.Errno{syscall.SYS_EPOLL_CTL: syscall.ENOSPC}) }, func() {
+		_, err := p.Wait(giveUp(), 0)
+		matches(t, err, syscall.ENOSPC)
+	})
+	owner := p.file
+	w := startWait(context.Background(), p, 0)
+	awaitParked(p)
+	if p.file != owner {
+		t.Error("two files own the descriptor")
+	}
+	k.exit()
+	r, err := w.result()
+	isEnd(t, r, err, exitCode(3), true)
 }
 
 // A child that is to send another signal than SIGCHLD when it ends, or none, is a child. There
@@ -1383,6 +1498,24 @@ func TestWaitSomeoneElseWasFaster(t *testing.T) {
 	}
 }
 
+// A child that cannot be reaped has not been: there is an error, and no result.
+func TestWaitReapRefused(t *testing.T) {
+	keepsDescriptors(t)
+	k := exiter(t, 3)
+	p := k.open(0)
+	k.exit()
+	awaitEnd(t, k.guard)
+	underFilter(t, func() error { return refuseUnless(3, waitNow|syscall.WNOWAIT, unix.SYS_WAITID, syscall.EIO) }, func() {
+		r, err := p.TryWait(0)
+		matches(t, err, syscall.EIO)
+		if r != (WaitResult{}) {
+			t.Errorf("%+v", r)
+		}
+	})
+	r, err := p.TryWait(0)
+	isEnd(t, r, err, exitCode(3), true)
+}
+
 // For a child that runs TryWait asks waitid(2) and nothing else.
 func TestTryWaitAsksOnce(t *testing.T) {
 	keepsDescriptors(t)
@@ -1412,6 +1545,25 @@ func TestTryWaitAsksNoMore(t *testing.T) {
 			isEnd(t, r, err, exitCode(3), false)
 		}
 	})
+}
+
+// A status that one thread may not ask for is not unknown for ever.
+func TestTryWaitAsksAgain(t *testing.T) {
+	needs(t, FeatureExitStatus)
+	keepsDescriptors(t)
+	k := exiter(t, 3)
+	p := k.open(0)
+	k.exit()
+	k.guard.Wait(context.Background(), 0)
+	underFilter(t, func() error { return refuse(map[int]syscall.Errno{syscall.SYS_IOCTL: syscall.EPERM}) }, func() {
+		r, err := p.TryWait(0)
+		if err != nil || !r.Ended || !errors.Is(r.Unknown, syscall.EPERM) {
+			t.Errorf("%+v, %v", r, err)
+		}
+		isUnknown(t, r)
+	})
+	r, err := p.TryWait(0)
+	isEnd(t, r, err, exitCode(3), false)
 }
 
 // What waitid(2) has written about another process is not read as what it says of this one.

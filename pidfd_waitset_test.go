@@ -630,6 +630,30 @@ func TestWaitSetClose(t *testing.T) {
 	})
 }
 
+// Close and one who was parked may both wait for the lock, and Close be the first to get it.
+func TestWaitSetCloseBeforeAnother(t *testing.T) {
+	keepsDescriptors(t)
+	k := exiter(t, 1)
+	s := newWaitSet[string](t, 0)
+	if err := s.Add(k.guard, "k"); err != nil {
+		t.Fatal(err)
+	}
+	result, closed := startNext(s, context.Background()), make(chan error)
+	time.Sleep(5 * time.Millisecond) // long enough to have parked nearly always
+	s.mu.Lock()
+	go func() { closed <- s.Close() }()
+	time.Sleep(5 * time.Millisecond) // and for Close to be the first in line
+	k.exit()
+	time.Sleep(5 * time.Millisecond)
+	s.mu.Unlock()
+	if _, _, err := result(); err != nil {
+		matches(t, err, os.ErrClosed)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWaitSetOptions(t *testing.T) {
 	keepsDescriptors(t)
 	k := exiter(t, 3)

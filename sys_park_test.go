@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"syscall"
 	"testing"
 )
 
@@ -74,4 +75,34 @@ func TestParkingAlsoOnce(t *testing.T) {
 			t.Fatalf("looked %d times, %v", looks, err)
 		}
 	}
+}
+
+// What wakes the one who holds a thread does not write to a descriptor that has got the number since.
+func TestHoldThreadWokenTooLate(t *testing.T) {
+	keepsDescriptors(t)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that what the end of the context starts does not run yet
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	w.Close() // which is an event
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	withFD(r, func(fd int) {
+		for range 20 {
+			if err := holdThread(ctx, fd, -1); err != nil {
+				t.Fatal(err)
+			}
+			stranger, err := newEventFD()
+			if err != nil {
+				t.Fatal(err)
+			}
+			runtime.Gosched()
+			if revents, errno := pollNow(stranger); revents != 0 || errno != 0 {
+				t.Errorf("it was written to: events %#x, %v", revents, errno)
+			}
+			syscall.Close(stranger)
+		}
+	})
 }
