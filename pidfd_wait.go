@@ -31,8 +31,9 @@ const (
 	// a second descriptor (an eventfd), which stays open until Close, and another one while it
 	// waits if the context can be done. Wait then returns sooner: by tens of microseconds, or by
 	// some ten milliseconds if more goroutines compute than there are processors. For the status
-	// of a process that is not a child Wait parks then, as without this option. It changes
-	// nothing for TryWait, and a WaitSet refuses it.
+	// of a process that is not a child Wait parks then, as without this option. The runtime ends
+	// a program that has more than 10,000 threads ([runtime/debug.SetMaxThreads]). The option
+	// changes nothing for TryWait, and a WaitSet refuses it.
 	WaitBlocking
 )
 
@@ -67,7 +68,8 @@ type WaitResult struct {
 
 	// Reaped reports whether this very call has reaped the process, a child. It is false for a
 	// process that is traced here and is a child of another process, which is left to its
-	// parent.
+	// parent, unless the parent has reaped it by the time that this call looks, or ignores
+	// SIGCHLD.
 	Reaped bool
 
 	// Rusage is what a child, and the children that it has waited for, have used. It is nil for
@@ -155,9 +157,13 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 //   - [os.ErrClosed] when p is closed;
 //   - an error that matches [errors.ErrUnsupported] before Linux 5.4, and in gVisor for a pidfd of
 //     a thread;
-//   - EMFILE and ENFILE if there is no descriptor left to park on;
+//   - EMFILE and ENFILE if there is no descriptor left to park on, or for the eventfds of
+//     WaitBlocking;
 //   - ENOSPC beyond /proc/sys/fs/epoll/max_user_watches;
-//   - EINVAL if p is in 500 sets (see [WaitSet.Add]).
+//   - EINVAL if p is in 500 sets (see [WaitSet.Add]);
+//   - EINVAL if RLIMIT_NOFILE is 0, or with WaitBlocking less than 3, the most that ppoll(2) then
+//     accepts;
+//   - that of eventfd(2) or ppoll(2), with WaitBlocking, if a seccomp filter forbids it.
 func (p *PidFD) Wait(ctx context.Context, options WaitOption) (WaitResult, error) {
 	a := &awaiting{p: p, options: options}
 	for block := options&WaitBlocking != 0; ; block = false {

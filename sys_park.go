@@ -194,7 +194,8 @@ type epollEvents struct {
 }
 
 // next returns the descriptor of an event, if there is one, and whether what it refers to has ended.
-// It fetches more than that one only if many is true.
+// epoll says so after a wake-up and a look, which is as good as the two looks of pollEnd. It fetches
+// more than one event only if many is true.
 func (e *epollEvents) next(epoll int, many bool) (fd int, gone, ok bool, err error) {
 	if len(e.rest) == 0 {
 		buf := e.buf[:1]
