@@ -96,6 +96,10 @@ func (i PidFDInfo) CgroupID() (id CgroupID, ok bool) {
 
 // ExitStatus returns how the process ended, once it was reaped and not before. [PIDFD_INFO_EXIT],
 // Linux 6.15.
+//
+// If a thread other than the main one has dumped core, CoreDump of the status can be false, though
+// it is true for the parent, which waits: as seen on Linux 6.18, in a third of all cases. The kernel
+// keeps the exit code of the main thread (fs/pidfs.c, pidfs_exit).
 func (i PidFDInfo) ExitStatus() (status syscall.WaitStatus, ok bool) {
 	return syscall.WaitStatus(i.k.ExitCode), i.has(PIDFD_INFO_EXIT)
 }
@@ -105,10 +109,10 @@ func (i PidFDInfo) ExitStatus() (status syscall.WaitStatus, ok bool) {
 // the latter, mask is 0, or since Linux 6.19 ok is false. [PIDFD_INFO_COREDUMP], Linux 6.16.
 //
 // Whether there was a core dump is in the status: call CoreDump of what [PidFDInfo.ExitStatus]
-// returns. PIDFD_COREDUMPED is set if /proc/sys/kernel/core_pattern names a socket, or a program
-// that is passed a pidfd (%F), even if the socket then cannot be connected to or the program not be
-// started. With a file or any other program it is not set, even if the core was written
-// (fs/coredump.c, coredump_sock_connect and umh_coredump_setup).
+// returns, which can miss one. PIDFD_COREDUMPED is set if /proc/sys/kernel/core_pattern names a
+// socket, or a program that is passed a pidfd (%F), even if the socket then cannot be connected to
+// or the program not be started. With a file or any other program it is not set, even if the core
+// was written (fs/coredump.c, coredump_sock_connect and umh_coredump_setup).
 func (i PidFDInfo) Coredump() (mask CoredumpMask, ok bool) {
 	return i.k.CoredumpMask, i.has(PIDFD_INFO_COREDUMP)
 }

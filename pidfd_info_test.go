@@ -320,7 +320,8 @@ func TestPidFDInfoExitStatus(t *testing.T) {
 }
 
 func init() {
-	// crash LIMIT: dies by a signal as soon as stdin ends, with this limit for the size of a core.
+	// crash LIMIT: dies by a signal of the main thread as soon as stdin ends, with this limit for the
+	// size of a core.
 	children["crash"] = func(args []string) error {
 		limit, err := strconv.ParseUint(args[0], 10, 32)
 		if err != nil {

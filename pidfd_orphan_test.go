@@ -24,7 +24,7 @@ import (
 // These children have main on the main thread.
 func init() {
 	switch os.Getenv(childVar) {
-	case "reap-orphans", "reap-strays", "leader-exits-thread-execs":
+	case "reap-orphans", "reap-strays", "leader-exits-thread-execs", "crash":
 		runtime.LockOSThread()
 	}
 }

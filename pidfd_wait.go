@@ -133,7 +133,8 @@ var errNotReaped = refused(syscall.EAGAIN, "a zombie that its parent has not rea
 // set.
 //
 // On Linux 6.15 the status from PIDFD_INFO_EXIT can be that of the main thread, if that ended
-// before the process (kernel/exit.c, release_task, commit 9133607de37a).
+// before the process (kernel/exit.c, release_task, commit 9133607de37a). On newer kernels, too, it
+// can miss that core was dumped (see [PidFDInfo.ExitStatus]).
 //
 // With a pidfd of a thread ([PIDFD_THREAD]) Wait waits for that thread, as for a process that is
 // not a child. The main thread stands for its process if that is a child.
