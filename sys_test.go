@@ -248,7 +248,9 @@ func TestPollEnd(t *testing.T) {
 		{func(fd int) (int16, syscall.Errno) { return pollEnd(fd, 0) }, unix.POLLIN},
 		{func(fd int) (int16, syscall.Errno) { return pollEnd(fd, time.Minute) }, unix.POLLIN},
 	} {
-		if err := os.WriteFile(file, []byte(name), 0); err != nil {
+		if err := os.WriteFile(file, []byte(name), 0); errors.Is(err, syscall.EROFS) {
+			t.Skip(err)
+		} else if err != nil {
 			t.Fatal(err)
 		}
 		if revents, errno := test.poll(fd); revents != test.want || errno != 0 {
