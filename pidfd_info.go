@@ -98,8 +98,7 @@ func (i PidFDInfo) CgroupID() (id CgroupID, ok bool) {
 // Linux 6.15.
 //
 // If a thread other than the main one has dumped core, CoreDump of the status can be false, though
-// it is true for the parent, which waits: as seen on Linux 6.18, in a third of all cases. The kernel
-// keeps the exit code of the main thread (fs/pidfs.c, pidfs_exit).
+// it is true for the parent, which waits: as seen on Linux 6.18, 191 of 500 times.
 func (i PidFDInfo) ExitStatus() (status syscall.WaitStatus, ok bool) {
 	return syscall.WaitStatus(i.k.ExitCode), i.has(PIDFD_INFO_EXIT)
 }

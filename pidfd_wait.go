@@ -201,6 +201,7 @@ func (p *PidFD) block(ctx context.Context) error {
 	return p.blockAcquired(ctx)
 }
 
+// blockAcquired is block for a caller that has acquired p.
 func (p *PidFD) blockAcquired(ctx context.Context) error {
 	if p.closed.Load() == 0 {
 		fd, err := newEventFD()

@@ -526,7 +526,8 @@ func pollFor(fd int, atMost time.Duration) (revents int16, errno syscall.Errno) 
 
 // pollEnd is pollFor for a pidfd, and believes only what it sees twice unless the process was
 // reaped. While a thread that is not the main one executes a program, a pidfd can be readable for
-// an instant, though the process lives on (fs/pidfs.c, pidfd_poll; fs/exec.c, de_thread).
+// an instant, though the process lives on: as seen on Linux 6.18, where fs/pidfs.c, pidfd_poll, takes
+// no lock.
 func pollEnd(fd int, atMost time.Duration) (revents int16, errno syscall.Errno) {
 	revents, errno = pollFor(fd, atMost)
 	if errno != 0 || revents == 0 || revents&unix.POLLHUP != 0 {

@@ -40,19 +40,18 @@ type server struct {
 // serve accepts connections until accepting fails.
 func (c *call) serve(s *server, listeners []*os.File) error {
 	s.slots = make(chan struct{}, s.most)
-	waits := make([]func() error, len(listeners))
+	accepts := make([]func() error, len(listeners))
 	for i, l := range listeners {
 		// Before any connection, because later there may be no descriptor left for it.
 		wait, end, err := traffic([]*os.File{l})
 		if err != nil {
 			return err
 		}
-		defer end()
-		waits[i] = wait
+		accepts[i] = func() error { defer end(); return c.acceptFrom(s, l, wait) }
 	}
 	ended := make(chan error, len(listeners))
-	for i, l := range listeners {
-		go func() { ended <- c.acceptFrom(s, l, waits[i]) }()
+	for _, accept := range accepts {
+		go func() { ended <- accept() }()
 	}
 	if os.Getpid() != 1 {
 		return <-ended
